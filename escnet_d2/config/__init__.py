@@ -1,0 +1,23 @@
+"""Default configuration: Detectron2's keys plus ours. Defaults only, no logic."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+from .common import add_ovseg_config
+from .escnet import add_escnet_config
+
+__all__ = ["add_escnet_config", "add_ovseg_config", "get_cfg"]
+
+
+def get_cfg() -> CfgNode:
+    """Returns Detectron2's default configuration with every key of this package.
+
+    Returns:
+        A fresh node; use ``merge_from_file`` and ``merge_from_list`` as usual.
+    """
+    cfg = get_detectron2_cfg()
+    add_ovseg_config(cfg)
+    add_escnet_config(cfg)
+    return cfg

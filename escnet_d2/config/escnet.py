@@ -1,0 +1,82 @@
+"""Configuration keys of ESC-Net (MODEL.ESCNET, MODEL.SAM)."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def add_escnet_config(cfg: CfgNode) -> None:
+    """Adds the keys of the ESC-Net head.
+
+    Section and equation numbers are those of arXiv 2411.14723; where the paper is silent,
+    docs/decisions.md gives the reason.
+
+    Args:
+        cfg: the node to extend in place.
+    """
+    cfg.MODEL.SAM = CfgNode()
+    # "vit_b" (the official checkpoint, found in the cache or downloaded), a path, or "random".
+    cfg.MODEL.SAM.WEIGHTS = "vit_b"
+    # Sizes of SAM's prompt encoder and two-way transformer; the defaults are the official ones.
+    cfg.MODEL.SAM.EMBED_DIM = 256
+    cfg.MODEL.SAM.MASK_IN_CHANS = 16
+    cfg.MODEL.SAM.DEPTH = 2
+    cfg.MODEL.SAM.NUM_HEADS = 8
+    cfg.MODEL.SAM.MLP_DIM = 2048
+    # Number of mask tokens that SAM's decoder holds (one for a single mask, three for ambiguity).
+    cfg.MODEL.SAM.NUM_MASK_TOKENS = 4
+
+    cfg.MODEL.ESCNET = CfgNode()
+    # N of the paper: how many ESC-Blocks refine the correlation.
+    cfg.MODEL.ESCNET.NUM_BLOCKS = 4
+
+    # -- pseudo prompt generator --
+    # Probability map: "class" is a softmax over the classes at each pixel; "spatial" is a softmax
+    # over the pixels of each class, divided by its maximum.
+    cfg.MODEL.ESCNET.SOFTMAX = "class"
+    # alpha of the paper: pixels with at least this probability are foreground.
+    cfg.MODEL.ESCNET.ALPHA = 0.1
+    # N_o of the paper: k-means regions, and so pseudo points, of one class (1 to 8).
+    cfg.MODEL.ESCNET.NUM_POINTS = 5
+    # Lloyd iterations at most; stops earlier when no centre moves.
+    cfg.MODEL.ESCNET.KMEANS_ITERATIONS = 10
+    # Which pseudo prompts SAM gets: any of "point", "mask".
+    cfg.MODEL.ESCNET.PROMPTS = ["point", "mask"]
+    # What SAM's mask encoder reads: the filtered "probability" (paper), or its "logit", the scale
+    # that SAM was trained with.
+    cfg.MODEL.ESCNET.MASK_VALUES = "probability"
+    # False leaves the SAM block out of every ESC-Block (the paper's ablation).
+    cfg.MODEL.ESCNET.USE_SAM = True
+
+    # -- vision-language fusion --
+    # Channels of the embedded correlation, which passes from block to block.
+    cfg.MODEL.ESCNET.EMBED_DIM = 128
+    # Kernel of the convolution that embeds the correlation.
+    cfg.MODEL.ESCNET.EMBED_KERNEL = 7
+    # Channels of the projected image features (Swin) and text features (class attention).
+    cfg.MODEL.ESCNET.IMAGE_GUIDANCE_DIM = 128
+    cfg.MODEL.ESCNET.TEXT_GUIDANCE_DIM = 128
+    # Window of the Swin pair in patches; smaller grids use one window.
+    cfg.MODEL.ESCNET.WINDOW_SIZE = 12
+    cfg.MODEL.ESCNET.NUM_HEADS = 4
+    cfg.MODEL.ESCNET.MLP_RATIO = 4.0
+
+    # -- decoder --
+    # Channels after each of the two upsamplings, and of the projected CLIP skips joined there.
+    cfg.MODEL.ESCNET.DECODER_DIMS = [64, 32]
+    cfg.MODEL.ESCNET.SKIP_DIMS = [32, 16]
+
+    # -- loss --
+    # "bce": one sigmoid per class, as in the CAT-Seg release; "ce": softmax over the classes.
+    cfg.MODEL.ESCNET.LOSS = "bce"
+    # Unlabelled pixels under "bce": "negative" of every class as in the CAT-Seg release, or "skip".
+    cfg.MODEL.ESCNET.UNLABELLED = "negative"
+    # Weight of a cross-entropy on the map that each later PPG reads, at the patch grid; 0 is off.
+    cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT = 0.1
+
+    # -- cost --
+    # Classes computed at a time; 0 means all. Equal results, less memory.
+    cfg.MODEL.ESCNET.CLASS_CHUNK_SIZE = 0
+    # In testing, keep only this many classes per image, the ones with the highest correlation
+    # anywhere in it; the others score 0. Exact below that number; 0 keeps all.
+    cfg.MODEL.ESCNET.MAX_CLASSES = 256

@@ -1,0 +1,16 @@
+"""Operations and small blocks that know nothing of CLIP, SAM or data sets."""
+
+from .class_attention import ClassAttention
+from .class_chunks import class_chunks
+from .correlation import image_text_correlation
+from .masked_kmeans import Clusters, masked_kmeans
+from .window_attention import GuidedSwinBlock
+
+__all__ = [
+    "ClassAttention",
+    "Clusters",
+    "GuidedSwinBlock",
+    "class_chunks",
+    "image_text_correlation",
+    "masked_kmeans",
+]

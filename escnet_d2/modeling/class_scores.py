@@ -1,0 +1,80 @@
+"""From logits of vocabulary entries to scores of output classes, and to maps of full size.
+
+Shapes: B images, K entries, classes of the vocabulary, h x w low resolution, H x W the image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from escnet_d2.structures import Vocabulary
+
+# Classes resized to the size of the image at a time.
+_LABEL_MAP_CHUNK = 8
+
+
+def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Best entry of each class: (B, K, h, w) to (B, scored classes, h, w).
+
+    A background by threshold has no entry and no logit: see :func:`class_scores`.
+    """
+    if vocabulary.is_one_to_one:
+        return logits
+    index = torch.tensor(vocabulary.entry_classes, device=logits.device)
+    num_scored = max(vocabulary.entry_classes) + 1
+    merged = logits.new_full((len(logits), num_scored, *logits.shape[2:]), float("-inf"))
+    index = index.view(1, -1, 1, 1).expand_as(logits)
+    return merged.scatter_reduce(1, index, logits, reduce="amax")
+
+
+def class_scores(logits: Tensor, vocabulary: Vocabulary, loss: str) -> Tensor:
+    """Scores in [0, 1] of all output classes, (B, classes, h, w), float32.
+
+    A sigmoid per class, or a softmax over the classes, as in training. A background by threshold
+    scores its threshold everywhere, so that it wins where all classes stay below.
+
+    Args:
+        logits: of the vocabulary's entries, (B, K, h, w).
+        vocabulary: says which entries belong to which class.
+        loss: the training loss, "bce" or "ce".
+    """
+    merged = merge_entries(logits.float(), vocabulary)
+    scores = merged.sigmoid() if loss == "bce" else merged.softmax(dim=1)
+    if vocabulary.background_threshold is not None:
+        background = torch.full_like(scores[:, :1], vocabulary.background_threshold)
+        scores = torch.cat([scores, background], dim=1)
+    return scores
+
+
+def resize_scores(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear (classes, h, w) to (classes, H, W); scores stay in [0, 1]."""
+    resized = F.interpolate(
+        scores.unsqueeze(0), size=tuple(size), mode="bilinear", align_corners=False
+    )
+    return resized.squeeze(0)
+
+
+def label_map(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Arg-max of :func:`resize_scores` without holding all classes at full size.
+
+    Args:
+        scores: (classes, h, w).
+        size: (H, W) of the result.
+
+    Returns:
+        Labels, int64 (H, W), and their scores, float32 (H, W). Ties go to the lower class.
+    """
+    # A bilinear map lies between its corners' extremes: a class whose highest score is below some
+    # other class's lowest can win nowhere.
+    peak, floor = scores.amax(dim=(1, 2)), scores.amin(dim=(1, 2)).max()
+    candidates = (peak >= floor).nonzero().squeeze(1)
+    best = scores.new_full(size, float("-inf"))
+    labels = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    for part in candidates.split(_LABEL_MAP_CHUNK):
+        score, index = resize_scores(scores[part], size).max(dim=0)
+        better = score > best
+        best = torch.where(better, score, best)
+        labels = torch.where(better, part[index], labels)
+    return labels, best

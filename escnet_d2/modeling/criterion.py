@@ -1,0 +1,53 @@
+"""Losses of semantic segmentation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOSSES = ("bce", "ce")
+UNLABELLED_MODES = ("negative", "skip")
+
+
+def check_loss_options(loss: str, unlabelled: str) -> None:
+    """Refuses unknown values of MODEL.ESCNET.LOSS and MODEL.ESCNET.UNLABELLED (ValueError)."""
+    if loss not in LOSSES:
+        raise ValueError(f"MODEL.ESCNET.LOSS must be one of {', '.join(LOSSES)}, got {loss!r}.")
+    if unlabelled not in UNLABELLED_MODES:
+        raise ValueError(
+            f"MODEL.ESCNET.UNLABELLED must be one of {', '.join(UNLABELLED_MODES)}, "
+            f"got {unlabelled!r}."
+        )
+
+
+def sem_seg_loss(
+    logits: Tensor, target: Tensor, *, loss: str = "bce", unlabelled: str = "negative"
+) -> Tensor:
+    """Loss of one image, or of images of one size, in float32.
+
+    Args:
+        logits: (B, K, H, W).
+        target: int64 (B, H, W); values outside 0..K-1 are unlabelled.
+        loss: "bce", the mean over pixels and classes of a sigmoid's binary cross-entropy (CAT-Seg),
+            or "ce", the mean over labelled pixels of a softmax's cross-entropy.
+        unlabelled: under "bce", unlabelled pixels are "negative" of every class, as in the CAT-Seg
+            release, or "skip"; "ce" always skips them.
+
+    Returns:
+        Scalar; 0 with zero gradients where no pixel counts.
+    """
+    logits = logits.float()
+    num_classes = logits.shape[1]
+    labelled = (target >= 0) & (target < num_classes)
+    if loss == "ce":
+        target = torch.where(labelled, target, -1)
+        total = F.cross_entropy(logits, target, ignore_index=-1, reduction="sum")
+        return total / labelled.sum().clamp(min=1)
+    # softplus(z) - z y: the sum over classes needs no one-hot target of K x H x W.
+    per_pixel = F.softplus(logits).sum(dim=1)
+    positive = logits.gather(1, target.where(labelled, 0).unsqueeze(1)).squeeze(1)
+    per_pixel = per_pixel - positive * labelled
+    if unlabelled == "negative":
+        return per_pixel.mean() / num_classes
+    return (per_pixel * labelled).sum() / (labelled.sum().clamp(min=1) * num_classes)

@@ -1,0 +1,235 @@
+"""ESC-Net's head: from CLIP's features to class logits (ESC-Net section 3).
+
+Shapes: B images, K vocabulary entries, P templates, H x W patches, D image and text channels of
+CLIP's shared space, C channels of the embedded correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from escnet_d2.layers import class_chunks, image_text_correlation
+from escnet_d2.modeling.sam import build_sam_blocks
+from escnet_d2.structures import ClipFeatures, PseudoPrompts
+
+from .decoder import MaskDecoder
+from .esc_block import EscBlock
+from .pseudo_prompts import PseudoPromptGenerator
+from .vision_language_fusion import VisionLanguageFusion
+
+# Logit of a class that was pruned: its probability is 0 in float32.
+PRUNED_LOGIT = -100.0
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What the head predicts.
+
+    Attributes:
+        logits: (B, K, 4 H, 4 W).
+        class_maps: class logits (B, K, H, W) that each ESC-Block's prompts came from; the first is
+            CLIP's own correlation times its temperature.
+        prompts: pseudo prompts of each ESC-Block; None without SAM blocks.
+        entries: (B, K) entry of the vocabulary of each class map and prompt; not all entries where
+            classes were pruned.
+    """
+
+    logits: Tensor
+    class_maps: tuple[Tensor, ...]
+    prompts: tuple[PseudoPrompts | None, ...]
+    entries: Tensor
+
+
+class ESCNetHead(nn.Module):
+    """Correlation, N ESC-Blocks, decoder."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[EscBlock],
+        prompt_generator: PseudoPromptGenerator,
+        decoder: MaskDecoder,
+        num_templates: int,
+        embed_dim: int,
+        embed_kernel: int,
+        with_map_heads: bool,
+        class_chunk_size: int = 0,
+        max_classes: int = 0,
+    ) -> None:
+        """Composes the head from built modules.
+
+        Args:
+            blocks: the ESC-Blocks, one or more.
+            prompt_generator: shared by all blocks.
+            decoder: makes logits of the last embedded correlation.
+            num_templates: P.
+            embed_dim: C.
+            embed_kernel: odd kernel of the convolution that embeds the correlation.
+            with_map_heads: refine the class map from block to block; False keeps CLIP's own.
+            class_chunk_size: classes at a time, 0 for all.
+            max_classes: classes kept per image in testing, 0 for all.
+
+        Raises:
+            ValueError: no block, or an even kernel.
+        """
+        super().__init__()
+        if not blocks:
+            raise ValueError("MODEL.ESCNET.NUM_BLOCKS must be 1 or more.")
+        if embed_kernel % 2 == 0:
+            raise ValueError(f"MODEL.ESCNET.EMBED_KERNEL must be odd, got {embed_kernel}.")
+        self.blocks = nn.ModuleList(blocks)
+        self.prompt_generator = prompt_generator
+        self.decoder = decoder
+        self.class_chunk_size = class_chunk_size
+        self.max_classes = max_classes
+        self.correlation_embedding = nn.Conv2d(
+            num_templates, embed_dim, kernel_size=embed_kernel, padding=embed_kernel // 2
+        )
+        # Heads for the maps of the second block on; zero at first, so that training starts from
+        # prompts of CLIP's own correlation.
+        self.map_heads = nn.ModuleList(
+            _zero_linear(embed_dim) for _ in range(len(blocks) - 1 if with_map_heads else 0)
+        )
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, *, clip_dim: int, clip_width: int, num_templates: int
+    ) -> dict[str, object]:
+        """Builds the submodules.
+
+        Args:
+            cfg: the configuration.
+            clip_dim: D.
+            clip_width: channels of CLIP's intermediate features.
+            num_templates: P.
+        """
+        node = cfg.MODEL.ESCNET
+        sam_blocks = build_sam_blocks(cfg) if node.USE_SAM else [None] * node.NUM_BLOCKS
+        blocks = [
+            EscBlock(
+                image_dim=clip_dim,
+                sam=sam,
+                fusion=VisionLanguageFusion(
+                    dim=node.EMBED_DIM,
+                    image_dim=clip_dim,
+                    image_guidance_dim=node.IMAGE_GUIDANCE_DIM,
+                    text_dim=clip_dim,
+                    text_guidance_dim=node.TEXT_GUIDANCE_DIM,
+                    window_size=node.WINDOW_SIZE,
+                    num_heads=node.NUM_HEADS,
+                    mlp_ratio=node.MLP_RATIO,
+                ),
+            )
+            for sam in sam_blocks
+        ]
+        return {
+            "blocks": blocks,
+            "prompt_generator": PseudoPromptGenerator(
+                softmax=node.SOFTMAX,
+                alpha=node.ALPHA,
+                num_points=node.NUM_POINTS,
+                kmeans_iterations=node.KMEANS_ITERATIONS,
+            ),
+            "decoder": MaskDecoder(
+                in_dim=node.EMBED_DIM,
+                skip_width=clip_width,
+                dims=node.DECODER_DIMS,
+                skip_dims=node.SKIP_DIMS,
+            ),
+            "num_templates": num_templates,
+            "embed_dim": node.EMBED_DIM,
+            "embed_kernel": node.EMBED_KERNEL,
+            # Without SAM blocks only the auxiliary loss looks at the refined maps.
+            "with_map_heads": node.USE_SAM or node.AUX_LOSS_WEIGHT > 0,
+            "class_chunk_size": node.CLASS_CHUNK_SIZE,
+            "max_classes": node.MAX_CLASSES,
+        }
+
+    def forward(
+        self, features: ClipFeatures, text_embeddings: Tensor, temperature: Tensor
+    ) -> HeadOutput:
+        """Predicts class logits.
+
+        Args:
+            features: of B images.
+            text_embeddings: unit vectors, (K, P, D).
+            temperature: factor that CLIP was trained with, a scalar.
+
+        Returns:
+            Logits of all K entries.
+        """
+        correlation = image_text_correlation(features.dense, text_embeddings)  # (B, P, K, H, W)
+        num_entries = correlation.shape[2]
+        entries = self._likeliest(correlation)
+        correlation = _take_classes(correlation, entries)
+        # One text vector per class guides the fusion: the mean over the templates.
+        text = F.normalize(text_embeddings.mean(dim=1), dim=-1)[entries]  # (B, K', D)
+
+        image = features.dense.permute(0, 2, 3, 1)
+        first_map = temperature * correlation.mean(dim=1)
+        x = self._embed(correlation)
+        class_maps, prompts = [], []
+        for index, block in enumerate(self.blocks):
+            class_map = first_map
+            if index and self.map_heads:
+                class_map = class_map + self.map_heads[index - 1](x).squeeze(-1)
+            class_maps.append(class_map)
+            prompts.append(self.prompt_generator(class_map) if block.sam is not None else None)
+            image, x = block(image, x, text, class_map, prompts[-1], self.class_chunk_size)
+        logits = self.decoder(x, features.intermediate, self.class_chunk_size)
+        return HeadOutput(
+            logits=_restore_classes(logits, entries, num_entries),
+            class_maps=tuple(class_maps),
+            prompts=tuple(prompts),
+            entries=entries,
+        )
+
+    def _likeliest(self, correlation: Tensor) -> Tensor:
+        """Entries to compute for each image, (B, K'), ascending."""
+        B, _, K, _, _ = correlation.shape
+        if self.training or not 0 < self.max_classes < K:
+            return torch.arange(K, device=correlation.device).expand(B, K)
+        best = correlation.mean(dim=1).amax(dim=(2, 3))
+        return best.topk(self.max_classes, dim=1).indices.sort(dim=1).values
+
+    def _embed(self, correlation: Tensor) -> Tensor:
+        """(B, P, K, H, W) to (B, K, H, W, C)."""
+        maps = correlation.transpose(1, 2)
+        parts = []
+        for chunk in class_chunks(maps.shape[1], self.class_chunk_size):
+            part = maps[:, chunk]
+            embedded = self.correlation_embedding(part.flatten(0, 1)).permute(0, 2, 3, 1)
+            parts.append(embedded.unflatten(0, part.shape[:2]))
+        return torch.cat(parts, dim=1)
+
+
+def _zero_linear(dim: int) -> nn.Linear:
+    layer = nn.Linear(dim, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _take_classes(correlation: Tensor, entries: Tensor) -> Tensor:
+    """(B, P, K, H, W) to (B, P, K', H, W)."""
+    if entries.shape[1] == correlation.shape[2]:
+        return correlation
+    index = entries[:, None, :, None, None].expand(
+        -1, correlation.shape[1], -1, *correlation.shape[3:]
+    )
+    return correlation.gather(2, index)
+
+
+def _restore_classes(logits: Tensor, entries: Tensor, num_entries: int) -> Tensor:
+    """(B, K', h, w) to (B, K, h, w); classes that were pruned get PRUNED_LOGIT."""
+    if entries.shape[1] == num_entries:
+        return logits
+    full = logits.new_full((len(logits), num_entries, *logits.shape[2:]), PRUNED_LOGIT)
+    return full.scatter(1, entries[:, :, None, None].expand_as(logits), logits)

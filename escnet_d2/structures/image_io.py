@@ -1,0 +1,147 @@
+"""Pictures of every kind as one array: 8-bit RGB, upright."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image
+
+# 16 bits to 8: 65535 -> 255.
+_UINT16_TO_UINT8 = 257
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.FLIP_LEFT_RIGHT,
+    3: Image.ROTATE_180,
+    4: Image.FLIP_TOP_BOTTOM,
+    5: Image.TRANSPOSE,
+    6: Image.ROTATE_270,
+    7: Image.TRANSVERSE,
+    8: Image.ROTATE_90,
+}
+# What Pillow raises on files that are cut short, corrupt or no pictures at all.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads a picture and turns it upright by its EXIF orientation.
+
+    Of files with several frames the first is read.
+
+    Args:
+        path: any format that Pillow reads; grey, palette, alpha and 16-bit as in :func:`to_rgb`.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        FileNotFoundError: no such file (and other errors of opening it, such as PermissionError).
+        ValueError: not a picture, truncated, corrupt, of a pixel type without a known range, or
+            larger than twice ``PIL.Image.MAX_IMAGE_PIXELS``; the message names the file.
+    """
+    with open(path, "rb") as file:
+        try:
+            with warnings.catch_warnings():
+                # Between once and twice its limit Pillow only warns.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(file)
+            image.load()
+            orientation = _exif_orientation(image, path)
+            rgb = to_rgb(image)
+        except _DECODING_ERRORS as error:
+            raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
+    if orientation in _UPRIGHT:
+        rgb = np.array(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
+    return rgb
+
+
+def to_rgb(image: np.ndarray | Image.Image) -> np.ndarray:
+    """Converts a decoded picture to 8-bit RGB.
+
+    Transparent pixels are laid over white, as viewers show them. 16-bit values are divided by 257,
+    so that 65535 becomes 255.
+
+    Args:
+        image: a PIL image (taken as it is: its EXIF orientation is not applied, so that results
+            align with its pixels), or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in RGB(A)
+            order, uint8 or uint16.
+
+    Returns:
+        (H, W, 3) uint8, RGB; a fresh, writable array.
+
+    Raises:
+        ValueError: another shape or type, or an empty image.
+        TypeError: neither an array nor a PIL image.
+    """
+    if isinstance(image, Image.Image):
+        return _pil_to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"Expected a numpy array or a PIL image, got {type(image).__name__}.")
+    return _array_to_rgb(image)
+
+
+def _array_to_rgb(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint16:
+        half = _UINT16_TO_UINT8 // 2
+        array = ((array.astype(np.uint32) + half) // _UINT16_TO_UINT8).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ValueError(f"Image arrays must be uint8 or uint16, got {array.dtype}.")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"Image arrays must be (H, W), (H, W, 3) or (H, W, 4), got shape {array.shape}."
+        )
+    if array.size == 0:
+        raise ValueError(f"The image is empty: shape {array.shape}.")
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    if array.shape[2] == 4:
+        return _over_white(Image.fromarray(np.ascontiguousarray(array)))
+    return array.copy()
+
+
+def _pil_to_rgb(image: Image.Image) -> np.ndarray:
+    if 0 in image.size:
+        raise ValueError(f"The image is empty: {image.width} x {image.height} pixels.")
+    if image.mode.startswith("I"):
+        # "I;16" and its byte orders; older Pillow opens 16-bit grey PNGs as 32-bit "I".
+        values = np.asarray(image.convert("I"))
+        if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+            raise ValueError("32-bit integer images are read only if their values fit 16 bits.")
+        return _array_to_rgb(values.astype(np.uint16))
+    if image.mode == "F":
+        raise ValueError("floating-point images have no known range; convert them to 8 or 16 bits.")
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
+        return _over_white(image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _over_white(rgba: Image.Image) -> np.ndarray:
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def _exif_orientation(image: Image.Image, path: str | os.PathLike) -> int | None:
+    """The EXIF orientation, 1 to 8; broken EXIF does not make the picture unreadable."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION)
+    except _DECODING_ERRORS as error:
+        logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)
+        return None

@@ -1,0 +1,31 @@
+"""Pseudo prompts for SAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PseudoPrompts:
+    """Prompts for SAM from B x K class maps (ESC-Net section 3.2); no gradient.
+
+    Attributes:
+        points: float32 (B, K, N, 2), (x, y) of pseudo points in patches; pixel (0, 0) is the centre
+            of the first patch.
+        point_labels: int64 (B, K, N), SAM's labels: 1 a foreground point, -1 not a point.
+        masks: float32 (B, K, H, W), probability in [0, 1] inside the regions, 0 outside: the N
+            pseudo masks of a class do not overlap and share one map.
+        regions: int8 (B, K, H, W), region of each patch, -1 on the background.
+    """
+
+    points: Tensor
+    point_labels: Tensor
+    masks: Tensor
+    regions: Tensor
+
+    @property
+    def has_foreground(self) -> Tensor:
+        """Bool (B, K): classes with at least one pseudo point."""
+        return (self.point_labels == 1).any(dim=2)

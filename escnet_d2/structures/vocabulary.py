@@ -1,0 +1,218 @@
+"""The list of classes a model is asked to find, and how names become text.
+
+Nothing here knows of CLIP, data sets or Detectron2: a vocabulary is plain, hashable data that
+travels with each image (``batched_inputs[i]["vocabulary"]``), so that one model serves many
+vocabularies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SYNONYM_MODES = ("first", "mean", "max")
+BACKGROUND_MODES = ("none", "words", "threshold")
+BACKGROUND_NAME = "background"
+DEFAULT_BACKGROUND_WORDS = ("background", "wall", "floor", "ceiling", "sky", "ground", "building")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Output classes and the text entries that are scored for them.
+
+    An *entry* is what receives one text embedding: the mean over its names. A *class* is what the
+    user gets back: the best of its entries. Most vocabularies have one entry per class; several
+    entries share a class when synonyms compete (``max``), for background words, and for PAS-20b.
+
+    Attributes:
+        entries: the names of each entry, shape (K entries, 1 or more names).
+        entry_classes: index into ``class_names`` for each entry; every entry's class exists.
+        class_names: unique display names of the output classes.
+        background_threshold: when set, the last class is the background; it has no entry and wins
+            every pixel whose best score, in [0, 1], is below this value.
+    """
+
+    entries: tuple[tuple[str, ...], ...]
+    entry_classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    background_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise ValueError("The vocabulary is empty: give at least one class name.")
+        if len(self.entry_classes) != len(self.entries):
+            raise ValueError(
+                f"{len(self.entries)} entries but {len(self.entry_classes)} entry_classes: "
+                "each entry needs the index of its class."
+            )
+        blank = [index for index, names in enumerate(self.entries) if not names or "" in names]
+        if blank:
+            raise ValueError(f"Vocabulary entries {blank} have an empty name.")
+        expected = set(range(self.num_classes - (self.background_threshold is not None)))
+        if set(self.entry_classes) != expected:
+            raise ValueError(
+                f"entry_classes must cover the classes 0..{len(expected) - 1}, "
+                f"got {sorted(set(self.entry_classes))}."
+            )
+        repeated = [name for name, count in Counter(self.class_names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"Duplicate class names in the vocabulary: {', '.join(repeated)}.")
+
+    @property
+    def num_entries(self) -> int:
+        """How many text embeddings this vocabulary needs (K)."""
+        return len(self.entries)
+
+    @property
+    def num_classes(self) -> int:
+        """How many output classes there are, the background included."""
+        return len(self.class_names)
+
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether entry i is class i, so that scores need no merging."""
+        return self.entry_classes == tuple(range(self.num_entries))
+
+    @classmethod
+    def from_classes(
+        cls,
+        classes: Sequence[str | Sequence[str]],
+        *,
+        synonyms: str = "first",
+        background: str = "none",
+        background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
+        background_threshold: float = 0.5,
+    ) -> Vocabulary:
+        """Builds a vocabulary from class names.
+
+        Args:
+            classes: one item per class: a name, names joined by commas (``"couch, sofa"``), or a
+                sequence of names.
+            synonyms: what further names of a class do: ``first`` ignores them, ``mean`` averages
+                their embeddings, ``max`` lets the best name win at each pixel.
+            background: ``none``; ``words`` appends one background class scored by the best of
+                ``background_words`` (words that are class names already are left out);
+                ``threshold`` appends one that wins where every score is below
+                ``background_threshold``, in [0, 1].
+            background_words: see ``background``.
+            background_threshold: see ``background``.
+
+        Raises:
+            ValueError: empty or duplicate names, an unknown mode, a threshold outside [0, 1].
+        """
+        if isinstance(classes, str):
+            raise ValueError(
+                f"Expected a sequence of class names, got the string {classes!r}. "
+                "Use Vocabulary.from_string for text."
+            )
+        _check_mode("synonyms", synonyms, SYNONYM_MODES)
+        _check_mode("background", background, BACKGROUND_MODES)
+        names_per_class = [_split_names(item) for item in classes]
+        class_names = _display_names(names_per_class)
+
+        entries: list[tuple[str, ...]] = []
+        entry_classes: list[int] = []
+        for index, names in enumerate(names_per_class):
+            class_entries = {
+                "first": [names[:1]],
+                "mean": [names],
+                "max": [(name,) for name in names],
+            }[synonyms]
+            entries += class_entries
+            entry_classes += [index] * len(class_entries)
+
+        if background != "none" and BACKGROUND_NAME in (name.lower() for name in class_names):
+            raise ValueError(
+                f"The vocabulary already has a class {BACKGROUND_NAME!r}: "
+                "rename it or use background='none'."
+            )
+        if background == "words":
+            known = {name.lower() for names in names_per_class for name in names}
+            words = [(word,) for word in background_words if word.lower() not in known]
+            if not words:
+                raise ValueError("background='words' needs a word that is not a class name.")
+            entries += words
+            entry_classes += [len(class_names)] * len(words)
+        if background == "threshold" and not 0.0 <= background_threshold <= 1.0:
+            raise ValueError(f"background_threshold must be in [0, 1], got {background_threshold}.")
+        if background != "none":
+            class_names = (*class_names, BACKGROUND_NAME)
+        return cls(
+            entries=tuple(entries),
+            entry_classes=tuple(entry_classes),
+            class_names=class_names,
+            background_threshold=background_threshold if background == "threshold" else None,
+        )
+
+    @classmethod
+    def from_string(cls, text: str, **options: object) -> Vocabulary:
+        """Reads ``"couch|sofa, dog, grass"``: commas between classes, ``|`` between synonyms.
+
+        Args:
+            text: the class names.
+            **options: as in :meth:`from_classes`.
+        """
+        classes = [item.split("|") for item in text.split(",") if item.strip()]
+        return cls.from_classes(classes, **options)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **options: object) -> Vocabulary:
+        """Reads a class list: JSON (a list of strings) or text (one class per line).
+
+        In both, a comma or ``|`` separates the synonyms of one class. Empty lines and lines that
+        start with ``#`` are skipped. A JSON list of objects with a ``name`` is read as well.
+
+        Args:
+            path: a ``.json`` file, or any other file as UTF-8 text.
+            **options: as in :meth:`from_classes`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is not such a list; the message names the file.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"Class list {path} does not exist.")
+        try:
+            if path.suffix.lower() == ".json":
+                classes = _classes_from_json(json.loads(path.read_text(encoding="utf-8")))
+            else:
+                lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+                classes = [line for line in lines if line and not line.startswith("#")]
+            return cls.from_classes(classes, **options)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
+
+
+def _split_names(item: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of one class, stripped, in order, without repeats."""
+    parts = item.replace("|", ",").split(",") if isinstance(item, str) else item
+    names = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not names:
+        raise ValueError(f"Class name {item!r} is empty.")
+    return names
+
+
+def _display_names(names_per_class: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """First names; classes that share a first name (ADE-847 has three "bag") show them all."""
+    firsts = Counter(names[0] for names in names_per_class)
+    return tuple(
+        names[0] if firsts[names[0]] == 1 else ", ".join(names) for names in names_per_class
+    )
+
+
+def _classes_from_json(content: object) -> list[str]:
+    """A list of strings, or of objects with a ``name``, as a list of strings."""
+    if isinstance(content, list):
+        names = [item.get("name") if isinstance(item, dict) else item for item in content]
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise ValueError("expected a JSON list of class names.")
