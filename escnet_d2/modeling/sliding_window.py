@@ -45,7 +45,8 @@ def sliding_window_scores(
         image: normalised, (3, h, w). Padded with zeros, the mean colour, to whole patches and to at
             least one window; the padding is cut off again.
         predict: class scores of windows, (n, 3, s, s) to (n, classes, m, m), with 4 cells to a
-        patch. window: side s of a window in pixels, a multiple of ``patch``.
+            patch.
+        window: side s of a window in pixels, a multiple of ``patch``.
         patch: side of a patch in pixels.
         overlap: share in [0, 1) of a window that overlaps its neighbour.
         batch_size: windows per call of ``predict``.

@@ -33,7 +33,7 @@ def build_sam_blocks(cfg: CfgNode) -> list[SamBlock]:
         )
     blocks = [_build_sam_block(cfg) for _ in range(cfg.MODEL.ESCNET.NUM_BLOCKS)]
     if cfg.MODEL.SAM.WEIGHTS != "random" and not cfg.MODEL.WEIGHTS:
-        _load(blocks, cfg.MODEL.SAM.WEIGHTS)
+        _load(blocks, cfg.MODEL.SAM)
     return blocks
 
 
@@ -59,13 +59,12 @@ def _build_sam_block(cfg: CfgNode) -> SamBlock:
     )
 
 
-def _load(blocks: list[SamBlock], spec: str) -> None:
-    path = resolve_sam_weights(spec)
+def _load(blocks: list[SamBlock], node: CfgNode) -> None:
+    path = resolve_sam_weights(node.WEIGHTS)
+    official = sam_decoder_state_dict(path, depth=node.DEPTH, num_mask_tokens=node.NUM_MASK_TOKENS)
     wanted = blocks[0].state_dict().keys()
     # The mask heads of SAM's decoder have no place here.
-    weights = {
-        name: value for name, value in sam_decoder_state_dict(path).items() if name in wanted
-    }
+    weights = {name: value for name, value in official.items() if name in wanted}
     for block in blocks:
         try:
             block.load_state_dict(weights)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from escnet_d2.layers import ClassAttention, class_chunks
+
+
+@pytest.fixture
+def layer():
+    return ClassAttention(dim=8, text_dim=5, num_heads=2, mlp_ratio=2.0).double()
+
+
+def test_equals_loops(layer):
+    x = torch.randn(2, 4, 2, 3, 8, dtype=torch.float64)
+    text = torch.randn(2, 4, 5, dtype=torch.float64)
+    normed = layer.norm1(x)
+    q = layer.query(normed) + layer.text_query(text)[:, :, None, None]
+    k = layer.key(normed) + layer.text_key(text)[:, :, None, None]
+    v = layer.value(normed)
+    q, k = (torch.nn.functional.elu(t) + 1 for t in (q, k))
+    mixed = torch.zeros_like(x)
+    for head in (slice(0, 4), slice(4, 8)):
+        for i in range(4):
+            weights = [(q[:, i, ..., head] * k[:, j, ..., head]).sum(-1) for j in range(4)]
+            total = sum(weights)
+            mixed[:, i, ..., head] = sum(
+                (w / total).unsqueeze(-1) * v[:, j, ..., head] for j, w in enumerate(weights)
+            )
+    expected = x + layer.out(mixed)
+    expected = expected + layer.mlp(layer.norm2(expected))
+    torch.testing.assert_close(layer(x, text), expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_chunks_change_nothing(layer, chunk):
+    x = torch.randn(2, 7, 2, 3, 8, dtype=torch.float64)
+    text = torch.randn(2, 7, 5, dtype=torch.float64)
+    torch.testing.assert_close(layer(x, text, chunk), layer(x, text))
+
+
+def test_order_of_classes_does_not_matter(layer):
+    x = torch.randn(1, 6, 2, 2, 8, dtype=torch.float64)
+    text = torch.randn(1, 6, 5, dtype=torch.float64)
+    order = torch.randperm(6)
+    torch.testing.assert_close(layer(x[:, order], text[:, order]), layer(x, text)[:, order])
+
+
+def test_chunks_cover_every_class_once():
+    for size in (0, 1, 3, 7, 50):
+        covered = [i for part in class_chunks(7, size) for i in range(7)[part]]
+        assert covered == list(range(7))

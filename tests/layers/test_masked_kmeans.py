@@ -1,0 +1,158 @@
+import math
+
+import pytest
+import torch
+
+from escnet_d2.layers import masked_kmeans
+
+
+def _fraction_bits(side):
+    return 6 if side <= 32 else 5 if side <= 64 else 4
+
+
+def reference(scores, mask, k, max_iter):
+    """The semantics, one map, in plain Python integers."""
+    height, width = len(scores), len(scores[0])
+    scale = 1 << _fraction_bits(max(height, width))
+    pixels = [(y * width + x, x, y) for y in range(height) for x in range(width) if mask[y][x]]
+    labels = [-1] * (height * width)
+    centers, counts, points = [(0, 0)] * k, [0] * k, [-1] * k
+    if not pixels:
+        return labels, centers, counts, points
+
+    def score(pixel):
+        value = scores[pixel[2]][pixel[1]]
+        return (0, 0.0) if math.isnan(value) else (1, value)
+
+    seeds = [max(pixels, key=lambda p: (score(p), -p[0]))]
+    while len(seeds) < min(k, len(pixels)):
+        seeds.append(
+            max(
+                pixels,
+                key=lambda p: (min((p[1] - s[1]) ** 2 + (p[2] - s[2]) ** 2 for s in seeds), -p[0]),
+            )
+        )
+    fixed = [(s[1] * scale, s[2] * scale) for s in seeds]
+
+    def assign():
+        return {
+            i: min(
+                range(len(fixed)),
+                key=lambda c: ((x * scale - fixed[c][0]) ** 2 + (y * scale - fixed[c][1]) ** 2, c),
+            )
+            for i, x, y in pixels
+        }
+
+    for _ in range(max_iter):
+        owner = assign()
+        moved = []
+        for c, center in enumerate(fixed):
+            members = [p for p in pixels if owner[p[0]] == c]
+            n = len(members)
+            moved.append(
+                tuple((2 * scale * sum(p[a] for p in members) + n) // (2 * n) for a in (1, 2))
+                if n
+                else center
+            )
+        if moved == fixed:
+            break
+        fixed = moved
+    owner = assign()
+    for c in range(len(fixed)):
+        members = [p for p in pixels if owner[p[0]] == c]
+        counts[c] = len(members)
+        centers[c] = (fixed[c][0] / scale, fixed[c][1] / scale)
+        for p in members:
+            labels[p[0]] = c
+        if members:
+            points[c] = max(members, key=lambda p: (score(p), -p[0]))[0]
+    return labels, centers, counts, points
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "share", "k", "max_iter"),
+    [(6, 7, 0.4, 5, 10), (24, 24, 0.13, 5, 10), (1, 9, 0.9, 3, 10), (40, 33, 0.05, 8, 3),
+     (70, 5, 0.5, 2, 0), (5, 5, 1.0, 1, 10)],
+)  # fmt: skip
+def test_equals_plain_python(height, width, share, k, max_iter):
+    scores = torch.randint(0, 5, (6, height, width)).float() / 4  # many ties
+    scores[1, 0, 0] = float("nan")
+    scores[2].fill_(float("nan"))
+    mask = torch.rand(6, height, width) < share
+    mask[3] = False
+    result = masked_kmeans(scores, mask, k, max_iter)
+    for m in range(6):
+        labels, centers, counts, points = reference(
+            scores[m].tolist(), mask[m].tolist(), k, max_iter
+        )
+        assert result.labels[m].flatten().tolist() == labels
+        assert result.counts[m].tolist() == counts
+        assert result.points[m].tolist() == points
+        assert [tuple(c) for c in result.centers[m].tolist()] == centers
+
+
+def test_hand_worked_two_blobs():
+    # Left column (x = 0, y = 0..2) and pixel (5, 1); best score at (0, 2).
+    mask = torch.zeros(3, 6, dtype=torch.bool)
+    mask[:, 0] = True
+    mask[1, 5] = True
+    scores = torch.zeros(3, 6)
+    scores[2, 0] = 1.0
+    result = masked_kmeans(scores, mask, k=2)
+    # First centre (0, 2); farthest from it is (5, 1); means: (0, 1) and (5, 1).
+    assert result.centers.tolist() == [[0.0, 1.0], [5.0, 1.0]]
+    assert result.counts.tolist() == [3, 1]
+    assert result.points.tolist() == [12, 11]
+    assert result.labels.tolist() == [
+        [0, -1, -1, -1, -1, -1],
+        [0, -1, -1, -1, -1, 1],
+        [0, -1, -1, -1, -1, -1],
+    ]
+
+
+def test_fewer_pixels_than_clusters():
+    mask = torch.zeros(4, 4, dtype=torch.bool)
+    mask[0, 1] = mask[3, 2] = True
+    result = masked_kmeans(torch.rand(4, 4), mask, k=5)
+    assert sorted(result.counts.tolist(), reverse=True) == [1, 1, 0, 0, 0]
+    assert sorted(p for p in result.points.tolist() if p >= 0) == [1, 14]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_strides(dtype):
+    scores = torch.rand(3, 2, 9, 8).to(dtype)
+    mask = torch.rand(3, 2, 9, 8) < 0.5
+    expected = masked_kmeans(scores.float(), mask, 4)
+    # Non-contiguous views, autocast on.
+    with torch.autocast("cpu", torch.bfloat16):
+        result = masked_kmeans(
+            scores.transpose(0, 1).contiguous().transpose(0, 1),
+            mask.transpose(2, 3).contiguous().transpose(2, 3),
+            4,
+        )
+    for got, want in zip(result, expected):
+        assert torch.equal(got, want)
+
+
+def test_is_not_differentiable():
+    scores = torch.rand(5, 5, requires_grad=True)
+    result = masked_kmeans(scores, scores > 0.2, 3)
+    assert not result.centers.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0}, "k must be 1 to 8"),
+        ({"k": 9}, "k must be 1 to 8"),
+        ({"max_iter": -1}, "max_iter"),
+        ({"mask": torch.ones(4, 4)}, "mask must be bool"),
+        ({"mask": torch.ones(4, 5, dtype=torch.bool)}, "must both be"),
+        ({"scores": torch.ones(4, 4, dtype=torch.float64)}, "scores must be float32"),
+        ({"scores": torch.ones(129, 1), "mask": torch.ones(129, 1) > 0}, "1 to 128"),
+    ],
+)
+def test_bad_input(change, message):
+    arguments = {"scores": torch.rand(4, 4), "mask": torch.ones(4, 4, dtype=torch.bool)}
+    with pytest.raises(ValueError, match=message):
+        masked_kmeans(**{**arguments, **change})

@@ -1,0 +1,252 @@
+import open_clip
+import pytest
+import torch
+from torch.nn import functional as F
+
+from escnet_d2.modeling.clip import (
+    ClipEncoder,
+    SplitAttention,
+    build_clip_model,
+    prompt_templates,
+    set_trainable,
+)
+
+CAT_DOG = (("cat",), ("dog", "hound"))
+
+
+def encoder(**options):
+    options = {"intermediate_blocks": (0, 2), **options}
+    return ClipEncoder(
+        model=build_clip_model("escnet_tiny", "random"),
+        tokenizer=open_clip.get_tokenizer("escnet_tiny"),
+        name="escnet_tiny",
+        **options,
+    ).eval()
+
+
+def test_split_attention_equals_torch():
+    joint = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+    torch.nn.init.normal_(joint.in_proj_bias)
+    split = SplitAttention.from_joint(joint)
+    x = torch.randn(3, 7, 32)
+    mask = torch.full((7, 7), float("-inf")).triu(1)
+    for attn_mask in (None, mask):
+        expected, _ = joint(x, x, x, need_weights=False, attn_mask=attn_mask)
+        torch.testing.assert_close(split(x, x, x, attn_mask=attn_mask)[0], expected)
+
+
+def test_joint_checkpoints_load():
+    model = open_clip.CLIP(**open_clip.get_model_config("escnet_tiny"))
+    ours = encoder().model
+    ours.load_state_dict(model.state_dict())
+    weight = model.transformer.resblocks[1].attn.in_proj_weight
+    torch.testing.assert_close(
+        ours.transformer.resblocks[1].attn.k_proj_weight, weight.chunk(3)[1], rtol=0, atol=0
+    )
+    tokens = open_clip.get_tokenizer("escnet_tiny")(["a photo of a cat"])
+    torch.testing.assert_close(ours.encode_text(tokens), model.encode_text(tokens))
+
+
+@pytest.mark.parametrize("residual", ["cls", "token"])
+def test_dense_features_are_the_value_path(residual):
+    clip = encoder(dense_residual=residual)
+    visual = clip.model.visual
+    images = torch.randn(2, 3, 128, 128)
+    features = clip.encode_image(images)
+
+    x = visual._embeds(images)
+    blocks = visual.transformer.resblocks
+    intermediate = []
+    for block in blocks[:-1]:
+        x = block(x)
+        intermediate.append(x)
+    last = blocks[-1]
+    normed = last.ln_1(x)
+    values = F.linear(normed, last.attn.v_proj_weight, last.attn.in_proj_bias[-128:])
+    y = last.attn.out_proj(values) + (x[:, :1] if residual == "cls" else x)
+    y = y + last.mlp(last.ln_2(y))
+    expected = visual.ln_post(y) @ visual.proj
+    for row in range(16):
+        torch.testing.assert_close(
+            features.dense[:, :, row], expected[:, 1 + 16 * row : 17 + 16 * row].transpose(1, 2)
+        )
+    torch.testing.assert_close(
+        features.intermediate[1].flatten(2).transpose(1, 2), intermediate[2][:, 1:]
+    )
+
+
+def test_other_sizes_interpolate_positions():
+    clip = encoder()
+    features = clip.encode_image(torch.randn(1, 3, 64, 200))
+    assert features.dense.shape == (1, 64, 8, 25)
+    assert [f.shape for f in features.intermediate] == [(1, 128, 8, 25)] * 2
+    # A constant field of position embeddings stays constant at any size.
+    with torch.no_grad():
+        clip.model.visual.positional_embedding[1:] = 0.5
+        clip.model.visual.conv1.weight.zero_()
+    dense = clip.encode_image(torch.randn(1, 3, 64, 200)).dense
+    torch.testing.assert_close(dense, dense[:, :, :1, :1].expand_as(dense))
+
+
+def test_size_must_be_whole_patches():
+    with pytest.raises(ValueError, match="60 x 64 is not a multiple of the patch size 8 x 8"):
+        encoder().encode_image(torch.randn(1, 3, 60, 64))
+
+
+def test_gradient_checkpointing_changes_nothing():
+    plain = encoder()
+    saving = encoder(gradient_checkpointing=True).train()
+    saving.model.load_state_dict(plain.model.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    gradients = []
+    for clip in (plain.train(), saving):
+        clip.encode_image(images).dense.square().sum().backward()
+        gradients.append(clip.model.visual.transformer.resblocks[0].attn.q_proj_weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("templates", ["single", "imagenet", "vild"])
+def test_text_embeddings_equal_open_clip(templates):
+    clip = encoder(templates=templates, average_templates=False, text_batch_size=7)
+    result = clip.encode_text(CAT_DOG)
+    patterns = prompt_templates(templates)
+    tokenizer = open_clip.get_tokenizer("escnet_tiny")
+
+    def embed(name):
+        # The full 77 positions, which our encoder cuts to those in use.
+        tokens = tokenizer([pattern.replace("{}", name) for pattern in patterns])
+        return F.normalize(clip.model.encode_text(tokens), dim=-1)
+
+    cat = embed("cat")
+    dog = F.normalize((embed("dog") + embed("hound")) / 2, dim=-1)
+    torch.testing.assert_close(result, torch.stack([cat, dog]), rtol=1e-4, atol=1e-5)
+
+    averaged = encoder(templates=templates)
+    averaged.model.load_state_dict(clip.model.state_dict())
+    expected = F.normalize(embed("cat").mean(dim=0), dim=-1)
+    torch.testing.assert_close(averaged.encode_text(CAT_DOG)[0, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_template_counts():
+    assert [len(prompt_templates(name)) for name in ("single", "imagenet", "vild")] == [1, 80, 14]
+    assert all(t.count("{}") == 1 for t in prompt_templates("vild"))
+    with pytest.raises(ValueError, match="single, vild, imagenet"):
+        prompt_templates("other")
+
+
+class Counter:
+    """Counts how often the text tower runs."""
+
+    def __init__(self, clip):
+        self.calls = 0
+        tokenizer = clip.tokenizer
+
+        def counting(sentences):
+            self.calls += 1
+            return tokenizer(sentences)
+
+        clip.tokenizer = counting
+
+
+def test_cache_is_used_in_eval_mode_only():
+    clip = encoder()
+    counter = Counter(clip)
+    with torch.no_grad():
+        first = clip.encode_text(CAT_DOG)
+        assert clip.encode_text([["cat"], ["dog", "hound"]]) is first
+        assert counter.calls == 1
+        clip.encode_text((("cat",),))
+        assert counter.calls == 2
+        clip.train()
+        clip.encode_text(CAT_DOG)
+        clip.encode_text(CAT_DOG)
+        assert counter.calls == 4
+        clip.eval()
+        clip.encode_text(CAT_DOG)
+        assert counter.calls == 5, "train() must forget"
+
+
+@pytest.mark.parametrize("change", ["step", "data", "swap", "load"])
+def test_cache_never_survives_a_weight_change(change):
+    clip = encoder()
+    weight = clip.model.transformer.resblocks[0].mlp.c_fc.weight
+    with torch.no_grad():
+        before = clip.encode_text(CAT_DOG)
+        if change == "step":
+            weight.add_(0.1)
+        elif change == "data":
+            weight.data.add_(0.1)
+        elif change == "swap":
+            weight.data = weight.data + 0.1
+        else:
+            clip.model.load_state_dict(encoder().model.state_dict())
+        after = clip.encode_text(CAT_DOG)
+    assert not torch.allclose(before, after)
+
+
+def test_cached_embeddings_carry_no_graph():
+    clip = encoder(finetune="full")
+    assert not clip.encode_text(CAT_DOG).requires_grad
+    assert clip.train().encode_text(CAT_DOG).requires_grad
+
+
+@pytest.mark.parametrize("policy", ["attention", "full", "none"])
+def test_finetune_policies(policy):
+    model = encoder().model
+    opened = set_trainable(model, policy)
+    assert opened == [n for n, p in model.named_parameters() if p.requires_grad]
+    if policy == "none":
+        assert opened == []
+    if policy == "attention":
+        towers = [f"visual.transformer.resblocks.{i}" for i in range(4)]
+        towers += [f"transformer.resblocks.{i}" for i in range(3)]
+        expected = {f"{t}.attn.{x}_proj_weight" for t in towers for x in "qv"}
+        # The last image block gives its values only.
+        expected.remove("visual.transformer.resblocks.3.attn.q_proj_weight")
+        assert set(opened) == expected
+    if policy == "full":
+        frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+        last = "visual.transformer.resblocks.3.attn"
+        assert frozen == {"logit_scale", f"{last}.q_proj_weight", f"{last}.k_proj_weight"}
+    with pytest.raises(ValueError, match="attention, full, none"):
+        set_trainable(model, "some")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dense_residual": "both"}, "DENSE_RESIDUAL must be one of cls, token"),
+        ({"intermediate_blocks": (1, 3)}, "ascending blocks of 0..2"),
+        ({"intermediate_blocks": (2, 1)}, "ascending blocks of 0..2"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        encoder(**options)
+
+
+def test_only_plain_vits(tiny_cfg):
+    tiny_cfg.MODEL.CLIP.NAME = "RN50"
+    with pytest.raises(ValueError, match="RN50.*plain ViT"):
+        ClipEncoder(tiny_cfg)
+    tiny_cfg.MODEL.CLIP.NAME = "ViT-Z"
+    with pytest.raises(ValueError, match="ViT-Z.*escnet_tiny.*ViT-B-16"):
+        ClipEncoder(tiny_cfg)
+
+
+def test_weights_from_a_path(tiny_cfg, tmp_path):
+    # A joint-attention checkpoint of another resolution: positions are resized on loading.
+    config = open_clip.get_model_config("escnet_tiny")
+    config["vision_cfg"]["image_size"] = 64
+    model = open_clip.CLIP(**config).half()
+    path = tmp_path / "clip.pt"
+    torch.save({"state_dict": model.state_dict()}, path)
+    tiny_cfg.MODEL.CLIP.WEIGHTS = str(path)
+    clip = ClipEncoder(tiny_cfg)
+    assert clip.model.visual.proj.dtype == torch.float32
+    torch.testing.assert_close(clip.model.visual.proj.data, model.visual.proj.data.float())
+    assert clip.model.visual.positional_embedding.shape == (257, 128)
+
+    torch.save({"state_dict": {"conv": torch.zeros(1)}}, path)
+    with pytest.raises(RuntimeError, match="clip.pt does not fit MODEL.CLIP.NAME escnet_tiny"):
+        ClipEncoder(tiny_cfg)

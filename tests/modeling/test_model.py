@@ -1,0 +1,281 @@
+"""ESCNet as a whole, on its registered name."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from escnet_d2.structures import Vocabulary
+
+
+def losses(model, batch):
+    return model.train()(batch)
+
+
+def segment(model, batch):
+    with torch.no_grad():
+        return model.eval()(batch)
+
+
+VARIANTS = {
+    "default": [],
+    "ce": ["MODEL.ESCNET.LOSS", "ce"],
+    "no sam": ["MODEL.ESCNET.USE_SAM", False],
+    "no sam, no aux": ["MODEL.ESCNET.USE_SAM", False, "MODEL.ESCNET.AUX_LOSS_WEIGHT", 0.0],
+    "no aux": ["MODEL.ESCNET.AUX_LOSS_WEIGHT", 0.0],
+    "points": ["MODEL.ESCNET.PROMPTS", ["point"]],
+    "masks": ["MODEL.ESCNET.PROMPTS", ["mask"]],
+    "spatial": ["MODEL.ESCNET.SOFTMAX", "spatial", "MODEL.ESCNET.ALPHA", 0.5],
+    "one block": ["MODEL.ESCNET.NUM_BLOCKS", 1],
+    "attention": ["MODEL.CLIP.FINETUNE", "attention"],
+    "frozen clip": ["MODEL.CLIP.FINETUNE", "none"],
+    "channels": ["MODEL.CLIP.TEMPLATES", "vild", "MODEL.CLIP.TEMPLATE_ENSEMBLE", "channels"],
+    "skip": ["MODEL.ESCNET.UNLABELLED", "skip"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_trainable_parameter_gets_a_gradient(tiny_cfg, batch, variant):
+    tiny_cfg.merge_from_list(VARIANTS[variant])
+    model = build_model(tiny_cfg)
+    values = losses(model, batch)
+    assert "loss_sem_seg" in values
+    total = sum(values.values())
+    assert torch.isfinite(total)
+    total.backward()
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    with_gradient = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient == trainable
+    # no_mask_embed has a zero gradient where every class has foreground.
+    zero = {n for n, p in model.named_parameters() if p.grad is not None and not p.grad.any()}
+    assert all(n.endswith("no_mask_embed.weight") for n in zero), zero
+    result = segment(model, batch)
+    assert torch.isfinite(result[0]["sem_seg"]).all()
+
+
+def test_results_have_the_size_asked_for(tiny_model, batch, vocabulary):
+    for inputs, result in zip(batch, segment(tiny_model, batch)):
+        scores = result["sem_seg"]
+        assert scores.shape == (vocabulary.num_classes, inputs["height"], inputs["width"])
+        assert scores.min() >= 0
+        assert scores.max() <= 1
+    for inputs in batch:
+        del inputs["height"], inputs["width"]
+    shapes = [r["sem_seg"].shape[1:] for r in segment(tiny_model, batch)]
+    assert shapes == [x["image"].shape[1:] for x in batch]
+
+
+def test_batching_and_its_order_change_nothing(tiny_model, batch):
+    together = segment(tiny_model, batch)
+    backwards = segment(tiny_model, batch[::-1])[::-1]
+    alone = [segment(tiny_model, [x])[0] for x in batch]
+    for a, b, c in zip(together, backwards, alone):
+        torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a["sem_seg"], c["sem_seg"], rtol=1e-4, atol=1e-6)
+
+
+def test_training_loss_is_the_mean_over_the_images(tiny_model, batch):
+    together = losses(tiny_model, batch)["loss_sem_seg"]
+    alone = [losses(tiny_model, [x])["loss_sem_seg"] for x in batch]
+    torch.testing.assert_close(together, sum(alone) / 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_class_chunks_change_nothing(tiny_model, batch, chunk):
+    expected = segment(tiny_model, batch)
+    loss = losses(tiny_model, batch)["loss_sem_seg"]
+    tiny_model.sem_seg_head.class_chunk_size = chunk
+    for a, b in zip(segment(tiny_model, batch), expected):
+        torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(losses(tiny_model, batch)["loss_sem_seg"], loss)
+
+
+def test_class_order_changes_nothing(tiny_model, batch, vocabulary):
+    order = [3, 0, 4, 2, 1]
+    shuffled = Vocabulary.from_classes([vocabulary.class_names[i] for i in order])
+    expected = segment(tiny_model, batch)
+    got = segment(tiny_model, [{**x, "vocabulary": shuffled} for x in batch])
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(a["sem_seg"], b["sem_seg"][order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_classes", [1, 300])
+def test_any_number_of_classes(tiny_model, batch, num_classes):
+    vocabulary = Vocabulary.from_classes([f"class {i}" for i in range(num_classes)])
+    inputs = [{**x, "vocabulary": vocabulary, "height": 9, "width": 7} for x in batch]
+    for result in segment(tiny_model, inputs):
+        assert result["sem_seg"].shape == (num_classes, 9, 7)
+
+
+def test_each_image_has_its_own_vocabulary(tiny_model, batch):
+    other = Vocabulary.from_string("tree, house|home", synonyms="max")
+    mixed = segment(tiny_model, [batch[0], {**batch[1], "vocabulary": other}])
+    torch.testing.assert_close(
+        mixed[0]["sem_seg"], segment(tiny_model, batch[:1])[0]["sem_seg"], rtol=1e-4, atol=1e-6
+    )
+    assert mixed[1]["sem_seg"].shape[0] == 2
+    # Back to the first one: nothing remembered wrongly.
+    again = segment(tiny_model, batch[:1])[0]["sem_seg"]
+    torch.testing.assert_close(mixed[0]["sem_seg"], again, rtol=1e-4, atol=1e-6)
+
+
+def test_training_with_several_vocabularies(tiny_model, batch):
+    other = Vocabulary.from_string("tree, house")
+    values = losses(tiny_model, [batch[0], {**batch[1], "vocabulary": other}])
+    assert torch.isfinite(values["loss_sem_seg"])
+
+
+def test_default_vocabulary(tiny_model, batch):
+    for inputs in batch:
+        del inputs["vocabulary"]
+    with pytest.raises(ValueError, match="no 'vocabulary'"):
+        segment(tiny_model, batch)
+    tiny_model.vocabulary = Vocabulary.from_string("cat, dog")
+    assert segment(tiny_model, batch)[0]["sem_seg"].shape[0] == 2
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+@pytest.mark.parametrize("background", ["none", "words", "threshold"])
+def test_label_map_only_equals_arg_max(tiny_cfg, batch, sliding, background):
+    tiny_cfg.TEST.SLIDING_WINDOW = sliding
+    vocabulary = Vocabulary.from_string(
+        "cat, dog|hound, sky", synonyms="max", background=background
+    )
+    batch = [{**x, "vocabulary": vocabulary} for x in batch]
+    model = build_model(tiny_cfg)
+    full = segment(model, batch)
+    tiny_cfg.TEST.LABEL_MAP_ONLY = True
+    other = build_model(tiny_cfg)
+    other.load_state_dict(model.state_dict())
+    for a, b in zip(segment(other, batch), full):
+        score, label = b["sem_seg"].max(dim=0)
+        assert set(a) == {"label_map", "score_map"}
+        assert torch.equal(a["label_map"], label)
+        torch.testing.assert_close(a["score_map"], score)
+
+
+def test_sliding_window_of_one_window_is_the_whole_image(tiny_cfg, vocabulary):
+    image = torch.randint(0, 256, (3, 128, 128)).byte()
+    inputs = [{"image": image, "vocabulary": vocabulary}]
+    model = build_model(tiny_cfg)
+    expected = segment(model, inputs)[0]["sem_seg"]
+    tiny_cfg.TEST.SLIDING_WINDOW = True
+    sliding = build_model(tiny_cfg)
+    sliding.load_state_dict(model.state_dict())
+    torch.testing.assert_close(segment(sliding, inputs)[0]["sem_seg"], expected)
+
+
+def test_global_view_is_averaged_with_the_windows(tiny_cfg, vocabulary):
+    inputs = [{"image": torch.randint(0, 256, (3, 128, 256)).byte(), "vocabulary": vocabulary}]
+    weights = build_model(tiny_cfg).state_dict()
+
+    def run(**options):
+        cfg = tiny_cfg.clone()
+        for key, value in options.items():
+            cfg.TEST[key] = value
+        model = build_model(cfg)
+        model.load_state_dict(weights)
+        return segment(model, inputs)[0]["sem_seg"]
+
+    windows = run(SLIDING_WINDOW=True, WINDOW_GLOBAL_VIEW=False)
+    both = run(SLIDING_WINDOW=True)
+    # Means commute with the resize to the image up to the view's own two resizes.
+    torch.testing.assert_close(both, (windows + run()) / 2, rtol=0, atol=2e-2)
+    squashed = run(SLIDING_WINDOW=True, WINDOW_IMAGE_SIZE=(128, 128))
+    torch.testing.assert_close(squashed, run(), rtol=1e-3, atol=1e-3)
+
+
+def test_keeping_the_aspect(tiny_cfg, vocabulary):
+    tiny_cfg.MODEL.CLIP.ASPECT = "keep"
+    model = build_model(tiny_cfg)
+    seen = []
+    encode = model.clip.encode_image
+
+    def recording(images):
+        seen.append(tuple(images.shape[-2:]))
+        return encode(images)
+
+    model.clip.encode_image = recording
+    images = [torch.randint(0, 256, (3, 64, 256)).byte(), torch.randint(0, 256, (3, 64, 64)).byte()]
+    results = segment(model, [{"image": i, "vocabulary": vocabulary} for i in images])
+    assert sorted(seen) == [(64, 256), (128, 128)]
+    assert [r["sem_seg"].shape[1:] for r in results] == [(64, 256), (64, 64)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(tiny_model, batch, dtype):
+    expected = segment(tiny_model, batch)
+    with torch.autocast("cpu", dtype):
+        got = segment(tiny_model, batch)
+        values = losses(tiny_model, batch)
+    sum(values.values()).backward()
+    assert all(torch.isfinite(v) for v in values.values())
+    gradients = [p.grad for p in tiny_model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    for a, b in zip(got, expected):
+        assert a["sem_seg"].dtype == torch.float32
+        torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=0, atol=0.03)
+
+
+def test_evaluation_between_training_steps_uses_fresh_text(tiny_model, batch):
+    optimizer = torch.optim.SGD(tiny_model.parameters(), lr=1.0)
+    segment(tiny_model, batch)
+    optimizer.zero_grad()
+    sum(losses(tiny_model, batch).values()).backward()
+    optimizer.step()
+    got = segment(tiny_model, batch)[0]["sem_seg"]
+    # The same weights in a model that never saw the old ones.
+    tiny_model.clip._cache.clear()
+    torch.testing.assert_close(got, segment(tiny_model, batch)[0]["sem_seg"], rtol=0, atol=0)
+
+
+def test_state_dict_round_trip(tiny_cfg, tiny_model, batch):
+    other = build_model(tiny_cfg)
+    other.load_state_dict(tiny_model.state_dict())
+    for a, b in zip(segment(other, batch), segment(tiny_model, batch)):
+        assert torch.equal(a["sem_seg"], b["sem_seg"])
+
+
+def test_all_ignored_target(tiny_model, batch):
+    for inputs in batch:
+        inputs["sem_seg"] = torch.full_like(inputs["sem_seg"], 255)
+    values = losses(tiny_model, batch)
+    assert all(torch.isfinite(v) for v in values.values())
+    assert values["loss_sem_seg_aux1"] == 0
+
+
+def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
+    tiny_cfg.MODEL.CLIP.WEIGHTS = "openai"
+    tiny_cfg.MODEL.SAM.WEIGHTS = "vit_b"
+    tiny_cfg.MODEL.WEIGHTS = "model_final.pth"
+    build_model(tiny_cfg)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["MODEL.CLIP.RESOLUTION", 100], "RESOLUTION must be a multiple of the patch size 8"),
+        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT must be RGB"),
+        (["MODEL.ESCNET.LOSS", "dice"], "LOSS"),
+        (["MODEL.CLIP.TEMPLATE_ENSEMBLE", "max"], "TEMPLATE_ENSEMBLE"),
+        (["MODEL.ESCNET.EMBED_KERNEL", 4], "EMBED_KERNEL must be odd"),
+    ],
+)
+def test_bad_configuration(tiny_cfg, options, message):
+    tiny_cfg.merge_from_list(options)
+    with pytest.raises(ValueError, match=message):
+        build_model(tiny_cfg)
+
+
+def test_bad_batches(tiny_model, batch):
+    with pytest.raises(ValueError, match="'sem_seg' is"):
+        losses(tiny_model, [{**batch[0], "sem_seg": torch.zeros(3, 3, dtype=torch.long)}])
+    del batch[0]["sem_seg"]
+    with pytest.raises(ValueError, match="has no 'sem_seg'"):
+        losses(tiny_model, batch)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (9, 2)])
+def test_tiny_images(tiny_model, vocabulary, size):
+    image = torch.randint(0, 256, (3, *size)).byte()
+    result = segment(tiny_model, [{"image": image, "vocabulary": vocabulary}])[0]
+    assert result["sem_seg"].shape[1:] == size

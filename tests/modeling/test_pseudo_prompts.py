@@ -1,0 +1,82 @@
+import math
+
+import pytest
+import torch
+
+from escnet_d2.modeling.escnet import PseudoPromptGenerator
+
+
+def test_hand_worked():
+    """Two classes on a 4 x 6 map: a cat at the left and the right border, the rest dog.
+
+    With logits log(p) a softmax over the classes gives p back. The cat's probabilities:
+
+        .9 .6 .1 .1 .1 .1
+        .7 .1 .1 .1 .1 .6
+        .1 .1 .1 .1 .1 .8
+        .1 .1 .1 .1 .1 .1
+
+    alpha = .5 leaves five pixels. k = 2: the first centre is the best pixel (0, 0); the farthest
+    pixel is (5, 2); so the regions are {(0, 0), (1, 0), (0, 1)} and {(5, 1), (5, 2)}.
+    """
+    cat = torch.full((4, 6), 0.1)
+    cat[0, 0], cat[0, 1], cat[1, 0], cat[1, 5], cat[2, 5] = 0.9, 0.6, 0.7, 0.6, 0.8
+    logits = torch.stack([cat, 1 - cat]).log().unsqueeze(0)
+    prompts = PseudoPromptGenerator(alpha=0.5, num_points=2)(logits)
+
+    assert prompts.points[0, 0].tolist() == [[0.0, 0.0], [5.0, 2.0]]
+    assert prompts.point_labels[0, 0].tolist() == [1, 1]
+    regions = torch.full((4, 6), -1)
+    regions[0, 0] = regions[0, 1] = regions[1, 0] = 0
+    regions[1, 5] = regions[2, 5] = 1
+    assert prompts.regions[0, 0].tolist() == regions.tolist()
+    torch.testing.assert_close(prompts.masks[0, 0], cat * (regions >= 0))
+    # The dog has the other 19 pixels.
+    assert (prompts.regions[0, 1] >= 0).sum() == 19
+    assert prompts.has_foreground.tolist() == [[True, True]]
+
+
+def test_few_and_no_foreground_pixels():
+    probability = torch.full((3, 5, 5), 0.01)
+    probability[0, 1, 2] = 0.6  # one pixel for five points
+    probability[2] = 1 - probability[:2].sum(dim=0)
+    prompts = PseudoPromptGenerator(alpha=0.5, num_points=5)(probability.log().unsqueeze(0))
+    assert prompts.point_labels[0, 0].tolist() == [1, -1, -1, -1, -1]
+    assert prompts.points[0, 0, 0].tolist() == [2.0, 1.0]
+    assert prompts.point_labels[0, 1].tolist() == [-1] * 5
+    assert prompts.masks[0, 1].abs().sum() == 0
+    assert prompts.has_foreground[0].tolist() == [True, False, True]
+
+
+def test_spatial_softmax_has_maximum_one():
+    logits = torch.randn(2, 3, 4, 5)
+    generator = PseudoPromptGenerator(softmax="spatial", alpha=0.5)
+    got = generator.probability(logits)
+    soft = logits.flatten(2).softmax(dim=2)
+    expected = soft / soft.amax(dim=2, keepdim=True)
+    torch.testing.assert_close(got.flatten(2), expected)
+    assert generator(logits).has_foreground.all()
+
+
+def test_one_class_covers_everything():
+    prompts = PseudoPromptGenerator()(torch.randn(1, 1, 3, 3))
+    assert (prompts.masks == 1).all()
+
+
+def test_no_gradient():
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    assert not PseudoPromptGenerator()(logits).masks.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"softmax": "pixel"}, "class, spatial"),
+        ({"alpha": 0.0}, "ALPHA"),
+        ({"alpha": math.nan}, "ALPHA"),
+        ({"num_points": 9}, "NUM_POINTS"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        PseudoPromptGenerator(**options)

@@ -1,0 +1,140 @@
+import pytest
+import torch
+from segment_anything.build_sam import _build_sam
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+
+from escnet_d2.modeling.sam import SamBlock, build_sam_blocks
+
+H, W, C = 6, 8, 32
+
+
+def official(height=H, width=W):
+    """SAM's own modules at a size where patches and SAM's pixels coincide."""
+    encoder = PromptEncoder(
+        embed_dim=C,
+        image_embedding_size=(height, width),
+        input_image_size=(height, width),
+        mask_in_chans=8,
+    )
+    decoder = MaskDecoder(
+        transformer_dim=C,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=C, num_heads=4, mlp_dim=48),
+    )
+    return encoder, decoder
+
+
+def block_like(encoder, decoder, **options):
+    block = SamBlock(
+        prompt_encoder=PromptEncoder(
+            embed_dim=C,
+            image_embedding_size=(64, 64),
+            input_image_size=(1024, 1024),
+            mask_in_chans=8,
+        ),
+        transformer=TwoWayTransformer(depth=2, embedding_dim=C, num_heads=4, mlp_dim=48),
+        **options,
+    )
+    weights = {f"prompt_encoder.{k}": v for k, v in encoder.state_dict().items()}
+    weights.update({f"mask_decoder.{k}": v for k, v in decoder.state_dict().items()})
+    mine = block.state_dict().keys()
+    assert set(mine) <= set(weights), "keys must be SAM's own"
+    block.load_state_dict({k: weights[k] for k in mine})
+    return block
+
+
+def official_image_side(encoder, decoder, image, points, labels, masks):
+    """Image embedding after SAM's own two-way transformer, prompt set by prompt set."""
+    results = []
+    for i in range(len(image)):
+        mask = None
+        if masks is not None and (labels[i] == 1).any():
+            mask = torch.nn.functional.interpolate(
+                masks[i][None, None], scale_factor=4, mode="bilinear", align_corners=False
+            )
+        sparse, dense = encoder((points[i : i + 1], labels[i : i + 1]), None, mask)
+        tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
+        tokens = torch.cat([tokens, sparse], dim=1)
+        _, keys = decoder.transformer(image[i : i + 1] + dense, encoder.get_dense_pe(), tokens)
+        results.append(keys)
+    return torch.cat(results)
+
+
+@pytest.mark.parametrize("use_masks", [True, False])
+def test_equals_segment_anything(use_masks):
+    encoder, decoder = official()
+    block = block_like(encoder, decoder, use_masks=use_masks)
+    image = torch.randn(3, C, H, W)
+    points = torch.randint(0, 6, (3, 5, 2)).float()
+    labels = torch.tensor([[1, 1, 1, 1, 1], [1, 1, -1, -1, -1], [-1, -1, -1, -1, -1]])
+    masks = torch.rand(3, H, W)
+    got = block(image, block.image_position(H, W), points, labels, masks)
+    expected = official_image_side(
+        encoder, decoder, image, points, labels, masks if use_masks else None
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_points_can_be_left_out():
+    encoder, decoder = official()
+    block = block_like(encoder, decoder, use_points=False)
+    image, masks = torch.randn(2, C, H, W), torch.rand(2, H, W)
+    points, labels = torch.rand(2, 5, 2), torch.ones(2, 5, dtype=torch.long)
+    got = block(image, block.image_position(H, W), points, labels, masks)
+    mask = torch.nn.functional.interpolate(masks[:, None], scale_factor=4, mode="bilinear")
+    sparse, dense = encoder((points, -labels), None, mask)
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([tokens.expand(2, -1, -1), sparse], dim=1)
+    pe = encoder.get_dense_pe().expand(2, -1, -1, -1)
+    _, expected = decoder.transformer(image + dense, pe, tokens)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_logit_masks():
+    encoder, decoder = official()
+    block = block_like(encoder, decoder, mask_values="logit")
+    image, masks = torch.randn(1, C, H, W), torch.rand(1, H, W) * 0.8 + 0.1
+    points, labels = torch.zeros(1, 5, 2), torch.ones(1, 5, dtype=torch.long)
+    got = block(image, block.image_position(H, W), points, labels, masks)
+    logits = (masks / (1 - masks)).log()
+    expected = official_image_side(encoder, decoder, image, points, labels, logits)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="probability, logit"):
+        block_like(encoder, decoder, mask_values="raw")
+
+
+def test_official_checkpoint_loads_into_each_block(tiny_cfg, tmp_path):
+    """SAM ViT-B's decoder sizes and key names, as segment_anything builds them."""
+    sam = _build_sam(
+        encoder_embed_dim=32, encoder_depth=1, encoder_num_heads=1, encoder_global_attn_indexes=[0]
+    )
+    path = tmp_path / "sam.pth"
+    torch.save(sam.state_dict(), path)
+    tiny_cfg.MODEL.SAM.update(
+        {"EMBED_DIM": 256, "MASK_IN_CHANS": 16, "DEPTH": 2, "NUM_HEADS": 8, "MLP_DIM": 2048}
+    )
+    tiny_cfg.MODEL.SAM.WEIGHTS = str(path)
+    tiny_cfg.MODEL.ESCNET.NUM_BLOCKS = 2
+    blocks = build_sam_blocks(tiny_cfg)
+    unused = ("output_upscaling", "output_hypernetworks_mlps", "iou_prediction_head")
+    wanted = {
+        k: v
+        for k, v in sam.state_dict().items()
+        if k.startswith(("prompt_encoder.", "mask_decoder.")) and not any(u in k for u in unused)
+    }
+    for block in blocks:
+        state = block.state_dict()
+        assert state.keys() == wanted.keys()
+        assert all(torch.equal(state[k], wanted[k]) for k in wanted)
+    assert (
+        blocks[0].mask_decoder.mask_tokens.weight is not blocks[1].mask_decoder.mask_tokens.weight
+    )
+
+    tiny_cfg.MODEL.SAM.EMBED_DIM = 128
+    with pytest.raises(RuntimeError, match="sam.pth does not fit the sizes of MODEL.SAM"):
+        build_sam_blocks(tiny_cfg)
+
+
+def test_prompt_types_are_checked(tiny_cfg):
+    tiny_cfg.MODEL.ESCNET.PROMPTS = ["point", "box"]
+    with pytest.raises(ValueError, match="PROMPTS must name one or both of point, mask"):
+        build_sam_blocks(tiny_cfg)
