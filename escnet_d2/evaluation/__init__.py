@@ -1,0 +1,13 @@
+"""Semantic segmentation scores on Detectron2's evaluator interface."""
+
+from .confusion import ClassCounts, confusion_matrix, top_confusions
+from .report import write_summary
+from .sem_seg_evaluator import SemSegEvaluator
+
+__all__ = [
+    "ClassCounts",
+    "SemSegEvaluator",
+    "confusion_matrix",
+    "top_confusions",
+    "write_summary",
+]

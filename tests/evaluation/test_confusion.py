@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from escnet_d2.evaluation import ClassCounts, confusion_matrix, top_confusions
+
+# Three classes; the lower right quarter is unlabelled.
+TARGET = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 255, 255], [0, 0, 255, 255]])
+PREDICTION = np.array([[0, 0, 1, 1], [0, 0, 1, 2], [0, 1, 2, 2], [1, 1, 0, 0]])
+# Rows: predicted class. Columns: ground truth class, then unlabelled.
+# Class 0 has 8 pixels: 5 found, 3 called class 1. Class 1 has 4: 3 found, 1 called class 2.
+MATRIX = np.array([[5, 0, 0, 2], [3, 3, 0, 0], [0, 1, 0, 2]])
+
+
+def test_hand_worked_matrix():
+    matrix = confusion_matrix(PREDICTION, TARGET, 3)
+    assert matrix.dtype == np.int64
+    np.testing.assert_array_equal(matrix, MATRIX)
+
+
+def test_counts_leave_unlabelled_pixels_out():
+    counts = ClassCounts.from_confusion(MATRIX)
+    np.testing.assert_array_equal(counts.intersection, [5, 3, 0])
+    np.testing.assert_array_equal(counts.target, [8, 4, 0])
+    np.testing.assert_array_equal(counts.prediction, [5, 6, 1])
+    np.testing.assert_array_equal(counts.union, [8, 7, 1])
+    doubled = counts + counts + ClassCounts.zeros(3)
+    np.testing.assert_array_equal(doubled.union, [16, 14, 2])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_integer_types_do_not_overflow(dtype):
+    # 200 * 201 leaves uint8 far behind.
+    labels = np.full((2, 2), 199, dtype=dtype)
+    matrix = confusion_matrix(labels, labels, 200)
+    assert matrix[199, 199] == 4
+    assert matrix.sum() == 4
+    assert confusion_matrix(labels, labels, 459)[199, 199] == 4
+
+
+@pytest.mark.parametrize("unlabelled", [255, 65535, 459, 460, -1])
+def test_everything_outside_the_classes_is_unlabelled(unlabelled):
+    num_classes = 255 if unlabelled == 255 else 459
+    target = np.array([[0, num_classes - 1, unlabelled]])
+    matrix = confusion_matrix(np.array([[0, num_classes - 1, 3]]), target, num_classes)
+    assert matrix[0, 0] == matrix[-1, num_classes - 1] == matrix[3, num_classes] == 1
+    assert matrix.sum() == 3
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_predicted_label_out_of_range(label):
+    prediction = PREDICTION.copy()
+    prediction[0, 0] = label
+    with pytest.raises(ValueError, match=rf"0\.\.2, found \[{label}\]"):
+        confusion_matrix(prediction, TARGET, 3)
+
+
+def test_sizes_must_agree():
+    with pytest.raises(ValueError, match="4 x 3.*4 x 4"):
+        confusion_matrix(PREDICTION[:, :3], TARGET, 3)
+
+
+def test_top_confusions():
+    # Ground truth 0 called 1 costs 3 pixels, 1 called 2 costs 1; unlabelled pixels are no mistake.
+    assert top_confusions(MATRIX, 10) == [(0, 1, 3), (1, 2, 1)]
+    assert top_confusions(MATRIX, 1) == [(0, 1, 3)]
+    assert top_confusions(np.array([[4, 0, 1], [0, 4, 1]]), 5) == []

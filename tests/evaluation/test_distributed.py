@@ -1,0 +1,86 @@
+"""Two processes over gloo against one; this file is also the program that the two run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from detectron2.data import MetadataCatalog
+from PIL import Image
+
+from escnet_d2.evaluation import SemSegEvaluator
+
+DATASET = "evaluator_test_gloo"
+NUM_IMAGES = 5
+NAMES = [f"class {index}" for index in range(6)]
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def evaluate(folder, output_dir, indices):
+    """Results on some of the images in ``folder``, with predictions that depend on the image."""
+    MetadataCatalog.get(DATASET).set(stuff_classes=NAMES, ignore_label=255)
+    evaluator = SemSegEvaluator(DATASET, output_dir=output_dir, seen_classes=NAMES[:2])
+    for index in indices:
+        image = {
+            "file_name": f"image{index}.jpg",
+            "sem_seg_file_name": str(folder / f"image{index}.png"),
+        }
+        labels = np.random.default_rng(index).integers(0, 6, (20, 30))
+        evaluator.process([image], [{"label_map": torch.from_numpy(labels)}])
+    return evaluator.evaluate()
+
+
+def run_rank(rank, folder):
+    """One of two processes: a right evaluation, then one whose sampler padded rank 1's share."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    # Contiguous shares, as Detectron2's InferenceSampler deals them.
+    share = [[0, 1, 2], [3, 4]][rank]
+    results = evaluate(folder, folder / "two", share)
+    assert (results is None) == (rank == 1)
+    # Both have to raise: one alone would leave the other waiting.
+    with pytest.raises(RuntimeError, match=r"image0\.jpg: evaluate with a sampler that does not"):
+        evaluate(folder, folder / "padded", [share, [*share, 0]][rank])
+    assert not (folder / "padded").exists()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(tmp_path):
+    for index in range(NUM_IMAGES):
+        target = np.random.default_rng(100 + index).integers(0, 5, (20, 30))
+        target[:3] = 255
+        Image.fromarray(target.astype(np.uint8)).save(tmp_path / f"image{index}.png")
+    search_path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(tmp_path)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+
+    scores = evaluate(tmp_path, tmp_path / "one", range(NUM_IMAGES))["sem_seg"]
+    MetadataCatalog.pop(DATASET)
+    assert scores["num_images"] == NUM_IMAGES
+    stored = torch.load(tmp_path / "two" / "sem_seg_evaluation.pth", weights_only=True)
+    assert {name: stored[name] for name in scores} == scores
+    one, two = (
+        {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".pth"}
+        for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert "results.json" in one
+    assert one == two
+
+
+if __name__ == "__main__":
+    run_rank(int(sys.argv[1]), Path(sys.argv[2]))
