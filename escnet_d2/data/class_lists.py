@@ -1,0 +1,92 @@
+"""Files that list class names: the user's own and those bundled with the package.
+
+A class list has one class per line, further names of the class after commas. The bundled lists hold
+the names that published open-vocabulary results were measured with.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from escnet_d2.structures import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+CLASS_LIST_SUFFIXES = (".txt", ".json")
+_BUNDLED_DIR = Path(__file__).parent / "datasets" / "class_names"
+
+
+def bundled_class_lists() -> tuple[str, ...]:
+    """Names of the class lists that come with the package, such as ``ade150``."""
+    return tuple(sorted(path.stem for path in _BUNDLED_DIR.glob("*.txt")))
+
+
+def find_class_list(spec: str | os.PathLike) -> Path | None:
+    """Finds the file that a class-list setting means.
+
+    Args:
+        spec: a path; or the name of a bundled list (``ade150``); or a path that does not exist but
+            whose file name is that of a bundled list, so that the ``datasets/ade150.json`` of
+            CAT-Seg and SED command lines works in any directory.
+
+    Returns:
+        The existing file, or None.
+    """
+    path = Path(spec).expanduser()
+    if _is_file(path):
+        return path
+    is_list_file = path.suffix.lower() in CLASS_LIST_SUFFIXES
+    if str(spec) != path.name and not is_list_file:
+        return None
+    stem = path.stem if is_list_file else path.name
+    if stem.lower() not in bundled_class_lists():
+        return None
+    if is_list_file:
+        logger.info("%s does not exist: using the bundled class list %r.", spec, stem.lower())
+    return _BUNDLED_DIR / f"{stem.lower()}.txt"
+
+
+def read_class_list(spec: str | os.PathLike) -> tuple[str, ...]:
+    """Reads a class list, one string per class with its synonyms joined by ``", "``.
+
+    Args:
+        spec: as in :func:`find_class_list`; the formats are those of ``Vocabulary.from_file``.
+
+    Raises:
+        FileNotFoundError: there is no such file or bundled list.
+        ValueError: the file is no class list, or has empty or duplicate names; names the file.
+    """
+    path = find_class_list(spec)
+    if path is None:
+        raise FileNotFoundError(
+            f"Class list {spec} does not exist. Give a text or JSON file, or one of the bundled "
+            f"lists: {', '.join(bundled_class_lists())}."
+        )
+    return _class_strings(Vocabulary.from_file(path, synonyms="mean"))
+
+
+def normalise_classes(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
+    """Brings class names into the form of :func:`read_class_list`: stripped, joined by ``", "``.
+
+    Args:
+        classes: as in ``Vocabulary.from_classes``.
+
+    Raises:
+        ValueError: empty or duplicate names.
+    """
+    return _class_strings(Vocabulary.from_classes(classes, synonyms="mean"))
+
+
+def _class_strings(vocabulary: Vocabulary) -> tuple[str, ...]:
+    # Under "mean" there is one entry per class, with all of its names.
+    return tuple(", ".join(names) for names in vocabulary.entries)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A long inline vocabulary is no valid file name (ENAMETOOLONG).
+        return False

@@ -1,0 +1,254 @@
+"""From a data-set dict to what the model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+
+from escnet_d2.structures import Vocabulary
+from escnet_d2.structures.image_io import read_image
+from escnet_d2.structures.label_io import read_label_map
+
+from .augmentation import (
+    UNLABELLED,
+    AlignedResizeShortestEdge,
+    PadToSize,
+    PhotometricDistortion,
+)
+from .vocabulary import vocabulary_of_dataset
+
+_IMAGE_FORMATS = ("RGB", "BGR")
+_DEFAULT_IGNORE_LABEL = 255
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """What the label values of one data set mean.
+
+    Attributes:
+        vocabulary: the classes; labels 0..K-1 index its ``class_names``.
+        ignore_label: the data set's value of unlabelled pixels.
+    """
+
+    vocabulary: Vocabulary
+    ignore_label: int = _DEFAULT_IGNORE_LABEL
+
+    @property
+    def unlabelled_value(self) -> int:
+        """The value of unlabelled pixels in ``sem_seg``: never a class index."""
+        num_classes = self.vocabulary.num_classes
+        if self.ignore_label >= num_classes:
+            return self.ignore_label
+        return max(_DEFAULT_IGNORE_LABEL, num_classes)
+
+    def mask_unlabelled(self, labels: np.ndarray) -> np.ndarray:
+        """Copies ``labels`` with every value that is no class set to ``UNLABELLED``."""
+        is_class = (labels >= 0) & (labels < self.vocabulary.num_classes)
+        return np.where(is_class & (labels != self.ignore_label), labels, UNLABELLED)
+
+
+class SemanticDatasetMapper:
+    """Reads, augments and packs one image and, in training, its label map.
+
+    Training: resize, pad and crop, colours, flip, as ``INPUT`` says. Testing: resize only; the
+    label map is left to the evaluator.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str,
+        label_spaces: Mapping[str, LabelSpace],
+    ) -> None:
+        """Takes everything built; ``SemanticDatasetMapper(cfg, is_train)`` builds it from a config.
+
+        Args:
+            is_train: whether to read label maps.
+            augmentations: applied in order to the image and the label map.
+            image_format: channel order of ``image``, ``RGB`` or ``BGR``.
+            label_spaces: by data-set name; looked up here and not in the catalogue when an image is
+                read, since the worker processes of some platforms do not inherit the catalogue.
+        """
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.image_format = image_format
+        self.label_spaces = dict(label_spaces)
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool = True, dataset_names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Reads ``INPUT``, ``VOCABULARY`` and ``DATASETS``.
+
+        Args:
+            cfg: the configuration.
+            is_train: training or testing.
+            dataset_names: the data sets to map, by default ``DATASETS.TRAIN`` or ``DATASETS.TEST``.
+
+        Raises:
+            ValueError: a data set is not registered, a class list does not fit it, or
+                ``INPUT.FORMAT``, ``INPUT.CROP`` or ``INPUT.RANDOM_FLIP`` has an unknown value.
+        """
+        if cfg.INPUT.FORMAT not in _IMAGE_FORMATS:
+            accepted = ", ".join(_IMAGE_FORMATS)
+            raise ValueError(f"INPUT.FORMAT must be one of {accepted}, got {cfg.INPUT.FORMAT!r}.")
+        if dataset_names is None:
+            dataset_names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
+        override = cfg.VOCABULARY.TRAIN if is_train else cfg.VOCABULARY.TEST
+        label_spaces = {
+            name: LabelSpace(
+                vocabulary=vocabulary_of_dataset(
+                    name, override=override, synonyms=cfg.VOCABULARY.SYNONYMS
+                ),
+                ignore_label=MetadataCatalog.get(name).get("ignore_label", _DEFAULT_IGNORE_LABEL),
+            )
+            for name in dataset_names
+        }
+        return {
+            "is_train": is_train,
+            "augmentations": build_augmentations(cfg, is_train),
+            "image_format": cfg.INPUT.FORMAT,
+            "label_spaces": label_spaces,
+        }
+
+    def __call__(self, dataset_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """Maps one sample.
+
+        Args:
+            dataset_dict: ``file_name``, ``dataset_name`` and, for training, ``sem_seg_file_name``.
+
+        Returns:
+            The same keys and: ``image``, uint8 tensor (3, h, w); ``height`` and ``width`` of the
+            image file; ``vocabulary``; in training ``sem_seg``, int64 tensor (h, w), where values
+            outside 0..K-1 are unlabelled.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: a file cannot be read, the sizes of image and label map differ, or the data
+                set is not one that the mapper was built for; names the files.
+        """
+        sample = dict(dataset_dict)
+        space = self._label_space(sample)
+        image = read_image(sample["file_name"])
+        if self.image_format == "BGR":
+            image = image[:, :, ::-1]
+        sample.setdefault("height", image.shape[0])
+        sample.setdefault("width", image.shape[1])
+        labels = self._read_labels(sample, image, space) if self.is_train else None
+
+        augmented = T.AugInput(image, sem_seg=labels)
+        self.augmentations(augmented)
+        sample["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
+        if labels is not None:
+            sem_seg = torch.from_numpy(np.ascontiguousarray(augmented.sem_seg, dtype=np.int64))
+            sem_seg[sem_seg == UNLABELLED] = space.unlabelled_value
+            sample["sem_seg"] = sem_seg
+        sample["vocabulary"] = space.vocabulary
+        return sample
+
+    def _label_space(self, sample: Mapping[str, Any]) -> LabelSpace:
+        name = sample.get("dataset_name")
+        if name not in self.label_spaces:
+            raise ValueError(
+                f"{sample['file_name']} is of the data set {name!r}, but the mapper was built for "
+                f"{', '.join(self.label_spaces) or 'none'}."
+            )
+        return self.label_spaces[name]
+
+    def _read_labels(
+        self, sample: Mapping[str, Any], image: np.ndarray, space: LabelSpace
+    ) -> np.ndarray:
+        if "sem_seg_file_name" not in sample:
+            raise ValueError(f"{sample['file_name']} has no sem_seg_file_name to train on.")
+        labels = read_label_map(sample["sem_seg_file_name"])
+        check_same_size(
+            sample["file_name"], image.shape[:2], sample["sem_seg_file_name"], labels.shape
+        )
+        return space.mask_unlabelled(labels)
+
+
+def check_same_size(
+    image_file: str, image_size: Sequence[int], label_file: str, label_size: Sequence[int]
+) -> None:
+    """Refuses a label map that does not cover its image.
+
+    Args:
+        image_file: for the message.
+        image_size: (height, width) with the EXIF orientation applied.
+        label_file: for the message.
+        label_size: (height, width).
+
+    Raises:
+        ValueError: the sizes differ; names both files and sizes as width x height.
+    """
+    if tuple(image_size) == tuple(label_size):
+        return
+    message = (
+        f"The image {image_file} is {image_size[1]} x {image_size[0]} pixels, but its label map "
+        f"{label_file} is {label_size[1]} x {label_size[0]}."
+    )
+    if tuple(image_size) == tuple(label_size)[::-1]:
+        message += " Images are read with their EXIF orientation applied."
+    raise ValueError(message)
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """Builds what ``INPUT`` asks for.
+
+    Args:
+        cfg: the configuration.
+        is_train: training or testing.
+
+    Raises:
+        ValueError: ``INPUT.CROP`` or ``INPUT.RANDOM_FLIP`` has an unknown value.
+    """
+    options = cfg.INPUT
+    if not is_train:
+        return [AlignedResizeShortestEdge(options.MIN_SIZE_TEST, options.MAX_SIZE_TEST)]
+    augmentations: list[T.Augmentation] = [
+        AlignedResizeShortestEdge(
+            options.MIN_SIZE_TRAIN, options.MAX_SIZE_TRAIN, options.MIN_SIZE_TRAIN_SAMPLING
+        )
+    ]
+    if options.CROP.ENABLED:
+        augmentations += _crop(options.CROP)
+    if options.COLOR_AUG_SSD:
+        augmentations.append(PhotometricDistortion(options.FORMAT))
+    augmentations += _flip(options.RANDOM_FLIP)
+    return augmentations
+
+
+def _crop(crop: CfgNode) -> list[T.Augmentation]:
+    accepted = ("absolute", "absolute_range", "relative", "relative_range")
+    if crop.TYPE not in accepted:
+        raise ValueError(
+            f"INPUT.CROP.TYPE must be one of {', '.join(accepted)}, got {crop.TYPE!r}."
+        )
+    pad = [PadToSize(*crop.SIZE)] if crop.TYPE == "absolute" else []
+    return [
+        *pad,
+        T.RandomCrop_CategoryAreaConstraint(
+            crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, UNLABELLED
+        ),
+    ]
+
+
+def _flip(direction: str) -> list[T.Augmentation]:
+    accepted = ("none", "horizontal", "vertical")
+    if direction not in accepted:
+        raise ValueError(
+            f"INPUT.RANDOM_FLIP must be one of {', '.join(accepted)}, got {direction!r}."
+        )
+    if direction == "none":
+        return []
+    return [T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")]

@@ -1,0 +1,309 @@
+import importlib.util
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from escnet_d2.config import get_cfg
+from escnet_d2.data import (
+    build_train_loader,
+    register_folder_dataset,
+    register_prepared_folder,
+)
+from escnet_d2.data.folder_checks import check_split
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_folder_dataset.py"
+
+
+def run_tool(*arguments):
+    specification = importlib.util.spec_from_file_location("prepare_folder_dataset", TOOL)
+    tool = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tool)
+    return tool.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def project(tmp_path, make_folders):
+    """Two splits of 4 x 4 images and a class list."""
+    make_folders(tmp_path / "train", count=2)
+    make_folders(tmp_path / "val", count=1, seed=1)
+    (tmp_path / "classes.txt").write_text("cat\ncouch, sofa\ndog\n")
+    return tmp_path
+
+
+def prepare(project, *extra, name="pets"):
+    return run_tool(
+        *("--name", name, "--classes", project / "classes.txt", "--output", project / "prepared"),
+        *("--split", f"train={project / 'train/images'}:{project / 'train/labels'}"),
+        *("--split", f"val={project / 'val/images'}:{project / 'val/labels'}"),
+        *extra,
+    )
+
+
+# -- registering two folders --
+
+
+def test_register_and_load(tmp_path, make_folders):
+    image_root, label_root = make_folders(tmp_path)
+    register_folder_dataset("pets", image_root, label_root, ["cat", "couch|sofa", "dog"])
+    metadata = MetadataCatalog.get("pets")
+    assert metadata.stuff_classes == ["cat", "couch, sofa", "dog"]
+    assert metadata.ignore_label == 255
+    assert metadata.evaluator_type == "sem_seg"
+    assert metadata.image_root == str(image_root)
+    assert metadata.sem_seg_root == metadata.seg_seg_root == str(label_root)
+    samples = DatasetCatalog.get("pets")
+    assert [Path(sample["file_name"]).name for sample in samples] == ["0.png", "1.png"]
+    assert {sample["dataset_name"] for sample in samples} == {"pets"}
+
+
+def test_files_pair_by_name_in_sub_folders_whatever_their_suffix(tmp_path, caplog):
+    for file in ("images/a/1.JPG", "images/b/1.webp", "images/c.png", "labels/a/1.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for file in ("labels/b/1.tif", "labels/d.png", "labels/notes.md", "images/.hidden.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    register_folder_dataset("pets", tmp_path / "images", tmp_path / "labels", ["cat"])
+    with caplog.at_level(logging.WARNING):
+        samples = DatasetCatalog.get("pets")
+    assert [(Path(s["file_name"]).name, Path(s["sem_seg_file_name"]).name) for s in samples] == [
+        ("1.JPG", "1.png"),
+        ("1.webp", "1.tif"),
+    ]
+    assert "1 image(s) without label map, such as" in caplog.text and "c.png" in caplog.text
+    assert "1 label map(s) without image, such as" in caplog.text and "d.png" in caplog.text
+
+
+def test_two_files_for_one_name_are_an_error(tmp_path, make_folders):
+    image_root, label_root = make_folders(tmp_path)
+    (image_root / "0.jpg").touch()
+    register_folder_dataset("pets", image_root, label_root, ["cat"])
+    with pytest.raises(ValueError, match=r"0\.(jpg|png) and .*0\.(jpg|png) .*image name"):
+        DatasetCatalog.get("pets")
+
+
+def test_folders_that_share_no_file(tmp_path, make_folders):
+    image_root, label_root = make_folders(tmp_path, count=1)
+    (label_root / "0.png").rename(label_root / "zero.png")
+    register_folder_dataset("pets", image_root, label_root, ["cat"])
+    with pytest.raises(ValueError, match="pets: No image in"):
+        DatasetCatalog.get("pets")
+
+
+def test_missing_folder(tmp_path):
+    register_folder_dataset("pets", tmp_path / "images", tmp_path / "labels", ["cat"])
+    with pytest.raises(FileNotFoundError, match=f"pets: The image folder {tmp_path / 'images'}"):
+        DatasetCatalog.get("pets")
+
+
+def test_registering_again(tmp_path, make_folders):
+    folders = make_folders(tmp_path)
+    for _ in range(2):
+        register_folder_dataset("pets", *folders, ["cat"])
+    with pytest.raises(ValueError, match="pets is registered already, with other classes and ign"):
+        register_folder_dataset("pets", *folders, ["dog"], ignore_label=0)
+    assert MetadataCatalog.get("pets").stuff_classes == ["cat"]
+
+
+def test_name_of_a_benchmark_is_taken(tmp_path):
+    with pytest.raises(ValueError, match="ade20k_150_test_sem_seg is registered already"):
+        register_folder_dataset("ade20k_150_test_sem_seg", tmp_path, tmp_path, ["cat"])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "../a"])
+def test_unfit_names(name):
+    with pytest.raises(ValueError, match="is unfit"):
+        register_folder_dataset(name, "images", "labels", ["cat"])
+
+
+def test_unfit_classes(tmp_path):
+    with pytest.raises(ValueError, match="empty"):
+        register_folder_dataset("pets", "images", "labels", [])
+    with pytest.raises(ValueError, match="Duplicate"):
+        register_folder_dataset("pets", "images", "labels", ["cat", "cat"])
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        register_folder_dataset("pets", "images", "labels", tmp_path / "none.txt")
+
+
+# -- prepared folders --
+
+
+def test_prepare_register_and_train(project, capsys):
+    assert prepare(project) == 0
+    output = capsys.readouterr().out
+    assert "train: 2 images" in output
+    assert "couch, sofa" in output
+    assert "pets_train, pets_val" in output
+    assert register_prepared_folder(project / "prepared") == ["pets_train", "pets_val"]
+    assert register_prepared_folder(project / "prepared" / "dataset.json") == [
+        "pets_train",
+        "pets_val",
+    ]
+    assert MetadataCatalog.get("pets_train").expected_images == 2
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = ("pets_train",)
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.INPUT.MIN_SIZE_TRAIN = (8,)
+    batch = next(iter(build_train_loader(cfg)))
+    assert batch[0]["sem_seg"].shape == batch[0]["image"].shape[1:] == (8, 8)
+    assert batch[0]["vocabulary"].class_names == ("cat", "couch", "dog")
+
+
+def test_prepared_folder_can_move_with_its_data(project, tmp_path_factory):
+    assert prepare(project) == 0
+    content = json.loads((project / "prepared" / "dataset.json").read_text())
+    assert content["splits"]["val"] == {
+        "image_root": "../val/images",
+        "sem_seg_root": "../val/labels",
+        "num_images": 1,
+    }
+    moved = tmp_path_factory.mktemp("moved") / "project"
+    shutil.move(str(project), str(moved))
+    register_prepared_folder(moved / "prepared")
+    [sample] = DatasetCatalog.get("pets_val")
+    assert sample["file_name"] == str(moved / "val" / "images" / "0.png")
+
+
+def test_images_lost_after_preparing_are_reported(project, caplog):
+    prepare(project)
+    (project / "train/images/0.png").unlink()
+    (project / "train/labels/0.png").unlink()
+    register_prepared_folder(project / "prepared")
+    with caplog.at_level(logging.WARNING):
+        DatasetCatalog.get("pets_train")
+    assert "has 1 labelled images" in caplog.text and "expected 2" in caplog.text
+
+
+def test_other_content_under_the_same_name(project):
+    prepare(project)
+    register_prepared_folder(project / "prepared")
+    (project / "classes.txt").write_text("cat\nsofa\ndog\n")
+    prepare(project)
+    with pytest.raises(ValueError, match="pets_train is registered already, with other classes"):
+        register_prepared_folder(project / "prepared")
+
+
+def test_missing_manifest_says_what_writes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"dataset\.json.*prepare_folder_dataset\.py"):
+        register_prepared_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{", "damaged.*Expecting"),
+        ("[]", "the file must be a JSON dict"),
+        ({"classes": None}, "'classes' must be a JSON list"),
+        ({"classes": ["a", "a"]}, "Duplicate"),
+        ({"splits": {}}, "'splits' is empty"),
+        ({"splits": {"val": {}}}, "'image_root' is missing"),
+        ({"splits": {"a/b": {}}}, "'a/b' is unfit"),
+        ({"ignore_label": "255"}, "'ignore_label' must be a JSON int"),
+        ({"ignore_label": True}, "'ignore_label' must be a JSON int"),
+        ({"name": 3}, "'name' must be a JSON str"),
+    ],
+)
+def test_damaged_manifest(project, change, message):
+    prepare(project)
+    path = project / "prepared" / "dataset.json"
+    if isinstance(change, dict):
+        change = json.dumps({**json.loads(path.read_text()), **change})
+    path.write_text(change)
+    with pytest.raises(ValueError, match=message) as caught:
+        register_prepared_folder(path)
+    assert str(path) in str(caught.value)
+
+
+# -- checks of the files --
+
+
+def test_statistics(tmp_path, make_folders):
+    image_root, label_root = make_folders(tmp_path, count=2, size=(2, 2))
+    Image.fromarray(np.array([[0, 0], [1, 255]], np.uint8)).save(label_root / "0.png")
+    Image.fromarray(np.array([[0, 2], [9, 7]], np.uint8)).save(label_root / "1.png")
+    report = check_split(image_root, label_root, num_classes=3, ignore_label=255)
+    assert report.class_pixels.tolist() == [3, 1, 1]
+    assert report.class_images.tolist() == [2, 1, 1]
+    assert report.unlabelled_pixels == 3
+    assert report.problems == []
+    [stray] = report.stray_values
+    assert "1.png has the value(s) 7, 9: expected 0..2 or 255" in stray
+
+
+def test_every_problem_is_reported_at_once(project, capsys):
+    images, labels = project / "train" / "images", project / "train" / "labels"
+    Image.new("RGB", (4, 4)).save(images / "lone.jpg")
+    Image.new("L", (4, 4)).save(labels / "stray.png")
+    Image.new("L", (5, 4)).save(labels / "0.png")
+    Image.new("RGB", (4, 4)).save(labels / "1.png")
+    (project / "val/images/0.png").write_bytes((project / "val/images/0.png").read_bytes()[:60])
+    assert prepare(project) == 1
+    assert not (project / "prepared").exists()
+    errors = capsys.readouterr().err
+    for part in (
+        "5 file(s)",
+        "lone.jpg has no label map",
+        "stray.png has no image",
+        "0.png is 5 x 4",
+        "1.png has mode RGB",
+        "Cannot read image",
+    ):
+        assert part in errors
+
+
+def test_values_beyond_the_classes_need_consent(project, capsys):
+    path = project / "val/labels/0.png"
+    labels = np.array(Image.open(path))
+    labels[1, 1] = 200
+    Image.fromarray(labels).save(path)
+    assert prepare(project) == 1
+    assert f"{path} has the value(s) 200" in capsys.readouterr().err
+    assert prepare(project, "--allow-unlabelled-values") == 0
+    assert f"taken for unlabelled: {path}" in capsys.readouterr().out
+
+
+def test_another_ignore_label(project, caplog):
+    for file in project.glob("*/labels/*.png"):
+        labels = np.array(Image.open(file))
+        Image.fromarray(np.where(labels == 255, 2, labels).astype(np.uint8)).save(file)
+    assert prepare(project, "--ignore-label", "2") == 0
+    assert "The ignore label 2 is also the class 'dog'" in caplog.text
+    register_prepared_folder(project / "prepared")
+    assert MetadataCatalog.get("pets_val").ignore_label == 2
+
+
+def test_long_lists_of_problems_are_cut(project, capsys):
+    for index in range(30):
+        Image.new("RGB", (4, 4)).save(project / "train/images" / f"lone{index}.png")
+    assert prepare(project) == 1
+    assert "... and 10 more." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["train", "train=a", "=a:b", "train=:b", "train=a:"])
+def test_split_syntax(project, split, capsys):
+    with pytest.raises(SystemExit):
+        prepare(project, "--split", split)
+    assert "SPLIT=IMAGES:LABELS" in capsys.readouterr().err
+
+
+def test_split_given_twice(project, capsys):
+    with pytest.raises(SystemExit):
+        prepare(project, "--split", "train=a:b")
+    assert "names a split twice" in capsys.readouterr().err
+
+
+def test_missing_class_list_and_folder(project, capsys):
+    shutil.move(str(project / "classes.txt"), str(project / "kept.txt"))
+    assert prepare(project) == 1
+    assert "classes.txt does not exist" in capsys.readouterr().err
+    shutil.move(str(project / "kept.txt"), str(project / "classes.txt"))
+    shutil.rmtree(project / "val/labels")
+    assert prepare(project) == 1
+    assert "labels does not exist" in capsys.readouterr().err
