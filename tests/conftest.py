@@ -63,4 +63,4 @@ def batch(vocabulary):
             "width": width // 2,
         }
 
-    return [image(128, 150), image(96, 110)]
+    return [image(96, 120), image(70, 90)]

@@ -154,7 +154,7 @@ def test_label_map_only_equals_arg_max(tiny_cfg, batch, sliding, background):
 
 
 def test_sliding_window_of_one_window_is_the_whole_image(tiny_cfg, vocabulary):
-    image = torch.randint(0, 256, (3, 128, 128)).byte()
+    image = torch.randint(0, 256, (3, 96, 96)).byte()
     inputs = [{"image": image, "vocabulary": vocabulary}]
     model = build_model(tiny_cfg)
     expected = segment(model, inputs)[0]["sem_seg"]
@@ -165,7 +165,7 @@ def test_sliding_window_of_one_window_is_the_whole_image(tiny_cfg, vocabulary):
 
 
 def test_global_view_is_averaged_with_the_windows(tiny_cfg, vocabulary):
-    inputs = [{"image": torch.randint(0, 256, (3, 128, 256)).byte(), "vocabulary": vocabulary}]
+    inputs = [{"image": torch.randint(0, 256, (3, 96, 192)).byte(), "vocabulary": vocabulary}]
     weights = build_model(tiny_cfg).state_dict()
 
     def run(**options):
@@ -180,7 +180,7 @@ def test_global_view_is_averaged_with_the_windows(tiny_cfg, vocabulary):
     both = run(SLIDING_WINDOW=True)
     # Means commute with the resize to the image up to the view's own two resizes.
     torch.testing.assert_close(both, (windows + run()) / 2, rtol=0, atol=2e-2)
-    squashed = run(SLIDING_WINDOW=True, WINDOW_IMAGE_SIZE=(128, 128))
+    squashed = run(SLIDING_WINDOW=True, WINDOW_IMAGE_SIZE=(96, 96))
     torch.testing.assert_close(squashed, run(), rtol=1e-3, atol=1e-3)
 
 
@@ -195,10 +195,10 @@ def test_keeping_the_aspect(tiny_cfg, vocabulary):
         return encode(images)
 
     model.clip.encode_image = recording
-    images = [torch.randint(0, 256, (3, 64, 256)).byte(), torch.randint(0, 256, (3, 64, 64)).byte()]
+    images = [torch.randint(0, 256, (3, 48, 192)).byte(), torch.randint(0, 256, (3, 48, 48)).byte()]
     results = segment(model, [{"image": i, "vocabulary": vocabulary} for i in images])
-    assert sorted(seen) == [(64, 256), (128, 128)]
-    assert [r["sem_seg"].shape[1:] for r in results] == [(64, 256), (64, 64)]
+    assert sorted(seen) == [(48, 192), (96, 96)]
+    assert [r["sem_seg"].shape[1:] for r in results] == [(48, 192), (48, 48)]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
