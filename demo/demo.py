@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Segments photos by class names and writes overlays, label PNGs and JSON; see docs/demo.md.
+
+::
+
+    python demo/demo.py --input photos/ --output results/ --vocabulary "couch|sofa, dog, grass"
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+logger = logging.getLogger("escnet_d2.demo")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments; made without importing the package, so that ``--help`` is quick."""
+    parser = argparse.ArgumentParser(
+        description="Segments photos by class names.",
+        epilog="Exit code: 0 all images done, 1 some failed, 2 wrong use, 130 interrupted.",
+    )
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="PATH", help="folders, images or quoted globs")
+    add("--output", required=True, metavar="DIR", help="where results go")
+    add(
+        "--vocabulary",
+        required=True,
+        metavar="WORDS|FILE|NAME",
+        help='"couch|sofa, dog, grass" (comma between classes, | between synonyms), a text or JSON '
+        "file, or the name of a data set or bundled class list",
+    )
+    add("--config-file", default="escnet_tiny", metavar="F", help="name or path (%(default)s)")
+    add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
+    add("--batch-size", type=int, metavar="N", help="default: TEST.IMS_PER_BATCH of the config")
+    add("--recursive", action="store_true", help="search the sub-folders of folders too")
+    add("--resume", action="store_true", help="skip images whose results are up to date")
+    kinds = "overlay,labels,json"
+    add("--save", default=kinds, metavar="KINDS", help="which results (%(default)s)")
+    add("--opacity", type=float, default=0.5, help="of the overlay's colours, 0 to 1 (%(default)s)")
+    add("--synonyms", choices=("first", "mean", "max"), help="what further names of a class do")
+    add(
+        "--background",
+        choices=("none", "words", "threshold"),
+        help="add a class 'background': found by its own words, or where no score is high enough",
+    )
+    add("--background-threshold", type=float, metavar="T", help="that score, 0 to 1")
+    add(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="configuration keys to change; comes last",
+    )
+    return parser
+
+
+def config_options(args: argparse.Namespace) -> list[object]:
+    """The arguments that are configuration keys, and then ``--opts``, which win."""
+    background = args.background
+    if args.background_threshold is not None:
+        background = background or "threshold"
+        if background != "threshold":
+            raise ValueError("--background-threshold needs --background threshold.")
+    values = {
+        "VOCABULARY.SYNONYMS": args.synonyms,
+        "VOCABULARY.BACKGROUND": background,
+        "VOCABULARY.BACKGROUND_THRESHOLD": args.background_threshold,
+    }
+    given = [item for pair in values.items() if pair[1] is not None for item in pair]
+    return [*given, *args.opts]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segments what the arguments ask for and returns the exit code.
+
+    Raises:
+        OSError: an input, a file that an argument names, or the output folder is not usable.
+        ValueError: an argument with a wrong value.
+        RuntimeError: weights that cannot be loaded, or a device that is not there.
+        AssertionError: a device that torch was built without.
+    """
+    options = config_options(args)
+    # What does not need the model is checked before it is built.
+    from escnet_d2.outputs import OUTPUT_KINDS, find_images
+
+    output_dir = Path(args.output)
+    own_folders = [output_dir / folder for folder in OUTPUT_KINDS.values()]
+    image_list = find_images(args.input, recursive=args.recursive, exclude=own_folders)
+
+    import torch
+
+    from escnet_d2.engine import OpenVocabPredictor
+    from escnet_d2.engine.folder_run import run_folder
+    from escnet_d2.engine.model_description import describe_model
+
+    # Without a checkpoint weights are random: the same in every run, so that --resume fits.
+    torch.manual_seed(0)
+    predictor = OpenVocabPredictor(
+        args.config_file, weights=args.weights, device=args.device, opts=options
+    )
+    settings = {
+        "config": args.config_file,
+        "opts": [str(item) for item in options],
+        **describe_model(predictor.cfg),
+    }
+    logger.info("Weights: %s", settings["weights"]["description"])
+    report = run_folder(
+        image_list,
+        predictor,
+        predictor.resolve_vocabulary(args.vocabulary),
+        output_dir=output_dir,
+        settings=settings,
+        kinds=[kind.strip() for kind in args.save.split(",")],
+        opacity=args.opacity,
+        batch_size=predictor.cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size,
+        resume=args.resume,
+    )
+    logger.info("%s. Results: %s", report, output_dir)
+    if report.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if report.failures else EXIT_OK
+
+
+def main() -> int:
+    """Runs the program; wrong use ends in one line of explanation."""
+    args = argument_parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("escnet_d2").setLevel(logging.INFO)
+    try:
+        return run(args)
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        # AssertionError is torch's answer to --device cuda where it was built without.
+        logger.error("demo.py: error: %s", error)
+        return EXIT_WRONG_USE
+    except KeyboardInterrupt:
+        logger.error("Interrupted before the first image.")
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

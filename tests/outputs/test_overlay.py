@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from escnet_d2.outputs import class_colors, draw_overlay
+from escnet_d2.outputs.legend import LegendRow, draw_legend, drawable_name
+from escnet_d2.structures import Segmentation
+
+
+def segmentation(labels, names=None):
+    labels = np.asarray(labels, np.int32)
+    names = names or tuple(f"name {index}" for index in range(int(labels.max()) + 1))
+    return Segmentation(labels, np.ones(labels.shape, np.float32), tuple(names))
+
+
+def overlay(image, labels, names=None, **options):
+    result = segmentation(labels, names)
+    colors = class_colors(len(result.class_names))
+    return draw_overlay(image, result, colors=colors, **options), colors
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shown"),
+    [
+        (1, 1, (256, 256)),
+        (50, 40, (300, 240)),
+        (300, 400, (300, 400)),
+        (2, 3000, (2, 3000)),
+        (40000, 2, (13334, 1)),
+    ],
+)
+def test_the_picture_keeps_or_gets_a_size_to_look_at(height, width, shown):
+    image = np.full((height, width, 3), 200, np.uint8)
+    picture, colors = overlay(image, np.zeros((height, width)))
+    assert picture.mode == "RGB"
+    assert picture.height >= shown[0]
+    # The legend is to the right, on paper.
+    assert picture.width > shown[1] + 50
+    pixels = np.asarray(picture)
+    tinted = np.rint((200 + colors[0].astype(int)) / 2)
+    np.testing.assert_allclose(
+        pixels[: shown[0], : shown[1]], np.broadcast_to(tinted, (*shown, 3)), atol=1
+    )
+    assert (pixels[: shown[0], shown[1]] == 250).all()
+
+
+def test_opacity_and_borders():
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    labels = np.zeros((300, 300), int)
+    labels[:, 150:] = 1
+    clear, colors = overlay(image, labels, opacity=0.0)
+    clear = np.asarray(clear)[:300, :300]
+    np.testing.assert_array_equal(clear[:, :149], image[:, :149])
+    np.testing.assert_array_equal(clear[:, 151:], image[:, 151:])
+    # One line of each class's own colour along the border.
+    assert (clear[:, 149] == colors[0]).all()
+    assert (clear[:, 150] == colors[1]).all()
+    full = np.asarray(overlay(image, labels, opacity=1.0)[0])[:300, :300]
+    np.testing.assert_array_equal(full, colors[labels])
+
+
+def test_the_legend_shows_exactly_the_classes_present():
+    labels = np.zeros((300, 300), int)
+    labels[:100] = 3
+    picture, colors = overlay(np.zeros((300, 300, 3), np.uint8), labels)
+    legend = np.asarray(picture)[:, 300:].reshape(-1, 3)
+    shown = [bool((legend == color).all(axis=1).any()) for color in colors]
+    assert shown == [True, False, False, True]
+    # Class 0 has the larger area, so its swatch is higher up.
+    rows = [np.flatnonzero((legend == colors[index]).all(axis=1)).min() for index in (0, 3)]
+    assert rows[0] < rows[1]
+
+
+def test_a_large_image_gets_a_large_legend():
+    small, _ = overlay(np.zeros((400, 400, 3), np.uint8), np.zeros((400, 400)))
+    large, _ = overlay(np.zeros((2000, 2000, 3), np.uint8), np.zeros((2000, 2000)))
+    assert large.width - 2000 > 2 * (small.width - 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("dog", "dog"),
+        ("  hot\tdog\n", "hot dog"),
+        ("café", "cafe"),
+        ("猫", "class 7"),
+        ("машина", "class 7"),
+        ("🐕", "class 7"),
+        ("a\x00b", "class 7"),
+        ("\udce9", "class 7"),
+        ("", "class 7"),
+    ],
+)
+def test_names_in_the_legend(name, shown):
+    assert drawable_name(name, 7) == shown
+
+
+def test_any_name_can_be_drawn():
+    names = ("café", "猫", "سماء", "🐕", "w" * 500, "\udce9")
+    picture, _ = overlay(
+        np.zeros((60, 60, 3), np.uint8), np.arange(3600).reshape(60, 60) % 6, names
+    )
+    # A long name must not blow up the canvas.
+    assert picture.width < 1000
+
+
+def test_many_classes_are_summed_up_in_the_last_line():
+    rows = [LegendRow(color=(255, 0, 0), name=f"name {i}", share=1 / 500) for i in range(500)]
+    legend = draw_legend(rows, font_size=14, min_height=256)
+    assert legend.height == 256
+    assert legend.width < 700
+
+
+def test_images_and_labels_of_different_size_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 3, 3\).*\(3, 2, 3\)"):
+        overlay(np.zeros((3, 2, 3), np.uint8), np.zeros((2, 3)))
+
+
+def test_opacity_out_of_range():
+    with pytest.raises(ValueError, match="opacity"):
+        overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), opacity=1.5)
+
+
+def test_the_inputs_are_left_alone():
+    image = np.zeros((300, 300, 3), np.uint8)
+    labels = np.zeros((300, 300))
+    overlay(image, labels)
+    assert not image.any()
+    assert isinstance(overlay(image, labels)[0], Image.Image)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from escnet_d2.outputs import class_areas, class_rles, image_record, mean_scores, run_summary
+from escnet_d2.structures import Segmentation
+from escnet_d2.version import __version__
+
+
+def segmentation(labels, scores=None, num_classes=5):
+    labels = np.asarray(labels, np.int32)
+    scores = np.full(labels.shape, 0.5) if scores is None else np.asarray(scores)
+    names = tuple(f"name {index}" for index in range(num_classes))
+    return Segmentation(labels, scores.astype(np.float32), names)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (23, 31)])
+@pytest.mark.parametrize("num_classes", [1, 2, 40])
+def test_run_lengths_are_those_of_coco(shape, num_classes):
+    labels = np.random.default_rng(0).integers(0, num_classes, shape).astype(np.int32)
+    rles = class_rles(labels)
+    assert sorted(rles) == np.unique(labels).tolist()
+    for index, rle in rles.items():
+        mask = labels == index
+        expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        assert rle == {"size": list(shape), "counts": expected["counts"].decode()}
+        np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), mask)
+        assert coco_mask.area(rle) == mask.sum()
+
+
+def test_areas_and_scores_by_hand():
+    labels = np.array([[0, 0, 2], [2, 2, 2]])
+    scores = np.array([[0.2, 0.4, 1.0], [0.5, 0.5, 0.0]])
+    assert class_areas(labels, 4).tolist() == [2, 0, 4, 0]
+    np.testing.assert_allclose(mean_scores(labels, scores, 4), [0.3, 0, 0.5, 0])
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range(label):
+    with pytest.raises(ValueError, match="0 to 2"):
+        class_areas(np.array([[0, label]]), 3)
+
+
+def test_record_holds_all_there_is_to_know():
+    labels = [[4, 4, 1], [4, 3, 1]]
+    scores = [[0.5, 0.5, 1.0], [0.2, 1.0000001, 0.0]]
+    record = image_record(
+        segmentation(labels, scores), file="photos/a.jpg", settings={"weights": "here"}
+    )
+    record = json.loads(json.dumps(record, allow_nan=False))
+    assert (record["file"], record["width"], record["height"]) == ("photos/a.jpg", 3, 2)
+    assert (record["version"], record["weights"]) == (__version__, "here")
+    assert record["class_names"] == [f"name {index}" for index in range(5)]
+    found = [(c["index"], c["name"], c["area"], c["score"]) for c in record["classes"]]
+    # Largest first, and scores inside [0, 1] in spite of rounding.
+    assert found == [(4, "name 4", 3, 0.4), (1, "name 1", 2, 0.5), (3, "name 3", 1, 1.0)]
+    assert sum(c["area"] for c in record["classes"]) == 6
+    assert sum(c["area_fraction"] for c in record["classes"]) == pytest.approx(1)
+    decoded = np.full((2, 3), -1)
+    for c in record["classes"]:
+        decoded[coco_mask.decode(c["rle"]).astype(bool)] = c["index"]
+    np.testing.assert_array_equal(decoded, labels)
+
+
+def test_equal_areas_are_ordered_by_index():
+    record = image_record(segmentation([[3, 1, 2]]), file="a", settings={})
+    assert [c["index"] for c in record["classes"]] == [1, 2, 3]
+
+
+def test_summary():
+    summary = run_summary(
+        state="complete",
+        settings={"config": "tiny"},
+        class_names=["sky", "dog"],
+        counts={"found": 3},
+        class_areas=np.array([30, 10]),
+        class_images=np.array([2, 1]),
+        failures=[("b.jpg", "broken")],
+        seconds=1.23456,
+    )
+    summary = json.loads(json.dumps(summary))
+    assert summary["classes"] == [
+        {"index": 0, "name": "sky", "area": 30, "area_fraction": 0.75, "images": 2},
+        {"index": 1, "name": "dog", "area": 10, "area_fraction": 0.25, "images": 1},
+    ]
+    assert summary["failures"] == [{"file": "b.jpg", "reason": "broken"}]
+    assert (summary["state"], summary["config"]) == ("complete", "tiny")
+
+
+def test_summary_without_any_result():
+    zeros = np.zeros(1, np.int64)
+    summary = run_summary(
+        state="interrupted",
+        settings={},
+        class_names=["sky"],
+        counts={},
+        class_areas=zeros,
+        class_images=zeros,
+        failures=[],
+        seconds=0,
+    )
+    assert summary["classes"][0]["area_fraction"] == 0

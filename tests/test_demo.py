@@ -1,0 +1,321 @@
+"""The demo as users run it: a process of its own, the real model (escnet_tiny, random weights)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+ROOT = Path(__file__).resolve().parents[1]
+PHOTOS = ROOT.parent / "shared" / "data" / "coco_mini" / "images" / "val"
+VOCABULARY = "couch|sofa, dog, 猫"
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "demo" / "demo.py"), *map(str, arguments)]
+
+
+def environment():
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def demo(*arguments, cwd):
+    return subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=600,
+    )
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def stamps(folder):
+    return {
+        name: (folder / name).stat().st_mtime_ns
+        for name in files_in(folder)
+        if name.split("/")[0] in ("overlays", "labels", "json")
+    }
+
+
+def photo(height, width, seed=0):
+    """Smooth colours, so that the file is small and truncating it loses pixels."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Every kind of picture and non-picture, run once without options."""
+    folder = tmp_path_factory.mktemp("mixed")
+    photos = folder / "photos"
+    photos.mkdir()
+    photo(60, 80).save(photos / "rgb.jpg")
+    photo(60, 80, seed=1).save(photos / "café 猫.jpg")
+    photo(50, 40).convert("L").save(photos / "grey.png")
+    Image.fromarray(np.arange(30 * 20, dtype=np.uint16).reshape(30, 20) * 100).save(
+        photos / "deep.png"
+    )
+    rgba = photo(40, 40).convert("RGBA")
+    rgba.putalpha(100)
+    rgba.save(photos / "rgba.png")
+    Image.new("RGB", (1, 1), (10, 200, 30)).save(photos / "pixel.bmp")
+    photo(300, 300).save(photos / "cut.jpg")
+    (photos / "cut.jpg").write_bytes((photos / "cut.jpg").read_bytes()[:-1500])
+    (photos / "text.jpg").write_text("no picture")
+    (photos / "notes.txt").write_text("not even by name")
+    done = demo(
+        *("--input", "photos", "--output", "out", "--vocabulary", VOCABULARY),
+        cwd=folder,
+    )
+    return folder, done
+
+
+def read_summary(folder):
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_good_images_are_done_and_bad_ones_reported(mixed):
+    folder, done = mixed
+    assert done.returncode == 1, done.stderr
+    good = ["café 猫", "deep", "grey", "pixel", "rgb", "rgba"]
+    assert files_in(folder / "out" / "labels") == [f"{name}.png" for name in good]
+    assert files_in(folder / "out" / "json") == [f"{name}.json" for name in good]
+    assert len(files_in(folder / "out" / "overlays")) == 6
+    summary = read_summary(folder / "out")
+    assert summary["state"] == "complete"
+    assert [Path(failure["file"]).name for failure in summary["failures"]] == [
+        "cut.jpg",
+        "text.jpg",
+    ]
+    for name in ("cut.jpg", "text.jpg"):
+        assert re.search(rf"Failed: .*{re.escape(name)}", done.stderr)
+    assert summary["counts"] == {
+        "found": 8,
+        "done": 6,
+        "skipped": 0,
+        "failed": 2,
+        "not_reached": 0,
+        "ignored_files": 1,
+    }
+    classes = (folder / "out" / "classes.txt").read_text(encoding="utf-8")
+    assert classes.splitlines() == ["couch", "dog", "猫"]
+
+
+@pytest.mark.slow
+def test_label_png_json_and_overlay_agree(mixed):
+    folder, _ = mixed
+    totals = np.zeros(3, int)
+    for path in sorted((folder / "out" / "json").iterdir()):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        with Image.open(folder / "out" / "labels" / f"{path.stem}.png") as image:
+            labels = np.asarray(image)
+        with Image.open(folder / record["file"]) as image:
+            assert (record["width"], record["height"]) == image.size
+        assert labels.shape == (record["height"], record["width"])
+        assert record["class_names"] == ["couch", "dog", "猫"]
+        decoded = np.full(labels.shape, 255)
+        for found in record["classes"]:
+            mask = coco_mask.decode(found["rle"]).astype(bool)
+            decoded[mask] = found["index"]
+            assert found["area"] == mask.sum()
+            assert 0 <= found["score"] <= 1
+            totals[found["index"]] += found["area"]
+        np.testing.assert_array_equal(decoded, labels)
+        assert sum(found["area"] for found in record["classes"]) == labels.size
+    assert [entry["area"] for entry in read_summary(folder / "out")["classes"]] == totals.tolist()
+
+
+@pytest.mark.slow
+def test_untrained_weights_are_called_so_everywhere(mixed):
+    folder, done = mixed
+    record = json.loads((folder / "out" / "json" / "rgb.json").read_text(encoding="utf-8"))
+    for weights in (record["weights"], read_summary(folder / "out")["weights"]):
+        assert weights["trained"] is False
+        assert weights["description"].startswith("UNTRAINED")
+    assert "UNTRAINED" in done.stderr
+
+
+@pytest.mark.slow
+def test_resume(mixed):
+    folder, _ = mixed
+    first = read_summary(folder / "out")
+    before = stamps(folder / "out")
+    (folder / "out" / "labels" / "rgb.png").unlink()
+    arguments = ("--input", "photos", "--output", "out", "--resume", "--vocabulary")
+    done = demo(*arguments, VOCABULARY, cwd=folder)
+    # The broken images are tried again.
+    assert done.returncode == 1, done.stderr
+    assert "5 skipped" in done.stderr
+    after = stamps(folder / "out")
+    redone = {name for name in before if after[name] != before[name]}
+    assert redone == {"overlays/rgb.jpg", "labels/rgb.png", "json/rgb.json"}
+    # Untrained weights are the same in every process, so the totals are too.
+    assert read_summary(folder / "out")["classes"] == first["classes"]
+
+    done = demo(*arguments, "dog, cat", cwd=folder)
+    assert "Redoing 6 images (changed: vocabulary)" in done.stderr
+    last = stamps(folder / "out")
+    assert all(last[name] != after[name] for name in after)
+    assert (folder / "out" / "classes.txt").read_text() == "dog\ncat\n"
+
+
+@pytest.mark.slow
+def test_folders_with_equal_names_a_glob_and_options(tmp_path):
+    for name in ("a/1.png", "b/1.png", "b/sub/2.jpg", "b/10.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        photo(20, 30).save(tmp_path / name)
+    (tmp_path / "list.txt").write_text("# mine\ncouch, sofa\ndog\n")
+    done = demo(
+        *("--input", "a", "b/**/*.*", "--output", "b/out", "--vocabulary", "list.txt"),
+        *("--batch-size", "3", "--save", "labels,json", "--synonyms", "max"),
+        *("--background-threshold", "1.0", "--opts", "INPUT.MIN_SIZE_TEST", "64"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "b" / "out"
+    assert files_in(out / "labels") == ["a/1.png", "b/1.png", "b/10.png", "b/sub/2.png"]
+    assert not (out / "overlays").exists()
+    summary = read_summary(out)
+    assert summary["vocabulary"]["entries"] == [["couch"], ["sofa"], ["dog"]]
+    assert [entry["name"] for entry in summary["classes"]] == ["couch", "dog", "background"]
+    assert summary["opts"][-2:] == ["INPUT.MIN_SIZE_TEST", "64"]
+    # Scores below 1 are all below the threshold.
+    assert summary["classes"][2]["area_fraction"] > 0.99
+    # Its own outputs are no input of a second run.
+    again = demo(
+        *("--input", "b", "--recursive", "--output", "b/out", "--vocabulary", "dog"),
+        *("--save", "labels"),
+        cwd=tmp_path,
+    )
+    assert again.returncode == 0, again.stderr
+    assert read_summary(out)["counts"]["found"] == 3
+
+
+@pytest.mark.slow
+def test_a_huge_image(tmp_path):
+    resource = pytest.importorskip("resource")
+    gradient = np.linspace(0, 255, 6000).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(gradient, (4000, 6000)).copy()).save(tmp_path / "huge.png")
+    done = demo("--input", "huge.png", "--output", "out", "--vocabulary", VOCABULARY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out" / "labels" / "huge.png") as image:
+        assert image.size == (6000, 4000)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    # Kilobytes on Linux. 24 Mpixel: image, labels, scores, overlay and their temporaries.
+    if sys.platform == "linux":
+        assert peak < 4e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_leaves_a_usable_summary(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index in range(300):
+        photo(100, 100, index).save(tmp_path / "photos" / f"{index}.png")
+    arguments = ("--input", "photos", "--output", "out", "--vocabulary", "dog", "--save", "json")
+    process = subprocess.Popen(
+        command(*arguments, "--batch-size", "1"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "json" / "3.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    summary = read_summary(tmp_path / "out")
+    assert summary["state"] == "interrupted"
+    written = files_in(tmp_path / "out" / "json")
+    assert 4 <= summary["counts"]["done"] == len(written) < 300
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--vocabulary", "a", "--input", "nowhere"), "'nowhere' does not exist"),
+        (("--vocabulary", "a", "--input", "empty"), "No images in 'empty'"),
+        (("--vocabulary", "a", "--input", "x.txt"), "x.txt is not an image"),
+        (("--vocabulary", "a, a", "--input", "a.png"), "Duplicate class names"),
+        (("--vocabulary", "words.txt", "--input", "a.png"), "words.txt does not exist"),
+        (("--vocabulary", "a", "--input", "a.png", "--weights", "w.pth"), "w.pth does not exist"),
+        (("--vocabulary", "a", "--input", "a.png", "--config-file", "none"), "'none'"),
+        (("--vocabulary", "a", "--input", "a.png", "--save", "video"), "video"),
+        (("--vocabulary", "a", "--input", "a.png", "--opacity", "2"), "opacity"),
+        (("--vocabulary", "a", "--input", "a.png", "--batch-size", "0"), "batch_size"),
+        (("--vocabulary", "a", "--input", "a.png", "--opts", "MODEL.X", "1"), "MODEL.X"),
+        (("--input", "a.png"), "--vocabulary"),
+    ],
+)
+def test_wrong_use_is_explained_in_a_line(
+    tmp_path, monkeypatch, caplog, capsys, arguments, message
+):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.txt").write_text("no picture")
+    photo(8, 8).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--output", "out", *arguments])
+    # In this process, since importing torch for every case would take long.
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
+    assert stop.value.code == 2
+    said = (caplog.text + capsys.readouterr().err).strip().splitlines()[-1]
+    assert "demo.py: error: " in said
+    assert message in said
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_wrong_use_as_a_process(tmp_path):
+    done = demo("--input", "no", "--output", "out", "--vocabulary", "a", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "demo.py: error: Input 'no' does not exist."
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_needs_no_torch():
+    script = (
+        "import runpy, sys\n"
+        "sys.modules['torch'] = sys.modules['detectron2'] = sys.modules['escnet_d2'] = None\n"
+        "sys.argv = ['demo.py', '--help']\n"
+        f"runpy.run_path({str(ROOT / 'demo' / 'demo.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--vocabulary" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs the sample photos")
+def test_real_photos(tmp_path):
+    done = demo(
+        *("--input", PHOTOS / "00000000[07]*.jpg", "--output", "out"),
+        *("--vocabulary", "person, dog, grass, sky, tree", "--batch-size", "4"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    counts = read_summary(tmp_path / "out")["counts"]
+    assert counts["done"] == counts["found"] == len(list(PHOTOS.glob("00000000[07]*.jpg")))
