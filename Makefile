@@ -1,0 +1,45 @@
+# Everything a newcomer and the CI need; `make` alone lists the targets.
+
+# The virtual environment to make or to use, and the interpreter that makes it.
+VENV ?= .venv
+PYTHON ?= python3
+
+PY = $(VENV)/bin/python
+
+# Threads of torch that wait should sleep: where cores are shared, spinning ones were seen to slow a
+# training step sixfold.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+# TORCH_SPEC, DETECTRON2, ESCNET_BUILD_EXT and FORCE_CUDA reach tools/setup_env.py and setup.py
+# through the environment; INSTALL.md describes them.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format demo doctor clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: ## make the environment: VENV=.venv PYTHON=python3 TORCH_SPEC="torch torchvision" DETECTRON2=auto
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.9 or newer is needed, PYTHON=$(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 9) else 0)'
+	@$(PYTHON) tools/setup_env.py --venv "$(VENV)"
+
+test: setup ## run all tests; PYTEST_ARGS="-m 'not slow'" for the quick ones
+	@$(PY) -m pytest --durations=15 $(PYTEST_ARGS)
+
+lint: setup ## check style and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+format: setup ## fix what the linter can fix and format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+demo: setup ## run the demo and show what it does
+	@$(PY) tools/run_demo.py
+
+doctor: setup ## print versions, extension state, weights and data sets
+	@$(PY) -m escnet_d2.doctor
+
+clean: ## remove what builds and tests leave behind; the environment stays
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find escnet_d2 tests tools demo configs -name __pycache__ -type d -prune -exec rm -rf {} +

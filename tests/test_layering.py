@@ -1,0 +1,126 @@
+"""Which rooms may import which: every arrow points to the left in docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "escnet_d2"
+
+ALLOWED = {
+    "structures": set(),
+    "weights": set(),
+    "config": {"structures"},
+    "solver": {"structures"},
+    "outputs": {"structures"},
+    "layers": {"structures"},
+    "data": {"structures"},
+    "evaluation": {"structures"},
+    "modeling": {"structures", "layers", "weights"},
+}
+ALLOWED["engine"] = set(ALLOWED)
+# States the version and imports nothing, so everyone may read it.
+ALLOWED_FOR_ALL = {"version"}
+
+
+def faults(path: Path, package: Path) -> Iterator[str]:
+    """Imports of one file that the rules forbid, described."""
+    room = path.relative_to(package).parts[0]
+    # How many leading dots of a relative import still end inside the room.
+    depth = len(path.relative_to(package).parts) - 1
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            if node.level > depth:
+                yield f"line {node.lineno}: a relative import leaves {room}/"
+            continue
+        if isinstance(node, ast.ImportFrom):
+            # `from escnet_d2 import data` names the room behind the import.
+            module = node.module
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            names = names if module == package.name else [module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, *rest = name.split(".")
+            if top != package.name:
+                continue
+            target = rest[0] if rest else "the whole package"
+            if target != room and target not in ALLOWED[room] | ALLOWED_FOR_ALL:
+                yield f"line {node.lineno}: {room} must not import {target}"
+
+
+FILES = sorted(PACKAGE.glob("*/**/*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(f.relative_to(PACKAGE)) for f in FILES])
+def test_rooms_import_only_what_they_may(path):
+    found = list(faults(path, PACKAGE))
+    assert not found, "\n".join([str(path), *found])
+
+
+def test_every_room_has_a_rule():
+    rooms = {path.relative_to(PACKAGE).parts[0] for path in FILES}
+    assert rooms == set(ALLOWED)
+
+
+def test_data_and_modeling_are_strangers():
+    assert "data" not in ALLOWED["modeling"]
+    assert "modeling" not in ALLOWED["data"]
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "expected"),
+    [
+        ("data/a.py", "from escnet_d2.structures import Vocabulary", None),
+        ("data/a.py", "from .b import c", None),
+        ("data/sub/a.py", "from ..b import c", None),
+        ("data/sub/a.py", "from escnet_d2.data.other import c", None),
+        ("data/a.py", "from escnet_d2.version import __version__", None),
+        ("engine/a.py", "from escnet_d2.data import mapper", None),
+        ("data/a.py", "from escnet_d2.modeling import x", "must not import modeling"),
+        ("data/a.py", "import escnet_d2.modeling.clip as clip", "must not import modeling"),
+        ("data/a.py", "from escnet_d2 import modeling", "must not import modeling"),
+        ("data/a.py", "import escnet_d2", "must not import the whole package"),
+        ("data/a.py", "def f():\n    from escnet_d2.engine import x", "must not import engine"),
+        ("data/a.py", "from escnet_d2.doctor import main", "must not import doctor"),
+        ("data/a.py", "from ..structures import x", "leaves data/"),
+        ("data/a.py", "from .. import structures", "leaves data/"),
+        ("data/sub/a.py", "from ...structures import x", "leaves data/"),
+    ],
+)
+def test_the_check_itself(tmp_path, file, source, expected):
+    path = tmp_path / "escnet_d2" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    found = list(faults(path, tmp_path / "escnet_d2"))
+    if expected is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert expected in found[0]
+
+
+def test_importing_the_package_loads_only_what_registers():
+    # Detectron2 finds models and data sets by name; the rest loads when it is asked for.
+    program = (
+        "import sys, escnet_d2\n"
+        "names = [name.split('.') for name in sys.modules]\n"
+        "print(*{name[1] for name in names if name[0] == 'escnet_d2' and len(name) > 1})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert {"data", "modeling"} <= loaded
+    assert loaded <= {"data"} | ALLOWED["data"] | {"modeling"} | ALLOWED["modeling"] | {"version"}
