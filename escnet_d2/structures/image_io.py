@@ -24,7 +24,7 @@ _UPRIGHT = {
     8: Image.ROTATE_90,
 }
 # What Pillow raises on files that are cut short, corrupt or no pictures at all.
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -64,7 +64,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             image.load()
             orientation = _exif_orientation(image, path)
             rgb = to_rgb(image)
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
     if orientation in _UPRIGHT:
         rgb = np.array(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
@@ -142,6 +142,6 @@ def _exif_orientation(image: Image.Image, path: str | os.PathLike) -> int | None
     """The EXIF orientation, 1 to 8; broken EXIF does not make the picture unreadable."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION)
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)
         return None

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 
 import numpy as np
 from PIL import Image
+
+from .image_io import DECODING_ERRORS
 
 # Pillow modes whose samples are the labels themselves; a palette image (P) yields its indices.
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
 # Pillow stretches 2- and 4-bit grey to 0..255. Whether 17 in such a file is the label 17 or the
 # label 1 depends on who wrote it, so these are refused rather than guessed.
 _STRETCHED_LAYOUTS = ("L;2", "L;4")
-# What Pillow raises on files that are cut short, corrupt or no images at all.
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
@@ -51,7 +42,7 @@ def read_label_map(path: str | os.PathLike[str]) -> np.ndarray:
             mode = image.mode
             stretched = any(_layout(tile).startswith(_STRETCHED_LAYOUTS) for tile in image.tile)
             labels = np.asarray(image)
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"Label image {path} cannot be read: {error}") from error
     if mode not in LABEL_MODES:
         raise ValueError(

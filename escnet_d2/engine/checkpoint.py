@@ -1,0 +1,110 @@
+"""Detectron2's checkpointer, strict about files and complete about random states."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
+
+from .random_state import get_random_state
+
+# What torch.load raises on files that are cut short, of another kind, or hold more than data.
+_LOADING_ERRORS = (
+    OSError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+)
+
+
+class TrainingCheckpointer(DetectionCheckpointer):
+    """Saves and loads model, optimizer, schedule, iteration and each process's random state.
+
+    Files hold tensors and plain containers only and are read with ``weights_only``. Every process
+    calls :meth:`save`; the main one writes. Every process reads, so the files must be on storage
+    that all of them see.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Writes ``<save_dir>/<name>.pth``; a collective call.
+
+        Args:
+            name: of the file, without its ending.
+            **kwargs: further data to store.
+        """
+        super().save(name, random_states=comm.gather(get_random_state()), **kwargs)
+
+    def load(self, path: str, checkpointables: Sequence[str] | None = None) -> dict[str, Any]:
+        """Reads a checkpoint.
+
+        Args:
+            path: a file; an empty path leaves the model as it is.
+            checkpointables: what to load beside the model; None means everything, to go on with a
+                run, and then the file must hold nothing that the model lacks.
+
+        Returns:
+            What was stored and not consumed, such as ``random_states``.
+
+        Raises:
+            FileNotFoundError: no such file.
+            RuntimeError: not a checkpoint, truncated, or of another model; the message names it.
+        """
+        if path and "://" not in path and not os.path.isfile(path):
+            raise FileNotFoundError(f"Checkpoint {path} does not exist.")
+        self._path, self._is_whole = path, checkpointables is None and bool(self.checkpointables)
+        try:
+            return super().load(path, checkpointables)
+        except (ValueError, KeyError) as error:
+            raise RuntimeError(f"Checkpoint {path} does not fit this run: {error}") from error
+        finally:
+            # Detectron2 forgets to reset it after an error and then refuses to load again.
+            self._parsed_url_during_load = None
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            loaded = torch.load(filename, map_location="cpu", weights_only=True)
+        except _LOADING_ERRORS as error:
+            raise RuntimeError(
+                f"Cannot read checkpoint {filename}: it is truncated, or not a file of tensors as "
+                f"train_net.py writes it ({error})."
+            ) from error
+        is_dict = isinstance(loaded, dict)
+        weights = loaded.get("model", loaded) if is_dict else None
+        if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+            raise RuntimeError(f"{filename} is not a checkpoint: it holds no named model tensors.")
+        return loaded if "model" in loaded else {"model": loaded}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        names = {name.removeprefix("module.") for name in checkpoint["model"]}
+        if names.isdisjoint(self.model.state_dict()):
+            raise RuntimeError(
+                f"Checkpoint {self._path} is of another model: none of its {len(names)} tensors "
+                f"has a name of {type(self.model).__name__}'s."
+            )
+        incompatible = super()._load_model(checkpoint)
+        problems = [
+            f"{name} is {tuple(theirs)} in the file, {tuple(ours)} in the model"
+            for name, theirs, ours in incompatible.incorrect_shapes
+        ]
+        # Under MODEL.WEIGHTS the model is built without CLIP's and SAM's own weights: what the file
+        # lacks would stay random.
+        problems += [f"{name} is missing in the file" for name in incompatible.missing_keys]
+        if self._is_whole:
+            problems += [f"{name} is not in the model" for name in incompatible.unexpected_keys]
+        if problems:
+            raise RuntimeError(
+                f"Checkpoint {self._path} does not fit the configured model: "
+                + "; ".join(problems[:5])
+                + (f"; and {len(problems) - 5} more." if len(problems) > 5 else ".")
+            )
+        return incompatible

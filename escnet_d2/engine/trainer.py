@@ -1,0 +1,252 @@
+"""Detectron2's trainer with our loaders, optimizer, evaluation and checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine.train_loop import HookBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from escnet_d2.data import build_test_loader, build_train_loader, vocabulary_of_dataset
+from escnet_d2.evaluation import SemSegEvaluator, write_summary
+from escnet_d2.solver import build_optimizer
+
+from .checkpoint import TrainingCheckpointer
+from .precision import INFERENCE_DTYPES, TRAINING_DTYPES, autocast
+from .random_state import preserved_random_state, set_random_state
+from .train_loop import AccumulatingTrainer
+
+_LOG_PERIOD = 20
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Trains by configuration; ``resume_or_load`` and ``train`` as Detectron2's.
+
+    An iteration is one optimizer step over ``SOLVER.GRAD_ACCUM_STEPS`` mini-batches. A run that was
+    interrupted and resumed gives what an uninterrupted one gives, bit for bit on CPU: each
+    iteration's images and augmentation follow from the seed and the iteration, and a checkpoint
+    holds all other state.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Builds model, optimizer, schedule and hooks; the data loader waits for :meth:`train`.
+
+        Args:
+            cfg: a checked configuration, see :func:`escnet_d2.engine.check_config`.
+        """
+        # Not DefaultTrainer's own: it wraps the model in a way that needs a GPU per process, and
+        # builds the loader before the iteration to start from is known.
+        super(DefaultTrainer, self).__init__()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        # Processes, resumed runs included, must agree on the order of the data.
+        self._data_seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        amp = cfg.SOLVER.AMP
+        self._trainer = AccumulatingTrainer(
+            distributed(model),
+            None,
+            optimizer,
+            device=next(model.parameters()).device,
+            dtype=TRAINING_DTYPES[amp.DTYPE] if amp.ENABLED else torch.float32,
+            accumulation_steps=cfg.SOLVER.GRAD_ACCUM_STEPS,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self._random_states: list[dict[str, Any]] | None = None
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Goes on from the last checkpoint in ``OUTPUT_DIR``, or starts from ``MODEL.WEIGHTS``.
+
+        Args:
+            resume: whether to look for a checkpoint.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            RuntimeError: it is damaged or of another model; the message names it.
+        """
+        if resume and not self.checkpointer.has_checkpoint():
+            logger.warning(
+                "No checkpoint in %s to resume from: starting anew.", self.cfg.OUTPUT_DIR
+            )
+            resume = False
+        rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume:
+            # The checkpoint holds the iteration that was just finished.
+            self.start_iter = self.iter + 1
+            self._random_states = rest.get("random_states")
+
+    def train(self) -> OrderedDict | None:
+        """Trains from ``start_iter`` to ``SOLVER.MAX_ITER``.
+
+        Returns:
+            Results of the last evaluation if ``TEST.EXPECTED_RESULTS`` asks to check them.
+        """
+        loader = self.build_train_loader(self.cfg, start_iter=self.start_iter, seed=self._data_seed)
+        self._trainer.start_loader(loader)
+        # Last, since starting a loader may draw random numbers that the first run drew long ago.
+        self._restore_random_state()
+        return super().train()
+
+    def build_hooks(self) -> list[HookBase]:
+        """The timer, schedule, checkpoints, evaluation and, on the main process, the log."""
+        cfg = self.cfg
+        result = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            # On every process, since each has a random state to save; the main one writes.
+            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
+        ]
+        if cfg.DATASETS.TEST:
+            # After the checkpoint, which is then there if the evaluation fails.
+            result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if comm.is_main_process():
+            # Last, so that it writes the scores too.
+            result.append(hooks.PeriodicWriter(self.build_writers(), period=_LOG_PERIOD))
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Iteration, hooks (with the schedule), optimizer, loss scale and the seed of the data."""
+        return {**super().state_dict(), "data_seed": self._data_seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores :meth:`state_dict`."""
+        super().load_state_dict(state_dict)
+        self._data_seed = state_dict["data_seed"]
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """See :func:`escnet_d2.solver.build_optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(
+        cls, cfg: CfgNode, *, start_iter: int = 0, seed: int | None = None
+    ) -> DataLoader:
+        """See :func:`escnet_d2.data.build_train_loader`.
+
+        Args:
+            cfg: the configuration.
+            start_iter: optimizer iterations already done.
+            seed: of the order and augmentation of the data, by default ``SEED``.
+        """
+        if seed is not None:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SEED = seed
+        return build_train_loader(cfg, start_iter=start_iter)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
+        """See :func:`escnet_d2.data.build_test_loader`."""
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """Our evaluator, with the classes of ``DATASETS.TRAIN`` as the seen ones."""
+        return SemSegEvaluator(
+            dataset_name,
+            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
+            seen_classes=training_classes(cfg),
+            boundary_dilation=cfg.TEST.BOUNDARY_DILATION,
+        )
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: Sequence[DatasetEvaluator] | None = None,
+    ) -> OrderedDict:
+        """Evaluates on ``DATASETS.TEST``; leaves weights, mode and random states alone.
+
+        A collective call. Results go to ``OUTPUT_DIR/inference/<data set>``, a table over all data
+        sets to ``OUTPUT_DIR/inference``.
+
+        Args:
+            cfg: the configuration.
+            model: as built, or wrapped for distributed training.
+            evaluators: one per data set, by default those of :meth:`build_evaluator`.
+
+        Returns:
+            ``{"sem_seg": {"mIoU": ...}}``, or a dict of these by data set if there are several; the
+            inner dicts are missing on all processes but the first.
+        """
+        if isinstance(model, DistributedDataParallel):
+            # Processes may have different numbers of batches: none may wait for the others.
+            model = model.module
+        device = next(model.parameters()).device
+        with preserved_random_state(), autocast(device, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
+            results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            names = cfg.DATASETS.TEST
+            by_name = {names[0]: results} if len(names) == 1 else results
+            write_summary(by_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
+        return results
+
+    def _evaluate(self) -> OrderedDict:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
+    def _restore_random_state(self) -> None:
+        if self._random_states is None:
+            return
+        if len(self._random_states) == comm.get_world_size():
+            set_random_state(self._random_states[comm.get_rank()])
+        else:
+            logger.warning(
+                "The checkpoint is of %d processes, these are %d: random states start anew.",
+                len(self._random_states),
+                comm.get_world_size(),
+            )
+        self._random_states = None
+
+
+def distributed(model: nn.Module) -> nn.Module:
+    """Wraps a model for training on several processes; alone, it stays as it is.
+
+    Args:
+        model: on the device of this process, GPU or CPU.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    # CPU modules refuse device_ids, which Detectron2's create_ddp_model always passes.
+    device_ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+
+
+def training_classes(cfg: CfgNode) -> list[str] | None:
+    """Class names of ``DATASETS.TRAIN``, the synonyms of a class joined by commas.
+
+    Returns:
+        The names; None if no training data set is registered here, as may be the case where a model
+        is only evaluated.
+    """
+    vocabularies = [
+        # "mean" keeps every synonym of a class in its one entry.
+        vocabulary_of_dataset(name, override=cfg.VOCABULARY.TRAIN, synonyms="mean")
+        for name in cfg.DATASETS.TRAIN
+        if name in DatasetCatalog
+    ]
+    classes = [", ".join(entry) for vocabulary in vocabularies for entry in vocabulary.entries]
+    return list(dict.fromkeys(classes)) or None

@@ -1,0 +1,91 @@
+import pytest
+import yaml
+from detectron2.data import DatasetCatalog
+
+from escnet_d2.engine import argument_parser, check_config, load_config, setup
+
+
+def parse(*arguments):
+    return argument_parser().parse_args(["--config-file", "escnet_tiny", *arguments])
+
+
+@pytest.fixture
+def registered():
+    DatasetCatalog.register("setup_test_data", list)
+    yield "setup_test_data"
+    DatasetCatalog.remove("setup_test_data")
+
+
+def test_options_may_come_before_or_after_flags():
+    args = parse("SEED", "-1", "SOLVER.MAX_ITER", "3", "--resume")
+    assert (args.resume, args.opts) == (True, ["SEED", "-1", "SOLVER.MAX_ITER", "3"])
+    assert parse("--num-gpus", "2", "SEED", "1").opts == ["SEED", "1"]
+
+
+def test_device_falls_back_to_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = load_config("escnet_tiny", ["MODEL.DEVICE", "cuda:1"])
+    assert cfg.MODEL.DEVICE == "cpu"
+    assert "MODEL.DEVICE is cuda:1 but torch sees no GPU" in caplog.text
+
+
+def test_several_cpu_processes_on_a_machine_with_gpus(monkeypatch):
+    cfg = load_config("escnet_tiny", ["MODEL.DEVICE", "cpu"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(ValueError, match="hide the GPUs with CUDA_VISIBLE_DEVICES"):
+        check_config(cfg, world_size=2, eval_only=False)
+
+
+def test_a_given_configuration_is_copied():
+    original = load_config("escnet_tiny")
+    original.freeze()
+    changed = load_config(original, ["SEED", "9"])
+    assert (original.SEED, changed.SEED) == (-1, 9)
+
+
+def test_missing_data_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="dataset.json"):
+        load_config("escnet_tiny", ["DATASETS.FOLDERS", f"('{tmp_path}',)"])
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (("DATASETS.TRAIN", "()"), "DATASETS.TRAIN is empty"),
+        (("DATASETS.TRAIN", "('nope',)"), "DATASETS.TRAIN: no data set nope .*setup_test_data"),
+        (("DATASETS.TEST", "('nope',)"), "DATASETS.TEST: no data set nope .*setup_test_data"),
+        (("SOLVER.IMS_PER_BATCH", 3), "IMS_PER_BATCH.* divisible .*: 3 by 2"),
+        (("SOLVER.IMS_PER_BATCH", 0), "SOLVER.IMS_PER_BATCH must be at least 1, got 0"),
+        (("SOLVER.GRAD_ACCUM_STEPS", 0), "SOLVER.GRAD_ACCUM_STEPS must be at least 1"),
+        (("SOLVER.MAX_ITER", 0), "SOLVER.MAX_ITER must be at least 1"),
+        (("SOLVER.AMP.DTYPE", "half"), "SOLVER.AMP.DTYPE must be one of float16, bfloat16"),
+        (("TEST.DTYPE", "half"), "TEST.DTYPE must be one of float32, float16, bfloat16"),
+        (("TEST.IMS_PER_BATCH", 0), "TEST.IMS_PER_BATCH must be at least 1"),
+    ],
+)
+def test_values_that_cannot_work(registered, opts, message):
+    cfg = load_config("escnet_tiny", ["DATASETS.TRAIN", f"('{registered}',)"])
+    cfg.DATASETS.TEST = (registered,)
+    check_config(cfg, world_size=2, eval_only=False)
+    cfg.merge_from_list([*opts])
+    with pytest.raises(ValueError, match=message):
+        check_config(cfg, world_size=2, eval_only=False)
+
+
+def test_evaluation_alone_needs_no_training_settings(registered):
+    opts = ["DATASETS.TRAIN", "('nope',)", "SOLVER.IMS_PER_BATCH", 3]
+    cfg = load_config("escnet_tiny", opts)
+    cfg.DATASETS.TEST = (registered,)
+    check_config(cfg, world_size=2, eval_only=True)
+    cfg.DATASETS.TEST = ()
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        check_config(cfg, world_size=2, eval_only=True)
+
+
+def test_setup_freezes_and_keeps_the_configuration(tmp_path, registered):
+    datasets = ["DATASETS.TRAIN", f"('{registered}',)", "DATASETS.TEST", f"('{registered}',)"]
+    cfg = setup(parse(*datasets, "OUTPUT_DIR", str(tmp_path), "SEED", "3"))
+    assert cfg.is_frozen()
+    written = load_config(tmp_path / "config.yaml")
+    assert yaml.safe_load(written.dump()) == yaml.safe_load(cfg.dump())
+    assert "Running with full config" in (tmp_path / "log.txt").read_text()
