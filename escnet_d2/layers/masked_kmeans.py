@@ -131,56 +131,73 @@ class _Problem:
         self.num_pixels = height * width
         self.scale = 1 << _fraction_bits(height, width)
         index = torch.arange(self.num_pixels, device=foreground.device)
-        self.index = index
+        self.reverse_index = self.num_pixels - 1 - index
         self.pixels = torch.stack([index % width, index // width], dim=1).float()  # (L, 2)
-        self.positions = self.pixels * self.scale
 
     def solve(self, max_iter: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Labels, centres, counts and points as in :class:`Clusters`."""
         centers, seeded = self._seed()
         for _ in range(max_iter):
-            moved = self._update(self._one_hot(centers, seeded), centers)
+            moved = self._update(self._assign(centers, seeded), centers)
             if torch.equal(moved, centers):
                 break
             centers = moved
-        one_hot = self._one_hot(centers, seeded)
-        counts = one_hot.sum(dim=2)
-        labels = torch.where(self.foreground, one_hot.int().argmax(dim=1), -1)
-        best = torch.where(one_hot, self.rank.unsqueeze(1), -1).amax(dim=2)
-        points = torch.where(
-            counts > 0, self.num_pixels - 1 - best % self.num_pixels, torch.full_like(best, -1)
-        )
-        return labels.to(torch.int8), centers / self.scale, counts.int(), points.int()
+        labels = self._assign(centers, seeded)
+        members = self._members(labels)
+        counts = members.sum(dim=2)
+        best = torch.where(members, self.rank.unsqueeze(1), -1).amax(dim=2)
+        points = torch.where(counts > 0, self._index_of(best), -1)
+        return labels, centers / self.scale, counts.int(), points.int()
+
+    def _index_of(self, key: Tensor) -> Tensor:
+        """Pixel of a key that holds its reverse index, so that the largest key is the lowest."""
+        return self.num_pixels - 1 - key % self.num_pixels
 
     def _seed(self) -> tuple[Tensor, Tensor]:
         """Farthest-first centres (M, k, 2) in fixed point and which of them exist (M, k)."""
-        best = self.rank.argmax(dim=1)
-        chosen, exists = [best], [torch.ones_like(best, dtype=torch.bool)]
+        chosen = [self._index_of(self.rank.amax(dim=1))]
+        exists = [torch.ones_like(chosen[0], dtype=torch.bool)]
         nearest = torch.full_like(self.rank, 1 << 30)
-        reverse_index = self.num_pixels - 1 - self.index
         for _ in range(1, self.k):
-            last = self.pixels[chosen[-1]]  # (M, 2)
-            distance = (self.pixels.unsqueeze(0) - last.unsqueeze(1)).square().sum(dim=2).long()
+            last = self.pixels[chosen[-1]].unsqueeze(1)  # (M, 1, 2)
+            distance = (self.pixels - last).square().sum(dim=2).long()
             nearest = torch.minimum(nearest, distance)
-            key = torch.where(self.foreground, nearest * self.num_pixels + reverse_index, -1)
-            far = key.argmax(dim=1)
-            chosen.append(far)
-            exists.append(nearest.gather(1, far.unsqueeze(1)).squeeze(1) > 0)
+            key = nearest * self.num_pixels + self.reverse_index
+            farthest = key.masked_fill(~self.foreground, -1).amax(dim=1)
+            chosen.append(self._index_of(farthest))
+            exists.append(farthest >= self.num_pixels)
         seeded = torch.stack(exists, dim=1)
-        centers = self.positions[torch.stack(chosen, dim=1)]
+        centers = self.pixels[torch.stack(chosen, dim=1)] * self.scale
         return centers * seeded.unsqueeze(2), seeded
 
-    def _one_hot(self, centers: Tensor, seeded: Tensor) -> Tensor:
-        """Nearest seeded centre of each foreground pixel, bool (M, k, L)."""
-        offsets = self.positions.t() - centers.unsqueeze(3)  # (M, k, 2, L)
-        distance = offsets.square().sum(dim=2)
-        distance = distance.masked_fill(~seeded.unsqueeze(2), float("inf"))
-        nearest = distance.argmin(dim=1, keepdim=True)
-        clusters = torch.arange(self.k, device=distance.device).view(1, -1, 1)
-        return (nearest == clusters) & self.foreground.unsqueeze(1)
+    def _assign(self, centers: Tensor, seeded: Tensor) -> Tensor:
+        """Nearest seeded centre of each foreground pixel, int8 (M, L); -1 on the background."""
+        # |c|^2 - 2 p c orders centres as |p - c|^2 does, and is as exact. No matrix product: TF32
+        # would round it.
+        x, y = (-2.0 * self.scale * self.pixels).t()
+        squared = centers.square().sum(dim=2).masked_fill(~seeded, float("inf"))
+        labels = torch.zeros_like(self.foreground, dtype=torch.int8)
+        nearest = None
+        for cluster in range(self.k):
+            center = centers[:, cluster, :, None]
+            distance = squared[:, cluster, None] + center[:, 0] * x + center[:, 1] * y
+            if nearest is None:
+                nearest = distance
+                continue
+            closer = distance < nearest
+            nearest = torch.where(closer, distance, nearest)
+            labels.masked_fill_(closer, cluster)
+        return labels.masked_fill_(~self.foreground, -1)
 
-    def _update(self, one_hot: Tensor, centers: Tensor) -> Tensor:
+    def _members(self, labels: Tensor) -> Tensor:
+        """Bool (M, k, L)."""
+        clusters = torch.arange(self.k, dtype=torch.int8, device=labels.device)
+        return labels.unsqueeze(1) == clusters.view(1, -1, 1)
+
+    def _update(self, labels: Tensor, centers: Tensor) -> Tensor:
         """Means of the clusters, rounded half up in fixed point; empty ones stay."""
-        members = one_hot.float()
+        members = self._members(labels).float()
+        # Positions up to 127 and their sums are exact here, TF32 included.
         sums = (members @ self.pixels).long()
         counts = members.sum(dim=2, keepdim=True).long()
         doubled = (2 * self.scale * sums + counts) // (2 * counts.clamp(min=1))

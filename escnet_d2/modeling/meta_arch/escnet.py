@@ -155,17 +155,7 @@ class ESCNet(nn.Module):
     ) -> dict[str, Tensor]:
         logits = merge_entries(output.logits, vocabulary)
         main = [
-            sem_seg_loss(
-                F.interpolate(
-                    logit.unsqueeze(0).float(),
-                    size=target.shape,
-                    mode="bilinear",
-                    align_corners=False,
-                ),
-                target.unsqueeze(0),
-                loss=self.loss,
-                unlabelled=self.unlabelled,
-            )
+            self._image_loss(_resize_logits(logit, target.shape), target)
             for logit, target in zip(logits, targets)
         ]
         losses = {"loss_sem_seg": torch.stack(main).mean()}
@@ -173,10 +163,18 @@ class ESCNet(nn.Module):
             # The first map is CLIP's own correlation, which has no head.
             for index, class_map in enumerate(output.class_maps[1:], start=1):
                 merged = merge_entries(class_map, vocabulary)
-                grid = torch.stack([_resize_target(t, merged.shape[-2:]) for t in targets])
-                value = sem_seg_loss(merged, grid, loss="ce")
-                losses[f"loss_sem_seg_aux{index}"] = self.aux_loss_weight * value
+                aux = [
+                    sem_seg_loss(
+                        logit.unsqueeze(0), _resize_target(target, logit.shape[1:]), loss="ce"
+                    )
+                    for logit, target in zip(merged, targets)
+                ]
+                losses[f"loss_sem_seg_aux{index}"] = self.aux_loss_weight * torch.stack(aux).mean()
         return losses
+
+    def _image_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of one image; the mean over images then equals that of any split into batches."""
+        return sem_seg_loss(logits, target.unsqueeze(0), loss=self.loss, unlabelled=self.unlabelled)
 
     def _target(self, inputs: dict) -> Tensor:
         if "sem_seg" not in inputs:
@@ -281,7 +279,14 @@ def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.squeeze(0)
 
 
+def _resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(K, h, w) to (1, K, *size), float32."""
+    return F.interpolate(
+        logits.unsqueeze(0).float(), size=tuple(size), mode="bilinear", align_corners=False
+    )
+
+
 def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Label at the centre of each cell of a coarser grid."""
+    """Label at the centre of each cell of a coarser grid, (h, w) to (1, *size)."""
     resized = F.interpolate(target[None, None].double(), size=tuple(size), mode="nearest-exact")
-    return resized[0, 0].long()
+    return resized[0].long()
