@@ -2,13 +2,19 @@ import pytest
 import torch
 from segment_anything.build_sam import _build_sam
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling.transformer import TwoWayAttentionBlock
 
 from escnet_d2.modeling.sam import SamBlock, build_sam_blocks
+from escnet_d2.modeling.sam.two_way_attention import two_way_layer
 
 H, W, C = 6, 8, 32
 
 
-def official(height=H, width=W):
+def two_way(depth, heads):
+    return TwoWayTransformer(depth=depth, embedding_dim=C, num_heads=heads, mlp_dim=48)
+
+
+def official(height=H, width=W, depth=2, heads=4):
     """SAM's own modules at a size where patches and SAM's pixels coincide."""
     encoder = PromptEncoder(
         embed_dim=C,
@@ -16,10 +22,7 @@ def official(height=H, width=W):
         input_image_size=(height, width),
         mask_in_chans=8,
     )
-    decoder = MaskDecoder(
-        transformer_dim=C,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=C, num_heads=4, mlp_dim=48),
-    )
+    decoder = MaskDecoder(transformer_dim=C, transformer=two_way(depth, heads))
     return encoder, decoder
 
 
@@ -31,7 +34,9 @@ def block_like(encoder, decoder, **options):
             input_image_size=(1024, 1024),
             mask_in_chans=8,
         ),
-        transformer=TwoWayTransformer(depth=2, embedding_dim=C, num_heads=4, mlp_dim=48),
+        transformer=two_way(
+            decoder.transformer.depth, decoder.transformer.layers[0].self_attn.num_heads
+        ),
         **options,
     )
     weights = {f"prompt_encoder.{k}": v for k, v in encoder.state_dict().items()}
@@ -72,6 +77,105 @@ def test_equals_segment_anything(use_masks):
         encoder, decoder, image, points, labels, masks if use_masks else None
     )
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "depth", "heads"), [(1, 1, 2, 4), (2, 3, 1, 2), (6, 8, 3, 1)]
+)
+def test_equals_segment_anything_at_other_sizes(height, width, depth, heads):
+    """Also with fewer patches than tokens, and for one prompt set."""
+    encoder, decoder = official(height, width, depth, heads)
+    block = block_like(encoder, decoder)
+    image = torch.randn(1, C, height, width)
+    points, labels = torch.rand(1, 8, 2), torch.ones(1, 8, dtype=torch.long)
+    masks = torch.rand(1, height, width)
+    got = block(image, block.image_position(height, width), points, labels, masks)
+    expected = official_image_side(encoder, decoder, image, points, labels, masks)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("use_masks", [True, False])
+def test_gradients_equal_those_through_segment_anything(use_masks):
+    encoder, decoder = official()
+    block = block_like(encoder, decoder, use_masks=use_masks)
+    image = torch.randn(3, C, H, W, requires_grad=True)
+    points = torch.randint(0, 6, (3, 5, 2)).float()
+    labels = torch.tensor([[1, 1, 1, 1, 1], [1, 1, -1, -1, -1], [-1, -1, -1, -1, -1]])
+    masks, weight = torch.rand(3, H, W), torch.randn(3, H * W, C)
+    (block(image, block.image_position(H, W), points, labels, masks) * weight).sum().backward()
+    got, image.grad = image.grad, None
+    expected = official_image_side(
+        encoder, decoder, image, points, labels, masks if use_masks else None
+    )
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(got, image.grad, rtol=1e-4, atol=1e-4)
+    theirs = {f"prompt_encoder.{name}": p.grad for name, p in encoder.named_parameters()}
+    theirs.update({f"mask_decoder.{name}": p.grad for name, p in decoder.named_parameters()})
+    compared = 0
+    for name, parameter in block.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(
+                parameter.grad, theirs[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: n + m
+            )
+            compared += 1
+    assert compared > 60
+
+
+def layer_inputs(sets, tokens, patches, channels, dtype):
+    generator = torch.Generator().manual_seed(5)
+    sizes = [(sets, tokens, channels), (sets, patches, channels)]
+    sizes += [(sets, tokens, channels), (1, patches, channels)]
+    return [torch.randn(*size, generator=generator, dtype=dtype) for size in sizes]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "heads", "sets", "tokens", "patches"),
+    [(32, 4, 3, 11, 48), (30, 5, 2, 7, 20), (12, 3, 1, 9, 4), (8, 1, 2, 3, 1), (16, 8, 1, 1, 5)],
+)
+def test_two_way_layer_equals_the_module(channels, heads, sets, tokens, patches, first):
+    """Values and gradients, to rounding; no bias of the projections is zero here."""
+    torch.manual_seed(6)
+    layer = TwoWayAttentionBlock(channels, heads, mlp_dim=24, skip_first_layer_pe=first).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    inputs = [
+        x.requires_grad_() for x in layer_inputs(sets, tokens, patches, channels, torch.double)
+    ]
+    weights = [torch.randn_like(x) for x in inputs[:2]]
+    leaves = {**dict(layer.named_parameters()), **{f"input {i}": x for i, x in enumerate(inputs)}}
+
+    def values_and_gradients(outputs):
+        total = sum((x * weight).sum() for x, weight in zip(outputs, weights))
+        return outputs, torch.autograd.grad(total, list(leaves.values()))
+
+    got, got_gradients = values_and_gradients(two_way_layer(layer, *inputs))
+    expected, expected_gradients = values_and_gradients(layer(*inputs))
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    for name, a, b in zip(leaves, got_gradients, expected_gradients):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_two_way_layer_of_no_prompt_sets():
+    layer = TwoWayAttentionBlock(8, 2, mlp_dim=8)
+    queries, keys = two_way_layer(layer, *layer_inputs(0, 3, 5, 8, torch.float))
+    assert queries.shape == (0, 3, 8)
+    assert keys.shape == (0, 5, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_exact_as_the_module(dtype):
+    torch.manual_seed(7)
+    layer = TwoWayAttentionBlock(64, 4, mlp_dim=64)
+    inputs = layer_inputs(4, 11, 100, 64, torch.float)
+    with torch.no_grad():
+        exact = layer(*inputs)
+        with torch.autocast("cpu", dtype):
+            ours, theirs = two_way_layer(layer, *inputs), layer(*inputs)
+    for a, b, c in zip(ours, theirs, exact):
+        assert a.dtype == b.dtype
+        assert (a - c).square().mean() < 1.5 * (b - c).square().mean()
 
 
 def test_points_can_be_left_out():

@@ -11,6 +11,8 @@ from segment_anything.modeling import PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .two_way_attention import two_way_layer
+
 MASK_VALUES = ("probability", "logit")
 # SAM clamps nothing, but its own low-resolution logits rarely leave this range.
 _MAX_LOGIT = 10.0
@@ -41,7 +43,7 @@ class TokenDecoder(nn.Module):
         tokens = torch.cat([output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
         queries, keys = tokens, image
         for layer in self.transformer.layers:
-            queries, keys = layer(queries=queries, keys=keys, query_pe=tokens, key_pe=image_pe)
+            queries, keys = two_way_layer(layer, queries, keys, tokens, image_pe)
         return keys
 
 
@@ -120,8 +122,7 @@ class SamBlock(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             sparse = self._sparse_embeddings(points, point_labels, masks.shape[-2:])
         dense = self._dense_embeddings(masks, (point_labels == 1).any(dim=1))
-        tokens = (image + dense).flatten(2).transpose(1, 2)
-        return self.mask_decoder(tokens, image_pe, sparse)
+        return self.mask_decoder(image.flatten(2).transpose(1, 2) + dense, image_pe, sparse)
 
     def _sparse_embeddings(self, points: Tensor, labels: Tensor, grid: tuple[int, int]) -> Tensor:
         """(M, N + 1, C): SAM adds one "not a point" where no box is given."""
@@ -135,21 +136,27 @@ class SamBlock(nn.Module):
         return sparse
 
     def _dense_embeddings(self, masks: Tensor, has_foreground: Tensor) -> Tensor:
-        """(M, C, H, W), or (M, C, 1, 1) without mask prompts."""
+        """(M, H W, C), or (1, 1, C) without mask prompts; without foreground ``no_mask_embed``."""
         encoder = self.prompt_encoder
-        no_mask = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        no_mask = encoder.no_mask_embed.weight
         if not self.use_masks:
-            return no_mask.expand(len(masks), -1, -1, -1)
+            return no_mask.unsqueeze(0)
         if self.mask_values == "logit":
             masks = torch.logit(masks).clamp(-_MAX_LOGIT, _MAX_LOGIT)
         height, width = masks.shape[-2:]
         resized = F.interpolate(
             masks.unsqueeze(1), size=(4 * height, 4 * width), mode="bilinear", align_corners=False
         )
-        embedded = encoder.mask_downscaling(resized)
-        # Both sides stay in the graph, so that each process of a distributed run has gradients
-        # for the same parameters, whatever its images hold.
-        return torch.where(has_foreground.view(-1, 1, 1, 1), embedded, no_mask.to(embedded.dtype))
+        features = encoder.mask_downscaling[:-1](resized).flatten(2).transpose(1, 2)
+        # SAM's last layer is a 1x1 convolution. Its weight, its bias and what stands for "no mask"
+        # are one product here, in the layout of the image tokens. All three stay in the graph, so
+        # that each process of a distributed run has gradients for the same parameters, whatever
+        # its images hold.
+        foreground = has_foreground.view(-1, 1, 1).to(features.dtype).expand(-1, height * width, 1)
+        inputs = torch.cat([features * foreground, foreground, 1 - foreground], dim=2)
+        last = encoder.mask_downscaling[-1]
+        weight = torch.cat([last.weight.flatten(1), last.bias.unsqueeze(1), no_mask.t()], dim=1)
+        return F.linear(inputs, weight)
 
     def _freeze_unused(self) -> None:
         encoder, transformer = self.prompt_encoder, self.mask_decoder.transformer

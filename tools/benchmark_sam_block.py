@@ -1,0 +1,187 @@
+"""Times the SAM block against the same layers called as segment_anything's own modules.
+
+Both run in turn, so that a machine busy with other work slows both. Prints a Markdown table:
+
+    python tools/benchmark_sam_block.py                             # official sizes, one CPU thread
+    python tools/benchmark_sam_block.py --sets 20 --device cuda --dtype float16
+
+Every prompt set has all of its points and a mask. With another dtype than float32, both run under
+autocast. The default takes about 90 seconds on a CPU, and 4 GB of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from segment_anything.modeling import PromptEncoder, TwoWayTransformer
+from torch import Tensor
+from torch.nn import functional as F
+
+from escnet_d2.modeling.sam import SamBlock
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PASSES = ("inference", "training")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    Args:
+        arguments: what follows the name of the program; from the process by default.
+    """
+    args = _parse(arguments)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    block = _block(args).to(args.device)
+    device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
+    print(
+        f"{args.grid}x{args.grid} patches, {args.channels} channels, {args.heads} heads, "
+        f"{args.points} points per prompt set, {args.dtype}; {device}, {args.threads} CPU threads, "
+        f"torch {torch.__version__}, {datetime.date.today()}"
+    )
+    _check_equal(block, args)
+    print("| prompt sets | pass | segment_anything, ms | ours, ms | times faster | repeats |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for sets in args.sets:
+        for name in args.passes:
+            theirs, ours = _compare(block, sets, name, args)
+            ratios = sorted(a / b for a, b in zip(theirs, ours))
+            print(
+                f"| {sets} | {name} | {1e3 * statistics.median(theirs):.1f} "
+                f"| {1e3 * statistics.median(ours):.1f} "
+                f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) "
+                f"| {len(ratios)} |",
+                flush=True,
+            )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sets", type=int, nargs="+", default=[1, 20, 171], help="prompt sets")
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
+    parser.add_argument("--grid", type=int, default=24, help="patches along each side")
+    parser.add_argument("--points", type=int, default=5, help="points per prompt set")
+    parser.add_argument("--channels", type=int, default=256)
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="time per row, for 3 to 50 repeats"
+    )
+    return parser.parse_args(arguments)
+
+
+def _block(args: argparse.Namespace) -> SamBlock:
+    grid = (args.grid, args.grid)
+    return SamBlock(
+        # With the grid as nominal image size, SAM's frame of the coordinates is that of patches.
+        prompt_encoder=PromptEncoder(
+            embed_dim=args.channels,
+            image_embedding_size=grid,
+            input_image_size=grid,
+            mask_in_chans=16,
+        ),
+        transformer=TwoWayTransformer(
+            depth=2, embedding_dim=args.channels, num_heads=args.heads, mlp_dim=8 * args.channels
+        ),
+    )
+
+
+def _by_modules(
+    block: SamBlock, image: Tensor, image_pe: Tensor, points: Tensor, labels: Tensor, masks: Tensor
+) -> Tensor:
+    """What ``block`` returns when every set has a mask, all by calls of SAM's modules."""
+    encoder, decoder = block.prompt_encoder, block.mask_decoder
+    with torch.autocast(image.device.type, enabled=False):
+        sparse, _ = encoder(points=(points, labels), boxes=None, masks=None)
+    size = tuple(4 * side for side in masks.shape[-2:])
+    resized = F.interpolate(masks.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+    keys = (image + encoder.mask_downscaling(resized)).flatten(2).transpose(1, 2)
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+    queries = tokens
+    for layer in decoder.transformer.layers:
+        queries, keys = layer(queries=queries, keys=keys, query_pe=tokens, key_pe=image_pe)
+    return keys
+
+
+def _compare(
+    block: SamBlock, sets: int, name: str, args: argparse.Namespace
+) -> tuple[list[float], list[float]]:
+    """Seconds of each repeat, of segment_anything's modules and of ``block``."""
+    inputs = _inputs(block, sets, args)
+    by_modules = _runner(lambda *x: _by_modules(block, *x), block, inputs, name, args)
+    by_block = _runner(block, block, inputs, name, args)
+    theirs, ours = [], []
+    end = time.perf_counter() + args.seconds
+    while len(ours) < 3 or (len(ours) < 50 and time.perf_counter() < end):
+        theirs.append(by_modules())
+        ours.append(by_block())
+    return theirs, ours
+
+
+def _inputs(block: SamBlock, sets: int, args: argparse.Namespace) -> tuple[Tensor, ...]:
+    # Patches outside, channels inside: the strides that the block gets in an ESC-Block.
+    image = torch.randn(sets, args.grid, args.grid, args.channels).permute(0, 3, 1, 2)
+    points = torch.randint(args.grid, (sets, args.points, 2)).float()
+    labels = torch.ones(sets, args.points, dtype=torch.long)
+    masks = torch.rand(sets, args.grid, args.grid)
+    image, points, labels, masks = (x.to(args.device) for x in (image, points, labels, masks))
+    return image, block.image_position(args.grid, args.grid), points, labels, masks
+
+
+def _runner(
+    function: Callable[..., Tensor],
+    block: SamBlock,
+    inputs: tuple[Tensor, ...],
+    name: str,
+    args: argparse.Namespace,
+) -> Callable[[], float]:
+    """A call that runs ``function`` once and gives its seconds."""
+    training = name == "training"
+    dtype = DTYPES[args.dtype]
+
+    def run() -> float:
+        image = inputs[0].detach().requires_grad_(training)
+        _wait(args.device)
+        start = time.perf_counter()
+        with (
+            torch.set_grad_enabled(training),
+            torch.autocast(args.device, dtype, enabled=dtype != torch.float32),
+        ):
+            result = function(image, *inputs[1:])
+        if training:
+            result.float().square().mean().backward()
+        _wait(args.device)
+        seconds = time.perf_counter() - start
+        block.zero_grad()
+        return seconds
+
+    return run
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _check_equal(block: SamBlock, args: argparse.Namespace) -> None:
+    """Also warms both ways up."""
+    inputs = _inputs(block, 2, args)
+    with torch.no_grad():
+        difference = (_by_modules(block, *inputs) - block(*inputs)).abs().max().item()
+    if not difference < 1e-4:
+        raise RuntimeError(f"The two ways differ by {difference:.2g} in float32.")
+    print(f"Largest difference in float32: {difference:.1e}\n")
+
+
+if __name__ == "__main__":
+    main()
