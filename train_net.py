@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 
 from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, launch, setup
 
@@ -24,7 +25,11 @@ def main(args: argparse.Namespace) -> None:
     Args:
         args: of :func:`escnet_d2.engine.argument_parser`.
     """
-    cfg = setup(args)
+    try:
+        cfg = setup(args)
+    except (ValueError, FileNotFoundError) as error:
+        # Wrong use; whatever happens later keeps its traceback.
+        sys.exit(f"train_net.py: error: {error}")
     if not args.eval_only:
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)

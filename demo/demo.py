@@ -87,8 +87,10 @@ def run(args: argparse.Namespace) -> int:
     """
     options = config_options(args)
     # What does not need the model is checked before it is built.
-    from escnet_d2.outputs import OUTPUT_KINDS, find_images
+    from escnet_d2.outputs import OUTPUT_KINDS, check_output_options, find_images
 
+    kinds = [kind.strip() for kind in args.save.split(",")]
+    check_output_options(kinds, args.opacity)
     output_dir = Path(args.output)
     own_folders = [output_dir / folder for folder in OUTPUT_KINDS.values()]
     image_list = find_images(args.input, recursive=args.recursive, exclude=own_folders)
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         predictor.resolve_vocabulary(args.vocabulary),
         output_dir=output_dir,
         settings=settings,
-        kinds=[kind.strip() for kind in args.save.split(",")],
+        kinds=kinds,
         opacity=args.opacity,
         batch_size=predictor.cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size,
         resume=args.resume,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ def _seed():
 def _one_thread():
     # Two processes and their threads on two cores are slower than one thread each.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _loggers():
+    """Undoes what a run's logger set-up leaves behind: caplog sees only what propagates."""
+    yield
+    for name in ("escnet_d2", "detectron2", "fvcore"):
+        logger = logging.getLogger(name)
+        logger.propagate = True
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -87,13 +87,19 @@ def resolve_vocabulary(
 
     Raises:
         FileNotFoundError: ``spec`` is the path of no file.
+        TypeError: another kind of object, such as a set, which has no order.
         ValueError: empty or duplicate names, an unknown option value, or a file that is no class
             list.
     """
     if isinstance(spec, Vocabulary):
         return spec
-    if not isinstance(spec, (str, os.PathLike)):
+    if isinstance(spec, (list, tuple)):
         return Vocabulary.from_classes(spec, **options)
+    if not isinstance(spec, (str, os.PathLike)):
+        raise TypeError(
+            "A vocabulary is a string, a path, a list or tuple of class names, or a Vocabulary, "
+            f"not {type(spec).__name__}."
+        )
     text = os.fspath(spec)
     # A path object names a file, never a data set; so does a string once such a file exists.
     path = find_class_list(spec)

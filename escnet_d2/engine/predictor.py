@@ -140,11 +140,17 @@ class OpenVocabPredictor:
 
         Raises:
             FileNotFoundError: as :meth:`__call__`.
+            TypeError: ``images`` is no list or tuple, or holds something else than images.
             ValueError: as :meth:`__call__`.
         """
         resolved = self._vocabulary if vocabulary is None else self.resolve_vocabulary(vocabulary)
         if resolved is None:
             raise ValueError("Give a vocabulary, here or when the predictor is made.")
+        if not isinstance(images, (list, tuple)):
+            raise TypeError(
+                f"predict_batch takes a list of images, not {type(images).__name__}; call the "
+                "predictor itself for one image."
+            )
         if not images:
             return []
         batch = [self._to_input(image, resolved) for image in images]

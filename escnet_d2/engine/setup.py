@@ -149,6 +149,10 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
 
 
 def _check_datasets(key: str, names: Iterable[str]) -> None:
+    names = list(names)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{key} names {', '.join(repeated)} more than once.")
     registered = DatasetCatalog.list()
     unknown = [name for name in names if name not in registered]
     if unknown:

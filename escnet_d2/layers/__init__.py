@@ -3,10 +3,11 @@
 from .class_attention import ClassAttention
 from .class_chunks import class_chunks
 from .correlation import image_text_correlation
-from .masked_kmeans import Clusters, masked_kmeans
+from .masked_kmeans import MAX_SIDE, Clusters, masked_kmeans
 from .window_attention import GuidedSwinBlock
 
 __all__ = [
+    "MAX_SIDE",
     "ClassAttention",
     "Clusters",
     "GuidedSwinBlock",

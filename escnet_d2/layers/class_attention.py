@@ -18,7 +18,7 @@ class ClassAttention(nn.Module):
 
     Queries and keys take the embedded correlation plus the class's text features, values the
     correlation alone; no position embedding. The sums over the classes run in float32 and chunk by
-    chunk, so that memory does not grow with K.
+    chunk, so that the memory of intermediate results does not grow with K.
     """
 
     def __init__(self, *, dim: int, text_dim: int, num_heads: int, mlp_ratio: float) -> None:

@@ -6,9 +6,9 @@ from .label_png import ignore_label, save_label_png
 from .overlay import draw_overlay
 from .palette import BACKGROUND_COLOR, class_colors
 from .records import FORMAT_VERSION, image_record, run_summary
-from .regions import class_areas, class_rles, mean_scores
+from .regions import class_areas, mean_scores
 from .run_log import RunLog
-from .writer import OUTPUT_KINDS, OutputWriter
+from .writer import OUTPUT_KINDS, OutputWriter, check_output_options
 
 __all__ = [
     "BACKGROUND_COLOR",
@@ -19,9 +19,9 @@ __all__ = [
     "OutputWriter",
     "RunLog",
     "atomic_path",
+    "check_output_options",
     "class_areas",
     "class_colors",
-    "class_rles",
     "draw_overlay",
     "find_images",
     "ignore_label",

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from escnet_d2.structures import Segmentation
+from escnet_d2.structures.run_lengths import class_rles
 from escnet_d2.version import __version__
 
-from .regions import class_areas, class_rles, mean_scores
+from .regions import class_areas, mean_scores
 
 # Goes up when a field changes its meaning or disappears.
 FORMAT_VERSION = 1

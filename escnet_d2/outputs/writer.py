@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,16 @@ OUTPUT_KINDS = {"overlay": "overlays", "labels": "labels", "json": "json"}
 # Photos stay small as JPEG; everything else keeps its crisp edges as PNG.
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 _JPEG_QUALITY = 92
+
+
+def check_output_options(kinds: Collection[str], opacity: float) -> None:
+    """Refuses an unknown kind of output or none, and an opacity outside [0, 1] (ValueError)."""
+    if set(kinds) - set(OUTPUT_KINDS) or not kinds:
+        raise ValueError(
+            f"Outputs must be some of {', '.join(OUTPUT_KINDS)}, got {', '.join(kinds)!r}."
+        )
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
 
 
 class OutputWriter:
@@ -50,13 +60,7 @@ class OutputWriter:
             ValueError: an unknown kind or none, or an opacity out of range.
         """
         self.kinds = tuple(kinds)
-        unknown = set(self.kinds) - set(OUTPUT_KINDS)
-        if unknown or not self.kinds:
-            raise ValueError(
-                f"Outputs must be some of {', '.join(OUTPUT_KINDS)}, got {', '.join(self.kinds)!r}."
-            )
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
+        check_output_options(self.kinds, opacity)
         self.output_dir = Path(output_dir)
         self._colors = colors
         self._settings = dict(settings)

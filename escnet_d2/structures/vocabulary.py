@@ -194,6 +194,10 @@ def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
 
 def _split_names(item: str | Sequence[str]) -> tuple[str, ...]:
     """Names of one class, stripped, in order, without repeats."""
+    if not isinstance(item, str) and not (
+        isinstance(item, (list, tuple)) and all(isinstance(name, str) for name in item)
+    ):
+        raise ValueError(f"A class is a name or a list of names, not {item!r}.")
     parts = item.replace("|", ",").split(",") if isinstance(item, str) else item
     names = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not names:

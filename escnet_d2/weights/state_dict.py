@@ -125,7 +125,9 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _explain(path: Path, file_type: FileType, error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):
+    # Older torch wraps the end of a truncated file in the same error as refused objects.
+    cut_short = "unexpected EOF" in str(error)
+    if isinstance(error, pickle.UnpicklingError) and not cut_short:
         # Not torch's own message: it advises to load the file without this protection.
         wanted = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
         objects = f" ({wanted[1]})" if wanted else ""

@@ -190,6 +190,32 @@ def test_cached_embeddings_carry_no_graph():
     assert clip.train().encode_text(CAT_DOG).requires_grad
 
 
+def test_split_checkpoints_load(tiny_cfg, tmp_path):
+    model = build_clip_model("escnet_tiny", "random")
+    path = tmp_path / "clip.pt"
+    torch.save(model.state_dict(), path)
+    again = build_clip_model("escnet_tiny", str(path))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "activation"),
+    [
+        ("ViT-B-16", "openai", "QuickGELU"),
+        ("ViT-B-16", "laion2b_s34b_b88k", "GELU"),
+        ("ViT-B-16-quickgelu", "openai", "QuickGELU"),
+    ],
+)
+def test_activation_is_that_of_the_weights(tiny_cfg, name, tag, activation):
+    tiny_cfg.MODEL.CLIP.NAME = name
+    tiny_cfg.MODEL.CLIP.WEIGHTS = tag
+    tiny_cfg.MODEL.CLIP.INTERMEDIATE_BLOCKS = [3, 7]
+    tiny_cfg.MODEL.WEIGHTS = "model_final.pth"  # nothing is loaded when the model is built
+    clip = ClipEncoder(tiny_cfg)
+    for tower in (clip.model.visual.transformer, clip.model.transformer):
+        assert type(tower.resblocks[0].mlp.gelu).__name__ == activation
+
+
 @pytest.mark.parametrize("policy", ["attention", "full", "none"])
 def test_finetune_policies(policy):
     model = encoder().model

@@ -216,6 +216,14 @@ def test_autocast(tiny_model, batch, dtype):
         torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=0, atol=0.03)
 
 
+def test_autocast_leaves_nothing_behind(tiny_model, batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        segment(tiny_model, batch)
+    after = segment(tiny_model, batch)[0]["sem_seg"]
+    tiny_model.clip._cache.clear()
+    assert torch.equal(after, segment(tiny_model, batch)[0]["sem_seg"])
+
+
 def test_evaluation_between_training_steps_uses_fresh_text(tiny_model, batch):
     optimizer = torch.optim.SGD(tiny_model.parameters(), lr=1.0)
     segment(tiny_model, batch)
@@ -258,6 +266,16 @@ def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
         (["MODEL.ESCNET.LOSS", "dice"], "LOSS"),
         (["MODEL.CLIP.TEMPLATE_ENSEMBLE", "max"], "TEMPLATE_ENSEMBLE"),
         (["MODEL.ESCNET.EMBED_KERNEL", 4], "EMBED_KERNEL must be odd"),
+        (["MODEL.CLIP.RESOLUTION", 8 * 129], "RESOLUTION must be.*1 to 128 patches"),
+        (["TEST.WINDOW_SIZE", 8 * 129], "WINDOW_SIZE must be at most 128 patches"),
+        (["MODEL.ESCNET.NUM_HEADS", 3], "NUM_HEADS must divide"),
+        (["MODEL.ESCNET.WINDOW_SIZE", 0], "WINDOW_SIZE must be 1 or more"),
+        (["MODEL.ESCNET.CLASS_CHUNK_SIZE", -2], "CLASS_CHUNK_SIZE must be 0 or more"),
+        (["MODEL.ESCNET.MAX_CLASSES", -1], "MAX_CLASSES must be 0 or more"),
+        (["MODEL.ESCNET.KMEANS_ITERATIONS", -1], "KMEANS_ITERATIONS must be 0 or more"),
+        (["MODEL.ESCNET.AUX_LOSS_WEIGHT", -1.0], "AUX_LOSS_WEIGHT must be 0 or more"),
+        (["MODEL.SAM.NUM_HEADS", 3], "SAM.EMBED_DIM must be a multiple"),
+        (["MODEL.CLIP.TEXT_BATCH_SIZE", 0], "TEXT_BATCH_SIZE must be 1 or more"),
     ],
 )
 def test_bad_configuration(tiny_cfg, options, message):

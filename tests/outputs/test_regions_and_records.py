@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from escnet_d2.outputs import class_areas, class_rles, image_record, mean_scores, run_summary
+from escnet_d2.outputs import class_areas, image_record, mean_scores, run_summary
 from escnet_d2.structures import Segmentation
+from escnet_d2.structures.run_lengths import class_rles
 from escnet_d2.version import __version__
 
 

@@ -71,7 +71,10 @@ class ClipEncoder(nn.Module):
                 f"MODEL.CLIP.INTERMEDIATE_BLOCKS must be two ascending blocks of 0..{depth - 2} "
                 f"of {name}, got {list(blocks)}."
             )
-        _split_attention(model)
+        if text_batch_size < 1:
+            raise ValueError(
+                f"MODEL.CLIP.TEXT_BATCH_SIZE must be 1 or more, got {text_batch_size}."
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.dense_residual = dense_residual
@@ -96,10 +99,10 @@ class ClipEncoder(nn.Module):
                 f"got {node.TEMPLATE_ENSEMBLE!r}."
             )
         weights = "random" if cfg.MODEL.WEIGHTS else node.WEIGHTS
-        # What open_clip knows of the images behind a pre-training tag; empty for a path.
-        statistics = open_clip.get_pretrained_cfg(node.NAME, node.WEIGHTS)
+        # What open_clip knows of a pre-training tag; empty for a path.
+        tag = open_clip.get_pretrained_cfg(node.NAME, node.WEIGHTS)
         return {
-            "model": build_clip_model(node.NAME, weights),
+            "model": build_clip_model(node.NAME, weights, quick_gelu=tag.get("quick_gelu", False)),
             "tokenizer": open_clip.get_tokenizer(node.NAME),
             "name": node.NAME,
             "finetune": node.FINETUNE,
@@ -109,8 +112,8 @@ class ClipEncoder(nn.Module):
             "average_templates": node.TEMPLATE_ENSEMBLE == "mean",
             "text_batch_size": node.TEXT_BATCH_SIZE,
             "gradient_checkpointing": node.GRADIENT_CHECKPOINTING,
-            "pixel_mean": statistics.get("mean", OPENAI_DATASET_MEAN),
-            "pixel_std": statistics.get("std", OPENAI_DATASET_STD),
+            "pixel_mean": tag.get("mean", OPENAI_DATASET_MEAN),
+            "pixel_std": tag.get("std", OPENAI_DATASET_STD),
         }
 
     @property
@@ -163,7 +166,9 @@ class ClipEncoder(nn.Module):
             if not name.startswith("visual.")
         ]
         key = (tuple(map(tuple, entries)), self.templates, self.average_templates)
-        return self._cache.get(weights, key, lambda: self._embed(entries))
+        # In full precision, so that what is remembered does not depend on who asked first.
+        with torch.autocast(weights[0].device.type, enabled=False):
+            return self._cache.get(weights, key, lambda: self._embed(entries))
 
     def train(self, mode: bool = True) -> ClipEncoder:
         """Switches mode; text embeddings do not survive training."""
@@ -182,12 +187,14 @@ class ClipEncoder(nn.Module):
         )
 
 
-def build_clip_model(name: str, weights: str) -> nn.Module:
-    """Builds an open_clip model in float32 and loads its weights.
+def build_clip_model(name: str, weights: str, *, quick_gelu: bool = False) -> nn.Module:
+    """Builds an open_clip model in float32, splits its attention weights and loads a checkpoint.
 
     Args:
         name: an open_clip model name, or one of our ``model_configs``.
         weights: a path, a pre-training tag of open_clip, or "random".
+        quick_gelu: use QuickGELU, as OpenAI's weights need, whatever the name says. Set by the
+            tag; a path does not tell, so there the name must (``ViT-B-16-quickgelu``).
 
     Raises:
         ValueError: no such model.
@@ -198,11 +205,13 @@ def build_clip_model(name: str, weights: str) -> nn.Module:
         vits = ", ".join(n for n in known if "ViT" in n or n.startswith("escnet"))
         raise ValueError(f"MODEL.CLIP.NAME {name!r} is not an open_clip model; ViTs are: {vits}.")
     config = open_clip.get_model_config(name)
+    config["quick_gelu"] = quick_gelu or config.get("quick_gelu", False)
     tower = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     try:
         model = tower(**config)
     except TypeError as error:
         raise ValueError(f"MODEL.CLIP.NAME {name!r} is not a plain CLIP model: {error}") from error
+    _split_attention(model)
     if weights != "random":
         path = resolve_clip_weights(name, weights)
         state_dict = {key: value.float() for key, value in load_state_dict(path).items()}

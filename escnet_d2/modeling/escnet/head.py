@@ -110,6 +110,7 @@ class ESCNetHead(nn.Module):
             clip_width: channels of CLIP's intermediate features.
             num_templates: P.
         """
+        _check_ranges(cfg)
         node = cfg.MODEL.ESCNET
         sam_blocks = build_sam_blocks(cfg) if node.USE_SAM else [None] * node.NUM_BLOCKS
         blocks = [
@@ -208,6 +209,32 @@ class ESCNetHead(nn.Module):
             embedded = self.correlation_embedding(part.flatten(0, 1)).permute(0, 2, 3, 1)
             parts.append(embedded.unflatten(0, part.shape[:2]))
         return torch.cat(parts, dim=1)
+
+
+def _check_ranges(cfg: CfgNode) -> None:
+    """Refuses numbers that no module would explain by their keys."""
+    node, sam = cfg.MODEL.ESCNET, cfg.MODEL.SAM
+    at_least = {
+        "WINDOW_SIZE": 1,
+        "NUM_HEADS": 1,
+        "CLASS_CHUNK_SIZE": 0,
+        "MAX_CLASSES": 0,
+        "KMEANS_ITERATIONS": 0,
+    }
+    for key, minimum in at_least.items():
+        if node[key] < minimum:
+            raise ValueError(f"MODEL.ESCNET.{key} must be {minimum} or more, got {node[key]}.")
+    if node.EMBED_DIM % node.NUM_HEADS:
+        raise ValueError(
+            "MODEL.ESCNET.NUM_HEADS must divide MODEL.ESCNET.EMBED_DIM, "
+            f"got {node.NUM_HEADS} and {node.EMBED_DIM}."
+        )
+    # Its attention works on half the channels, its position encoding on pairs.
+    if sam.NUM_HEADS < 1 or sam.EMBED_DIM % (2 * sam.NUM_HEADS):
+        raise ValueError(
+            "MODEL.SAM.EMBED_DIM must be a multiple of 2 x MODEL.SAM.NUM_HEADS, "
+            f"got {sam.EMBED_DIM} and {sam.NUM_HEADS}."
+        )
 
 
 def _zero_linear(dim: int) -> nn.Linear:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escnet_d2.layers import MAX_SIDE
 from escnet_d2.modeling.class_scores import class_scores, label_map, merge_entries, resize_scores
 from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
@@ -19,7 +20,8 @@ from escnet_d2.structures import Vocabulary
 
 from .inference_options import InferenceOptions
 
-logger = logging.getLogger(__name__)
+# Normalised images of one size, (n, 3, h, w), to class scores, (n, classes, 4 H, 4 W).
+Predict = Callable[[Tensor], Tensor]
 
 
 @META_ARCH_REGISTRY.register()
@@ -63,10 +65,15 @@ class ESCNet(nn.Module):
         """
         super().__init__()
         check_loss_options(loss, unlabelled)
-        if resolution <= 0 or resolution % clip.patch_size:
+        grid, rest = divmod(resolution, clip.patch_size)
+        if rest or not 1 <= grid <= MAX_SIDE:
             raise ValueError(
                 f"MODEL.CLIP.RESOLUTION must be a multiple of the patch size {clip.patch_size}, "
-                f"got {resolution}."
+                f"1 to {MAX_SIDE} patches; got {resolution}."
+            )
+        if aux_loss_weight < 0:
+            raise ValueError(
+                f"MODEL.ESCNET.AUX_LOSS_WEIGHT must be 0 or more, got {aux_loss_weight}."
             )
         inference.check(clip.patch_size)
         self.clip = clip
@@ -127,13 +134,15 @@ class ESCNet(nn.Module):
             return self._losses(batched_inputs)
         return self._segment(batched_inputs)
 
-    def predict(self, images: Tensor, vocabulary: Vocabulary) -> HeadOutput:
-        """Head output for normalised images (B, 3, h, w) whose sides are multiples of the patch."""
-        return self.sem_seg_head(
-            self.clip.encode_image(images),
-            self.clip.encode_text(vocabulary.entries),
-            self.clip.temperature,
-        )
+    def predict(self, images: Tensor, text_embeddings: Tensor) -> HeadOutput:
+        """Runs CLIP's image tower and the head.
+
+        Args:
+            images: normalised, (B, 3, h, w), sides multiples of the patch size.
+            text_embeddings: (K, P, C) of ``clip.encode_text``.
+        """
+        features = self.clip.encode_image(images)
+        return self.sem_seg_head(features, text_embeddings, self.clip.temperature)
 
     # -- training --
 
@@ -143,7 +152,7 @@ class ESCNet(nn.Module):
         for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
             inputs = [batched_inputs[index] for index in indices]
             images = torch.stack([_resize_image(self._normalise(x["image"]), size) for x in inputs])
-            output = self.predict(images, vocabulary)
+            output = self.predict(images, self.clip.encode_text(vocabulary.entries))
             targets = [self._target(x) for x in inputs]
             share = len(inputs) / len(batched_inputs)
             for name, value in self._group_losses(output, targets, vocabulary).items():
@@ -192,28 +201,38 @@ class ESCNet(nn.Module):
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         results: list[dict] = [{}] * len(batched_inputs)
         for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
-            inputs = [batched_inputs[index] for index in indices]
-            images = [self._normalise(x["image"]) for x in inputs]
-            scores = self._image_scores(images, vocabulary)
-            for index, x, image, score in zip(indices, inputs, images, scores):
-                size = (x.get("height", image.shape[1]), x.get("width", image.shape[2]))
-                results[index] = self._result(score, size)
+            group = self._segment_group([batched_inputs[index] for index in indices], vocabulary)
+            for index, result in zip(indices, group):
+                results[index] = result
         return results
 
-    def _image_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
+    def _segment_group(self, inputs: list[dict], vocabulary: Vocabulary) -> list[dict]:
+        text_embeddings = self.clip.encode_text(vocabulary.entries)
+
+        def predict(images: Tensor) -> Tensor:
+            output = self.predict(images, text_embeddings)
+            return class_scores(output.logits, vocabulary, self.loss)
+
+        images = [self._normalise(x["image"]) for x in inputs]
+        return [
+            self._result(score, (x.get("height", image.shape[1]), x.get("width", image.shape[2])))
+            for x, image, score in zip(inputs, images, self._image_scores(images, predict))
+        ]
+
+    def _image_scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
         """Scores of each image at low resolution, (classes, h, w)."""
         if self.inference.sliding_window:
-            windows = [self._sliding_window_scores(image, vocabulary) for image in images]
+            windows = [self._sliding_window_scores(image, predict) for image in images]
             if not self.inference.global_view:
                 return windows
-            views = self._whole_image_scores(images, vocabulary)
+            views = self._whole_image_scores(images, predict)
             return [
                 (window + resize_scores(view, window.shape[1:])) / 2
                 for window, view in zip(windows, views)
             ]
-        return self._whole_image_scores(images, vocabulary)
+        return self._whole_image_scores(images, predict)
 
-    def _whole_image_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
+    def _whole_image_scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
         """One view of each image; those of one input size share a forward pass."""
         by_size = defaultdict(list)
         for index, image in enumerate(images):
@@ -222,23 +241,20 @@ class ESCNet(nn.Module):
         scores: list[Tensor | None] = [None] * len(images)
         for size, indices in by_size.items():
             batch = torch.stack([_resize_image(images[index], size) for index in indices])
-            for index, score in zip(indices, self._scores(batch, vocabulary)):
+            for index, score in zip(indices, predict(batch)):
                 scores[index] = score
         return scores
 
-    def _sliding_window_scores(self, image: Tensor, vocabulary: Vocabulary) -> Tensor:
+    def _sliding_window_scores(self, image: Tensor, predict: Predict) -> Tensor:
         options = self.inference
         if any(options.window_image_size):
             image = _resize_image(image, options.window_image_size)
         return options.slide(
             image,
-            lambda windows: self._scores(windows, vocabulary),
+            predict,
             window=options.window_size or self.resolution,
             patch=self.clip.patch_size,
         )
-
-    def _scores(self, images: Tensor, vocabulary: Vocabulary) -> Tensor:
-        return class_scores(self.predict(images, vocabulary).logits, vocabulary, self.loss)
 
     def _result(self, scores: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         if self.inference.label_map_only:

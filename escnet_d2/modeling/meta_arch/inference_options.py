@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from escnet_d2.layers import MAX_SIDE
 from escnet_d2.modeling.sliding_window import sliding_window_scores
 
 ASPECTS = ("squash", "keep")
@@ -62,6 +63,11 @@ class InferenceOptions:
                 f"TEST.WINDOW_SIZE must be 0 or a multiple of the patch size {patch}, "
                 f"got {self.window_size}."
             )
+        if self.window_size > MAX_SIDE * patch:
+            raise ValueError(
+                f"TEST.WINDOW_SIZE must be at most {MAX_SIDE} patches of {patch}, "
+                f"got {self.window_size}."
+            )
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"TEST.WINDOW_OVERLAP must be in [0, 1), got {self.overlap}.")
         if self.window_batch_size < 1:
@@ -84,14 +90,14 @@ class InferenceOptions:
 
         Returns:
             The square, or under "keep" a size of about its area and the image's aspect, in whole
-            patches; an extreme aspect is limited to one patch by the square of the grid's side.
+            patches, at least one and at most MAX_SIDE on a side.
         """
         if self.aspect == "squash":
             return (resolution, resolution)
         side = resolution // patch
         height, width = size
-        rows = min(max(1, round(side * (height / width) ** 0.5)), side * side)
-        columns = min(max(1, round(side * (width / height) ** 0.5)), side * side)
+        rows = min(max(1, round(side * (height / width) ** 0.5)), MAX_SIDE)
+        columns = min(max(1, round(side * (width / height) ** 0.5)), MAX_SIDE)
         return (rows * patch, columns * patch)
 
     def slide(
