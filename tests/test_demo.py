@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -238,6 +239,8 @@ def test_ctrl_c_leaves_a_usable_summary(tmp_path):
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
+        # A test run that was started in the background ignores the signal, and so would its child.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / "json" / "3.json").exists() and time.monotonic() < deadline:
