@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -21,8 +20,6 @@ from torch.utils.data import DataLoader
 
 from .semantic_mapper import SemanticDatasetMapper
 from .training_stream import ResumableTrainingSampler, TrainingStream
-
-_SAMPLERS = ("TrainingSampler", "RandomSubsetTrainingSampler")
 
 
 def build_train_loader(cfg: CfgNode, *, start_iter: int = 0) -> DataLoader:
@@ -50,8 +47,9 @@ def build_train_loader(cfg: CfgNode, *, start_iter: int = 0) -> DataLoader:
             f"SOLVER.IMS_PER_BATCH must be a positive multiple of the number of processes "
             f"({processes}), got {images_per_batch}."
         )
+    _check_sampler(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    dataset_dicts = _sampled(_dataset_dicts(cfg.DATASETS.TRAIN, "DATASETS.TRAIN"), cfg, seed)
+    dataset_dicts = _dataset_dicts(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
     stream = TrainingStream(
         DatasetFromList(dataset_dicts, copy=False),
         mapper=SemanticDatasetMapper(cfg, is_train=True),
@@ -113,22 +111,10 @@ def _dataset_dicts(names: Sequence[str], key: str) -> list[dict[str, Any]]:
     ]
 
 
-def _sampled(dataset_dicts: list[dict[str, Any]], cfg: CfgNode, seed: int) -> list[dict[str, Any]]:
-    """What ``DATALOADER.SAMPLER_TRAIN`` leaves of the samples."""
+def _check_sampler(cfg: CfgNode) -> None:
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
-    if sampler not in _SAMPLERS:
+    if sampler != "TrainingSampler":
         raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN must be one of {', '.join(_SAMPLERS)}, got {sampler!r}: "
-            "the others need instance annotations or cannot be resumed."
+            f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler, got {sampler!r}: the others need "
+            "instance annotations or cannot be resumed."
         )
-    if sampler == "TrainingSampler":
-        return dataset_dicts
-    ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
-    size = int(len(dataset_dicts) * ratio)
-    if not 0.0 < ratio <= 1.0 or size == 0:
-        raise ValueError(
-            f"DATALOADER.RANDOM_SUBSET_RATIO must be in (0, 1] and leave one of the "
-            f"{len(dataset_dicts)} images, got {ratio}."
-        )
-    chosen = np.random.default_rng(seed).permutation(len(dataset_dicts))[:size]
-    return [dataset_dicts[index] for index in sorted(chosen)]

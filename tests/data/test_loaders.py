@@ -107,17 +107,6 @@ def test_loaders_leave_the_models_random_numbers_alone(cfg):
         assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
 
 
-def test_random_subset(cfg):
-    cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
-    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.6
-    files = {s["file_name"] for batch in take(build_train_loader(cfg), 9) for s in batch}
-    assert len(files) == 3
-    assert files == {s["file_name"] for batch in take(build_train_loader(cfg), 9) for s in batch}
-    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.1
-    with pytest.raises(ValueError, match=r"RANDOM_SUBSET_RATIO.*5 images.*0\.1"):
-        build_train_loader(cfg)
-
-
 def test_test_loader_gives_each_image_once_in_batches(cfg):
     cfg.TEST.IMS_PER_BATCH = 2
     batches = list(build_test_loader(cfg, "first"))

@@ -1,0 +1,72 @@
+"""Every key that this package adds to Detectron2's is read somewhere."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+from escnet_d2 import get_cfg
+
+PACKAGE = Path(__file__).resolve().parents[2] / "escnet_d2"
+
+
+def key_names(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from key_names(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+ADDED = sorted(set(key_names(get_cfg())) - set(key_names(get_detectron2_cfg())))
+
+
+@pytest.fixture(scope="module")
+def names_read():
+    """Names of attributes and index strings, file by file; comments and docstrings don't count."""
+    return [
+        names_in(path.read_text(encoding="utf-8"))
+        for path in PACKAGE.rglob("*.py")
+        if "config" not in path.relative_to(PACKAGE).parts
+    ]
+
+
+def names_in(source: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(source)))
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    # Of `node[key]` for key in a list or dict of names.
+    strings = {
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isupper()
+    }
+    return attributes | strings
+
+
+def test_the_package_adds_keys():
+    assert {"MODEL.ESCNET.ALPHA", "TEST.LABEL_MAP_ONLY", "VOCABULARY.SYNONYMS"} <= set(ADDED)
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_key_is_read(key, names_read):
+    # The last two parts in one file: modules hold the node, `node = cfg.MODEL.CLIP`.
+    parts = set(key.split(".")[-2:])
+    assert any(parts <= names for names in names_read), f"nothing in escnet_d2/ reads {key}"
+
+
+def test_no_key_of_detectron2_is_lost():
+    assert set(key_names(get_detectron2_cfg())) <= set(key_names(get_cfg()))
+
+
+def test_each_call_gives_a_node_of_its_own():
+    cfg = get_cfg()
+    cfg.MODEL.ESCNET.PROMPTS.append("box")
+    cfg.VOCABULARY.BACKGROUND_WORDS.clear()
+    fresh = get_cfg()
+    assert fresh.MODEL.ESCNET.PROMPTS == ["point", "mask"]
+    assert fresh.VOCABULARY.BACKGROUND_WORDS
