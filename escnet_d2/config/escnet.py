@@ -75,7 +75,7 @@ def add_escnet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT = 0.1
 
     # -- cost --
-    # Classes computed at a time; 0 means all. Equal results, less memory.
+    # Classes computed at a time; 0 means all. Equal results and, in inference, less memory.
     cfg.MODEL.ESCNET.CLASS_CHUNK_SIZE = 0
     # In testing, keep only this many classes per image, the ones with the highest correlation
     # anywhere in it; the others score 0. Exact below that number; 0 keeps all.
