@@ -6,8 +6,7 @@ PYTHON ?= python3
 
 PY = $(VENV)/bin/python
 
-# Threads of torch that wait should sleep: where cores are shared, spinning ones were seen to slow a
-# training step sixfold.
+# Threads of torch that wait should sleep: where cores are shared, spinning ones slow each other down.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # TORCH_SPEC, DETECTRON2, ESCNET_BUILD_EXT and FORCE_CUDA reach tools/setup_env.py and setup.py

@@ -123,8 +123,8 @@ class TextEmbeddingCache:
 def _fingerprint(weights: Iterable[Tensor]) -> tuple:
     """Changes whenever a weight does: version counters, and row sums for writes that skip them.
 
-    Row sums read each weight once (some 30 ms for ViT-B/16's text tower on a CPU core) and are
-    small enough in magnitude for rounding not to hide a change.
+    Row sums read each weight once, and are small enough in magnitude for rounding not to hide a
+    change.
     """
     weights = [weight.detach() for weight in weights]
     versions = tuple(
