@@ -1,0 +1,35 @@
+"""Loads the set-up's own files, which belong to no package."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(path: Path, monkeypatch):
+    """Imports a file that belongs to no package."""
+    monkeypatch.syspath_prepend(path.parent)
+    spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def pure_wheel(monkeypatch):
+    return load(ROOT / "tools" / "pure_wheel.py", monkeypatch)
+
+
+@pytest.fixture
+def setup_env(monkeypatch):
+    return load(ROOT / "tools" / "setup_env.py", monkeypatch)
+
+
+@pytest.fixture
+def setup_py(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return load(ROOT / "setup.py", monkeypatch)

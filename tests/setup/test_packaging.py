@@ -1,0 +1,88 @@
+"""Version, wheel and metadata of this package."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSION_FILE = ROOT / "escnet_d2" / "version.py"
+
+
+def stated_version() -> str:
+    (assignment,) = [
+        n for n in ast.parse(VERSION_FILE.read_text()).body if isinstance(n, ast.Assign)
+    ]
+    return ast.literal_eval(assignment.value)
+
+
+def test_the_version_is_stated_once():
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", stated_version())
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    assert 'version = { attr = "escnet_d2.version.__version__" }' in pyproject
+    assert 'dynamic = ["version"]' in pyproject
+    # A citation file can only repeat it.
+    assert f"\nversion: {stated_version()}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.fixture(scope="module")
+def built_wheel(tmp_path_factory):
+    """The wheel of this checkout, built without network from a copy."""
+    folder = tmp_path_factory.mktemp("wheel")
+    clone = folder / "clone"
+    clone.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone / name)
+    for name in ("escnet_d2", "configs", "tests", "tools"):
+        no_builds = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(ROOT / name, clone / name, ignore=no_builds)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run(
+        [*command, "--no-build-isolation", "--wheel-dir", str(folder), str(clone)],
+        env={**os.environ, "ESCNET_BUILD_EXT": "0"},
+        check=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_file_of_the_package(built_wheel):
+    assert built_wheel.name == f"escnet_d2-{stated_version()}-py3-none-any.whl"
+    with zipfile.ZipFile(built_wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    wanted = set()
+    for suffix in (".py", ".json", ".txt", "py.typed"):
+        wanted |= {path.relative_to(ROOT) for path in ROOT.glob(f"escnet_d2/**/*{suffix}")}
+    wanted |= {
+        Path("escnet_d2") / path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.yaml")
+    }
+    assert packed == {path.as_posix() for path in wanted}
+    assert "escnet_d2/py.typed" in packed
+
+
+@pytest.mark.slow
+def test_the_metadata_of_the_wheel(built_wheel):
+    with zipfile.ZipFile(built_wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(archive.read(name))
+    assert metadata["Name"] == "escnet-d2"
+    assert metadata["Version"] == stated_version()
+    assert metadata["Requires-Python"] == ">=3.9"
+    assert set(metadata.get_all("Provides-Extra")) == {"demo", "dev"}
+    requirements = {
+        re.match(r"[A-Za-z0-9_.-]+", text).group().lower(): text
+        for text in metadata.get_all("Requires-Dist")
+    }
+    # PyPI has no Detectron2 under that name, and a pin of torch would replace the user's build.
+    assert "detectron2" not in requirements
+    assert requirements["torch"] == "torch>=2.2"
