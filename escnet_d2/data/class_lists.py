@@ -1,7 +1,9 @@
 """Files that list class names: the user's own and those bundled with the package.
 
 A class list has one class per line, further names of the class after commas. The bundled lists hold
-the names that published open-vocabulary results were measured with.
+the names that published open-vocabulary results were measured with. Where releases name the classes
+of one benchmark differently, each has a list, and ``CLASS_LIST_VARIANTS`` says which release uses
+which.
 """
 
 from __future__ import annotations
@@ -16,6 +18,24 @@ from escnet_d2.structures import Vocabulary
 logger = logging.getLogger(__name__)
 
 CLASS_LIST_SUFFIXES = (".txt", ".json")
+# By release, the list that it uses for each family: the list that CAT-Seg and SED evaluate with, or
+# the only one. "mess" means MESS's copies of these benchmarks, not its 22 data sets.
+_CATSEG = {name: name for name in ("coco", "ade150", "ade847", "pc59", "pc459", "voc20", "voc20b")}
+_SHARED = {name: name for name in ("coco", "ade847", "pc59")}
+CLASS_LIST_VARIANTS = {
+    "catseg": _CATSEG,
+    "san": {
+        **_SHARED,
+        "ade150": "ade150_detectron2",
+        "pc459": "pc459_spaced",
+        "voc20": "voc20_san",
+    },
+    "mess": {**_SHARED, "ade150": "ade150_detectron2", "pc459": "pc459", "voc20": "voc20"},
+    "fcclip": {
+        name: f"{name}_fcclip"
+        for name in ("coco", "coco_panoptic", "ade150", "ade847", "pc59", "pc459", "voc20", "voc21")
+    },
+}
 _BUNDLED_DIR = Path(__file__).parent / "datasets" / "class_names"
 
 
@@ -47,6 +67,25 @@ def find_class_list(spec: str | os.PathLike) -> Path | None:
     if is_list_file:
         logger.info("%s does not exist: using the bundled class list %r.", spec, stem.lower())
     return _BUNDLED_DIR / f"{stem.lower()}.txt"
+
+
+def class_list_variant(family: str, variant: str) -> str:
+    """The bundled list that a release names the classes of a benchmark by.
+
+    Args:
+        family: ``class_list`` in a benchmark's metadata, such as ``ade847``.
+        variant: a key of ``CLASS_LIST_VARIANTS``, such as ``fcclip``.
+
+    Raises:
+        ValueError: the release has no list for this benchmark.
+    """
+    lists = CLASS_LIST_VARIANTS[variant]
+    if family not in lists:
+        raise ValueError(
+            f"There is no {variant!r} class list for {family or 'this data set'!r}: "
+            f"it has lists for {', '.join(lists)}."
+        )
+    return lists[family]
 
 
 def read_class_list(spec: str | os.PathLike) -> tuple[str, ...]:

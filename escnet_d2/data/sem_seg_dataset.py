@@ -45,6 +45,11 @@ class SemSegDataset:
         vocabulary_classes: the text entries, where they differ from ``classes``.
         vocabulary_to_class: index into ``classes`` of each text entry.
         hint: what to do when a folder is missing, appended to the error.
+        other_dirs: further (images, label maps) pairs of folders with the same content, as other
+            releases lay it out; the first pair that is there is used.
+        class_list: name of the bundled list that ``classes`` come from, by which its variants are
+            found (``escnet_d2.data.class_lists``); empty for none.
+        dataset_ids: the owners' id of each class, for predictions in COCO's format.
     """
 
     name: str
@@ -60,15 +65,29 @@ class SemSegDataset:
     vocabulary_classes: tuple[str, ...] | None = None
     vocabulary_to_class: tuple[int, ...] | None = None
     hint: str = ""
+    other_dirs: tuple[tuple[str, str], ...] = ()
+    class_list: str = ""
+    dataset_ids: tuple[int, ...] | None = None
 
-    def folders(self, root: Path | None = None) -> tuple[Path, Path]:
-        """Folders of the images and of the label maps.
+    def prepared_folders(self, root: Path | None = None) -> tuple[Path, Path]:
+        """Folders of the images and of the label maps in the layout that is written for it.
 
         Args:
             root: what relative folders are below; by default :func:`datasets_root` as it is now.
         """
-        root = datasets_root() if root is None else root
-        return root / self.image_dir, root / self.sem_seg_dir
+        return self._layouts(root)[0]
+
+    def folders(self, root: Path | None = None) -> tuple[Path, Path]:
+        """Folders of the images and of the label maps: the first layout of which both exist.
+
+        Args:
+            root: as in :meth:`prepared_folders`.
+
+        Returns:
+            Where no layout is complete, the folders of :meth:`prepared_folders`.
+        """
+        layouts = self._layouts(root)
+        return next((pair for pair in layouts if all(map(Path.is_dir, pair))), layouts[0])
 
     def find_files(self, root: Path | None = None) -> FilePairs:
         """Pairs images and label maps.
@@ -112,6 +131,12 @@ class SemSegDataset:
         if self.vocabulary_classes is not None and self.vocabulary_to_class is not None:
             metadata["vocabulary_classes"] = list(self.vocabulary_classes)
             metadata["vocabulary_to_class"] = list(self.vocabulary_to_class)
+        if self.class_list:
+            metadata["class_list"] = self.class_list
+        if self.dataset_ids is not None:
+            metadata["stuff_dataset_id_to_contiguous_id"] = {
+                dataset_id: index for index, dataset_id in enumerate(self.dataset_ids)
+            }
         return metadata
 
     def __call__(self) -> list[dict[str, str]]:
@@ -145,6 +170,11 @@ class SemSegDataset:
             }
             for image, label in files.pairs
         ]
+
+    def _layouts(self, root: Path | None) -> list[tuple[Path, Path]]:
+        root = datasets_root() if root is None else root
+        pairs = ((self.image_dir, self.sem_seg_dir), *self.other_dirs)
+        return [(root / images, root / labels) for images, labels in pairs]
 
     def _warn_unpaired(self, kind: str, missing: str, files: list[Path]) -> None:
         if files:

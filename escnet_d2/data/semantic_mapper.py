@@ -23,6 +23,7 @@ from .augmentation import (
     PhotometricDistortion,
 )
 from .vocabulary import vocabulary_of_dataset
+from .vocabulary_settings import class_list_setting, synonym_mode
 
 _IMAGE_FORMATS = ("RGB", "BGR")
 _DEFAULT_IGNORE_LABEL = 255
@@ -104,11 +105,11 @@ class SemanticDatasetMapper:
             raise ValueError(f"INPUT.FORMAT must be one of {accepted}, got {cfg.INPUT.FORMAT!r}.")
         if dataset_names is None:
             dataset_names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
-        override = cfg.VOCABULARY.TRAIN if is_train else cfg.VOCABULARY.TEST
+        override = class_list_setting(cfg, is_train=is_train)
         label_spaces = {
             name: LabelSpace(
                 vocabulary=vocabulary_of_dataset(
-                    name, override=override, synonyms=cfg.VOCABULARY.SYNONYMS
+                    name, override=override, synonyms=synonym_mode(cfg)
                 ),
                 ignore_label=MetadataCatalog.get(name).get("ignore_label", _DEFAULT_IGNORE_LABEL),
             )
@@ -225,6 +226,8 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if options.COLOR_AUG_SSD:
         augmentations.append(PhotometricDistortion(options.FORMAT))
     augmentations += _flip(options.RANDOM_FLIP)
+    if options.SIZE_DIVISIBILITY > 0:
+        augmentations.append(PadToSize(options.SIZE_DIVISIBILITY, options.SIZE_DIVISIBILITY))
     return augmentations
 
 

@@ -12,7 +12,14 @@ from detectron2.data import MetadataCatalog
 
 from escnet_d2.structures import Vocabulary
 
-from .class_lists import CLASS_LIST_SUFFIXES, bundled_class_lists, find_class_list, read_class_list
+from .class_lists import (
+    CLASS_LIST_SUFFIXES,
+    CLASS_LIST_VARIANTS,
+    bundled_class_lists,
+    class_list_variant,
+    find_class_list,
+    read_class_list,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +35,14 @@ def vocabulary_of_dataset(
     Args:
         dataset_name: a name in Detectron2's catalogues whose metadata hold ``stuff_classes``.
         override: a class list used instead of the data set's own names (``VOCABULARY.TRAIN`` and
-            ``.TEST``): a file or the name of a bundled list, with one line per text entry.
+            ``.TEST``): a file or the name of a bundled list, with one line per text entry; or a
+            release (``catseg``, ``san``, ``fcclip``, ``mess``), whose own list for the data set's
+            benchmark is then used.
         synonyms: what further names of a class do: ``first``, ``mean`` or ``max``.
 
     Raises:
-        ValueError: no such data set, or ``override`` has another number of classes.
+        ValueError: no such data set, ``override`` has another number of classes, or the release it
+            names has no list for this benchmark.
         FileNotFoundError: ``override`` does not exist.
     """
     if not _is_dataset(dataset_name):
@@ -45,6 +55,8 @@ def vocabulary_of_dataset(
     classes: Sequence[str] = metadata.stuff_classes
     mapping = metadata.get("vocabulary_to_class")
     names = classes if mapping is None else metadata.vocabulary_classes
+    if override in CLASS_LIST_VARIANTS:
+        override = class_list_variant(metadata.get("class_list", ""), override)
     if override:
         names, own_names = read_class_list(override), names
         if len(names) != len(own_names):

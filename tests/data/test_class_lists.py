@@ -3,7 +3,9 @@ import json
 import pytest
 
 from escnet_d2.data.class_lists import (
+    CLASS_LIST_VARIANTS,
     bundled_class_lists,
+    class_list_variant,
     find_class_list,
     normalise_classes,
     read_class_list,
@@ -21,8 +23,72 @@ SIZES = {
 }
 
 
+# Other releases' names for the same classes in the same order.
+VARIANT_SIZES = {
+    "ade150_detectron2": 150,
+    "ade150_fcclip": 150,
+    "coco_fcclip": 171,
+    "coco_panoptic": 133,
+    "coco_panoptic_fcclip": 133,
+    "pc459_fcclip": 459,
+    "pc459_spaced": 459,
+    "pc59_fcclip": 59,
+    "voc20_fcclip": 20,
+    "voc20_san": 20,
+    "voc21_fcclip": 21,
+}
+
+
 def test_bundled_lists_have_the_benchmarks_number_of_classes():
-    assert {name: len(read_class_list(name)) for name in bundled_class_lists()} == SIZES
+    sizes = {name: len(read_class_list(name)) for name in bundled_class_lists()}
+    assert sizes == {**SIZES, **VARIANT_SIZES}
+
+
+def differing(name, other):
+    pairs = zip(read_class_list(name), read_class_list(other))
+    return [pair for pair in pairs if pair[0] != pair[1]]
+
+
+def test_spaced_names_are_the_same_words():
+    pairs = differing("pc459", "pc459_spaced")
+    assert len(pairs) == 94
+    assert all(joined == spaced.replace(" ", "") for joined, spaced in pairs)
+    assert ("baseballbat", "baseball bat") in pairs
+
+
+def test_variants_differ_as_the_releases_do():
+    assert differing("voc20", "voc20_san") == [("tvmonitor", "tv")]
+    pairs = differing("ade150", "ade150_detectron2")
+    assert len(pairs) == 51
+    assert ("road", "road, route") in pairs
+    with_synonyms = [name for name in read_class_list("ade150_fcclip") if ", " in name]
+    assert len(with_synonyms) == 116
+
+
+def test_detectron2_names_are_its_own():
+    from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES, COCO_CATEGORIES
+
+    expected = [", ".join(p.strip() for p in n.split(",")) for n in ADE20K_SEM_SEG_CATEGORIES]
+    assert list(read_class_list("ade150_detectron2")) == expected
+    assert list(read_class_list("coco_panoptic")) == [c["name"] for c in COCO_CATEGORIES]
+
+
+def test_pas_21_is_pas_20_after_a_background():
+    background, *classes = read_class_list("voc21_fcclip")
+    assert background.startswith("background, crops, bush")
+    assert tuple(classes) == read_class_list("voc20_fcclip")
+
+
+def test_every_variant_has_as_many_classes_as_its_family():
+    for lists in CLASS_LIST_VARIANTS.values():
+        for family, name in lists.items():
+            size = 21 if family == "voc21" else len(read_class_list(family))
+            assert len(read_class_list(name)) == size
+
+
+def test_release_without_a_list_for_the_benchmark():
+    with pytest.raises(ValueError, match=r"no 'fcclip' class list for 'voc20b'.*ade150"):
+        class_list_variant("voc20b", "fcclip")
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))

@@ -136,3 +136,31 @@ def test_slash_inside_a_list_is_part_of_a_name():
 def test_empty_vocabulary(spec):
     with pytest.raises(ValueError, match="empty"):
         resolve_vocabulary(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "index", "names"),
+    [
+        ("ade20k_full_sem_seg_freq_val_all", "fcclip", 2, ("sky", "clouds")),
+        ("context_459_test_sem_seg", "san", 2, ("air conditioner",)),
+        ("context_459_test_sem_seg", "catseg", 2, ("airconditioner",)),
+        ("openvocab_pascal20_sem_seg_val", "san", 19, ("tv",)),
+        ("ade20k_150_test_sem_seg", "mess", 6, ("road", "route")),
+    ],
+)
+def test_override_by_release(name, release, index, names):
+    vocabulary = vocabulary_of_dataset(name, override=release, synonyms="mean")
+    assert vocabulary.entries[index] == names
+
+
+def test_override_by_release_keeps_the_background_mapping():
+    vocabulary = vocabulary_of_dataset(WITH_BACKGROUND, override="catseg")
+    assert vocabulary.entry_classes == (*range(20), *[20] * 39)
+
+
+@pytest.mark.parametrize("name", [WITH_BACKGROUND, "mine"])
+def test_release_without_names_for_the_data_set(name, tmp_path):
+    if name == "mine":
+        register_folder_dataset(name, tmp_path, tmp_path, ["a", "b"])
+    with pytest.raises(ValueError, match="no 'fcclip' class list"):
+        vocabulary_of_dataset(name, override="fcclip")

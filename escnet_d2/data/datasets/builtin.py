@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..sem_seg_dataset import SemSegDataset, register_sem_seg
-from .builtin_meta import builtin_meta
+from .aliases import alias_meta
+from .builtin_meta import builtin_meta, panoptic_meta
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +41,15 @@ class DatasetStatus:
         return not self.problem
 
 
+def all_datasets() -> dict[str, SemSegDataset]:
+    """Every data set that this package registers, by name: the eight benchmarks come first."""
+    known = (*builtin_meta(), *panoptic_meta(), *alias_meta())
+    return {dataset.name: dataset for dataset in known}
+
+
 def register_builtin() -> None:
     """Registers the benchmarks; safe to call again, and beside a package that did so before."""
-    for dataset in builtin_meta():
+    for dataset in all_datasets().values():
         differences = register_sem_seg(dataset)
         if differences:
             logger.warning(
@@ -51,17 +59,22 @@ def register_builtin() -> None:
             )
 
 
-def dataset_status(root: str | os.PathLike | None = None) -> list[DatasetStatus]:
+def dataset_status(
+    root: str | os.PathLike | None = None, names: Sequence[str] | None = None
+) -> list[DatasetStatus]:
     """Looks for the benchmarks on disk; reads folder listings only.
 
     Args:
         root: where to look, by default ``$DETECTRON2_DATASETS`` or ``./datasets``.
+        names: data sets of :func:`all_datasets`, by default the eight benchmarks.
 
     Returns:
-        One entry per benchmark, in the order of docs/datasets.md.
+        One entry per data set, in the order given or of docs/datasets.md.
     """
     folder = None if root is None else Path(root).expanduser().absolute()
-    return [_status(dataset, folder) for dataset in builtin_meta()]
+    known = all_datasets()
+    datasets = builtin_meta() if names is None else [known[name] for name in names]
+    return [_status(dataset, folder) for dataset in datasets]
 
 
 def _status(dataset: SemSegDataset, root: Path | None) -> DatasetStatus:
