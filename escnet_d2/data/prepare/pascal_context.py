@@ -1,0 +1,187 @@
+"""PASCAL-Context with 59 classes (from JSON) and with 459 (from .mat files)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ..datasets.facts import pascal_context_val_ids
+from .archives import PASCAL_CONTEXT_59, PASCAL_CONTEXT_459, VOC_2010
+from .conversion import Job, Prepared, Settings, label_folder, listed_files, run_jobs, save_labels
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "VOCdevkit/VOC2010"
+_UNLABELLED_8BIT = 255
+_UNLABELLED_16BIT = 65535
+# The 59 of the 459 categories that PC-59 keeps, by the owners' ids; sorted, they are the classes.
+# fmt: off
+PC59_CATEGORY_IDS = (
+    2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113,
+    115, 144, 158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326,
+    347, 349, 354, 355, 360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458,
+)
+# fmt: on
+
+
+def prepare_pascal_context_59(settings: Settings) -> Prepared:
+    """Draws the masks of ``trainval_merged.json`` for the images of phase "val".
+
+    Masks are drawn in the file's order, later ones over earlier ones; what no mask of the 59
+    categories covers is unlabelled.
+
+    Args:
+        settings: ``root`` holds ``VOCdevkit/VOC2010/trainval_merged.json``.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: the file is damaged, or an image of the split has no annotation.
+    """
+    file = settings.root / FOLDER / "trainval_merged.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} does not exist.{_images_missing(settings.root)} "
+            f"{PASCAL_CONTEXT_59.how_to_get(settings.root)}"
+        )
+    logger.info("Reading %s.", file)
+    try:
+        images, annotations = _read_detail(file)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is no trainval_merged.json: {error!r}") from error
+    bare = [image["file_name"] for key, image in images.items() if not annotations[key]]
+    if bare:
+        raise ValueError(f"{file} has {len(bare)} images without annotation, such as {bare[0]}.")
+    name = "context_59_test_sem_seg"
+    target = label_folder(name, settings)
+    jobs = [
+        Job(
+            file,
+            (target / f"{Path(image['file_name']).stem}.png",),
+            {"size": (image["height"], image["width"]), "masks": annotations[key]},
+        )
+        for key, image in images.items()
+    ]
+    problems = run_jobs(jobs, convert_detail_image, settings=settings, title="PASCAL-Context 59")
+    return Prepared([name], problems)
+
+
+def convert_detail_image(job: Job) -> str:
+    """Writes one label map.
+
+    Args:
+        job: the JSON file and its target; the content has ``size``, height and width, and
+            ``masks``, pairs of a category id and COCO's compressed run lengths.
+
+    Raises:
+        ValueError: a mask has another size than the image.
+    """
+    size = job.content["size"]
+    labels = np.full(size, _UNLABELLED_8BIT, dtype=np.uint8)
+    index_of_id = {id_: index for index, id_ in enumerate(PC59_CATEGORY_IDS)}
+    for category, runs in job.content["masks"]:
+        if isinstance(runs["counts"], list):  # Not compressed.
+            runs = coco_mask.frPyObjects(runs, *runs["size"])
+        mask = coco_mask.decode(runs).astype(bool)
+        if mask.shape != tuple(size):
+            raise ValueError(
+                f"{job.source}: a mask of {job.targets[0].stem} is {mask.shape}, not {size}."
+            )
+        # Of a category that is no class, too: it covers what was drawn before.
+        labels[mask] = index_of_id.get(category, _UNLABELLED_8BIT)
+    save_labels(labels, job.targets[0])
+    return ""
+
+
+def prepare_pascal_context_459(settings: Settings) -> Prepared:
+    """Converts the ``LabelMap`` of the .mat files: 1 to 459 become 0 to 458, 0 becomes 65535.
+
+    The images are those of ``VOCdevkit/VOC2010/pascalcontext_val.txt`` or, where that is missing,
+    of the same list in this package.
+
+    Args:
+        settings: ``root`` holds ``VOCdevkit/VOC2010/trainval/*.mat``.
+
+    Raises:
+        FileNotFoundError: there is no .mat file of the split.
+        ValueError: a file cannot be read.
+        RuntimeError: SciPy, which reads .mat files, is not installed.
+    """
+    folder = settings.root / FOLDER
+    source = folder / "trainval"
+    if not source.is_dir():
+        raise FileNotFoundError(
+            f"{source} does not exist.{_images_missing(settings.root)} "
+            f"{PASCAL_CONTEXT_459.how_to_get(settings.root)}"
+        )
+    split = folder / "pascalcontext_val.txt"
+    ids = pascal_context_val_ids()
+    if split.is_file():
+        ids = tuple(split.read_text(encoding="utf-8").split())
+    files, problems = listed_files(source, ids, ".mat")
+    _mat_reader()  # Before processes are started, each of which would fail alike.
+    name = "context_459_test_sem_seg"
+    target = label_folder(name, settings)
+    jobs = [Job(file, (target / f"{file.stem}.tif",)) for file in files]
+    problems += run_jobs(jobs, convert_label_map, settings=settings, title="PASCAL-Context 459")
+    return Prepared([name], problems)
+
+
+def convert_label_map(job: Job) -> str:
+    """Writes one label map of 16 bits.
+
+    Raises:
+        ValueError: no .mat file, or without a ``LabelMap`` of integers.
+    """
+    loadmat = _mat_reader()
+    try:
+        labels = loadmat(job.source).get("LabelMap")
+    except FileNotFoundError:
+        raise
+    except (ValueError, TypeError, NotImplementedError, OSError, EOFError) as error:
+        raise ValueError(f"{job.source} cannot be read: {error}") from error
+    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "uif":
+        raise ValueError(f"{job.source} has no LabelMap of shape (height, width).")
+    labels = labels.astype(np.int64)
+    if labels.min() < 0 or labels.max() >= _UNLABELLED_16BIT:
+        raise ValueError(f"{job.source} has labels outside 0..{_UNLABELLED_16BIT - 1}.")
+    labels = np.where(labels == 0, _UNLABELLED_16BIT, labels - 1).astype(np.uint16)
+    save_labels(labels, job.targets[0])
+    return ""
+
+
+def _read_detail(file: Path) -> tuple[dict[Any, dict], dict[Any, list]]:
+    """Validation images by id, and (category id, run lengths) pairs of each in order."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    images = {item["image_id"]: item for item in content["images"] if item["phase"] == "val"}
+    if not images:
+        raise ValueError("no image has the phase 'val'")
+    annotations: dict[Any, list] = {key: [] for key in images}
+    for item in content["annos_segmentation"]:
+        if item["image_id"] in annotations:
+            runs = item["segmentation"]
+            annotations[item["image_id"]].append((item["category_id"], runs))
+    return images, annotations
+
+
+def _mat_reader() -> Any:
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise RuntimeError(
+            "PASCAL-Context 459 comes as .mat files, which SciPy reads: pip install scipy."
+        ) from error
+    return partial(loadmat, appendmat=False)
+
+
+def _images_missing(root: Path) -> str:
+    if (root / FOLDER / "JPEGImages").is_dir():
+        return ""
+    found = [year for year in sorted((root / "VOCdevkit").glob("VOC20*")) if year.name != "VOC2010"]
+    wrong = f" {found[0]} is another year." if found else ""
+    return f" PASCAL-Context needs VOC 2010.{wrong} {VOC_2010.how_to_get(root)}"

@@ -1,0 +1,110 @@
+#!/usr/bin/env python
+"""Writes the label maps of benchmarks from what their owners ship, or checks them.
+
+python tools/prepare_dataset.py ade20k_150 voc --num-workers 8
+python tools/prepare_dataset.py --list
+python tools/prepare_dataset.py --check
+
+docs/datasets.md says which archives are needed and where they are unpacked. What was interrupted
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from escnet_d2.data import dataset_status
+from escnet_d2.data.check import render
+from escnet_d2.data.dataset_check import check_dataset
+from escnet_d2.data.prepare import PREPARATIONS, Settings
+from escnet_d2.data.sem_seg_dataset import datasets_root
+
+ALL = "all"
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    known = ", ".join(PREPARATIONS)
+    add("names", nargs="*", metavar="NAME", help=f"any of {known}; or {ALL}: what there is")
+    add("--list", action="store_true", help="say which archives are needed and where to get them")
+    add("--check", action="store_true", help="read all written label maps, and write nothing")
+    add("--root", type=Path, help="folder of the data sets (default $DETECTRON2_DATASETS)")
+    add("--num-workers", type=int, default=0, metavar="N", help="processes to work with")
+    add("--force", action="store_true", help="write again what is there and up to date")
+    return parser
+
+
+def print_archives(root: Path, names: list[str]) -> None:
+    """Prints what each preparation reads."""
+    for name in names:
+        print(f"{name}: writes {', '.join(PREPARATIONS[name].datasets)}")
+        for archive in PREPARATIONS[name].archives:
+            print(f"    {archive.how_to_get(root)} Terms: {archive.terms}.")
+
+
+def check(root: Path, names: list[str], num_workers: int) -> bool:
+    """Reads all files, prints a table, and returns whether all data sets are complete and sound."""
+    wanted = [dataset for name in names for dataset in PREPARATIONS[name].datasets]
+    reports = [check_dataset(name, num_workers=num_workers, root=root) for name in wanted]
+    print(render(reports), end="")
+    return not any(report.problems for report in reports)
+
+
+def prepare(settings: Settings, names: list[str], *, skip_missing: bool) -> bool:
+    """Runs the preparations, prints the state of each data set, and returns whether all are fine.
+
+    Args:
+        settings: where and how.
+        names: keys of ``PREPARATIONS``.
+        skip_missing: what has no archive is no failure.
+    """
+    complete = True
+    for name in names:
+        try:
+            result = PREPARATIONS[name].run(settings)
+        except FileNotFoundError as error:
+            print(f"{name}: {'skipped' if skip_missing else 'error'}: {error}", file=sys.stderr)
+            complete = complete and skip_missing
+            continue
+        except (OSError, ValueError, RuntimeError) as error:
+            print(f"{name}: error: {error}", file=sys.stderr)
+            complete = False
+            continue
+        for problem in result.problems:
+            print(f"{name}: {problem}", file=sys.stderr)
+        for status in dataset_status(settings.root, result.datasets):
+            print(f"{status.name}: {status.problem or f'{status.num_images} images, complete'}")
+            complete = complete and status.is_ready
+        complete = complete and not result.problems
+    return complete
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program and returns its exit code: 0 when all data sets named are complete."""
+    parser = argument_parser()
+    args = parser.parse_args(arguments)
+    unknown = [name for name in args.names if name not in (*PREPARATIONS, ALL)]
+    if unknown or not (args.names or args.check or args.list):
+        parser.error(f"name any of {', '.join(PREPARATIONS)} or {ALL}; got {unknown or 'none'}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    everything = not args.names or ALL in args.names
+    names = list(PREPARATIONS) if everything else list(dict.fromkeys(args.names))
+    root = (args.root or datasets_root()).expanduser().absolute()
+    if args.list:
+        print_archives(root, names)
+        return 0
+    if args.check:
+        return 0 if check(root, names, args.num_workers) else 1
+    settings = Settings(root, num_workers=args.num_workers, force=args.force)
+    return 0 if prepare(settings, names, skip_missing=everything) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
