@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-
-from escnet_d2.structures.image_io import read_image
-from escnet_d2.structures.label_io import read_label_map
 
 from .class_lists import read_class_list
 from .file_pairs import pair_files
 from .folder_dataset import Manifest, Split, check_name
-from .semantic_mapper import check_same_size
+from .pair_checks import LabelTally, examine_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -25,25 +20,14 @@ _MAX_LISTED = 20
 
 
 @dataclass
-class SplitReport:
+class SplitReport(LabelTally):
     """What was found in one split.
 
     Attributes:
         split: its folders and number of labelled images.
-        class_pixels: int64 (K,), labelled pixels of each class.
-        class_images: int64 (K,), images that have the class.
-        unlabelled_pixels: pixels of any other value.
-        problems: files that training could not use, one sentence each.
-        stray_values: label maps with values that are neither a class nor the ignore label, one
-            sentence each.
     """
 
     split: Split
-    class_pixels: np.ndarray
-    class_images: np.ndarray
-    unlabelled_pixels: int = 0
-    problems: list[str] = field(default_factory=list)
-    stray_values: list[str] = field(default_factory=list)
 
 
 def check_folder_dataset(
@@ -123,47 +107,18 @@ def check_split(
     sem_seg_root = Path(sem_seg_root).expanduser().resolve()
     files = pair_files(image_root, sem_seg_root)
     report = SplitReport(
+        num_classes=num_classes,
+        ignore_label=ignore_label,
         split=Split(image_root, sem_seg_root, num_images=len(files.pairs)),
-        class_pixels=np.zeros(num_classes, dtype=np.int64),
-        class_images=np.zeros(num_classes, dtype=np.int64),
     )
     report.problems += [f"{image} has no label map." for image in files.images_without_label]
     report.problems += [f"{label} has no image." for label in files.labels_without_image]
-    for count, (image_file, label_file) in enumerate(files.pairs, start=1):
-        try:
-            labels = _read_pair(image_file, label_file)
-        except ValueError as error:
-            report.problems.append(str(error))
-        else:
-            _count_labels(report, label_file, labels, ignore_label)
+    pairs = [(str(image), str(label)) for image, label in files.pairs]
+    for count, facts in enumerate(examine_pairs(pairs), start=1):
+        report.add(facts)
         if count % _PROGRESS_STEP == 0:
-            logger.info("%s: %d of %d images read.", image_root, count, len(files.pairs))
+            logger.info("%s: %d of %d images read.", image_root, count, len(pairs))
     return report
-
-
-def _read_pair(image_file: Path, label_file: Path) -> np.ndarray:
-    # Decode the image as well: a truncated file has a good header, and would stop training later.
-    image, labels = read_image(image_file), read_label_map(label_file)
-    check_same_size(str(image_file), image.shape[:2], str(label_file), labels.shape)
-    return labels
-
-
-def _count_labels(
-    report: SplitReport, label_file: Path, labels: np.ndarray, ignore_label: int
-) -> None:
-    num_classes = len(report.class_pixels)
-    values, counts = np.unique(labels, return_counts=True)
-    is_class = (values >= 0) & (values < num_classes) & (values != ignore_label)
-    report.class_pixels[values[is_class]] += counts[is_class]
-    report.class_images[values[is_class]] += 1
-    report.unlabelled_pixels += int(counts[~is_class].sum())
-    stray = [int(value) for value in values[~is_class & (values != ignore_label)]]
-    if stray:
-        listed = ", ".join(map(str, stray[:10])) + (", ..." if len(stray) > 10 else "")
-        report.stray_values.append(
-            f"{label_file} has the value(s) {listed}: expected 0..{num_classes - 1} or "
-            f"{ignore_label} (unlabelled)."
-        )
 
 
 def _summary(problems: list[str]) -> str:
