@@ -91,11 +91,11 @@ def write_results(results: dict[str, Any], matrix: np.ndarray, output_dir: Path)
         output_dir: the data set's folder, which exists.
     """
     names = [record["name"] for record in results["per_class"]]
-    _write_json(output_dir / "results.json", results)
+    write_json(output_dir / "results.json", results)
     (output_dir / "results.md").write_text(_results_markdown(results, matrix), encoding="utf-8")
     np.save(output_dir / "confusion_matrix.npy", matrix)
     if len(names) <= MAX_CSV_CLASSES:
-        _write_csv(
+        write_csv(
             output_dir / "confusion_matrix.csv",
             ["predicted \\ ground truth", *names, "unlabelled"],
             ([name, *row.tolist()] for name, row in zip(names, matrix)),
@@ -120,16 +120,16 @@ def write_summary(results: dict[str, dict], output_dir: str | Path) -> None:
         for dataset, scores in results.items()
     }
     rows = [[dataset, *scores.values()] for dataset, scores in table.items()]
-    _write_json(output_dir / "summary.json", table)
-    _write_csv(output_dir / "summary.csv", ["dataset", *SCORES], rows)
-    markdown = _markdown_table(["dataset", *SCORES], rows)
+    write_json(output_dir / "summary.json", table)
+    write_csv(output_dir / "summary.csv", ["dataset", *SCORES], rows)
+    markdown = markdown_table(["dataset", *SCORES], rows)
     (output_dir / "summary.md").write_text(markdown + "\n", encoding="utf-8")
     logger.info("Results on %d data sets, in percent:\n%s", len(rows), markdown)
 
 
 def score_table(results: Mapping[str, Any]) -> str:
     """The scores of one data set as a Markdown table with one row."""
-    return _markdown_table(["dataset", *SCORES], [[results["dataset"], *map(results.get, SCORES)]])
+    return markdown_table(["dataset", *SCORES], [[results["dataset"], *map(results.get, SCORES)]])
 
 
 def _results_markdown(results: Mapping[str, Any], matrix: np.ndarray) -> str:
@@ -142,18 +142,24 @@ def _results_markdown(results: Mapping[str, Any], matrix: np.ndarray) -> str:
     sections = [
         f"# {results['dataset']}",
         "All scores are in percent; - means undefined.",
-        _markdown_table(["score", "value"], [[name, results[name]] for name in SCORES]),
+        markdown_table(["score", "value"], [[name, results[name]] for name in SCORES]),
         "## Classes",
-        _markdown_table(list(records[0]), [list(record.values()) for record in records]),
+        markdown_table(list(records[0]), [list(record.values()) for record in records]),
         "## Most frequent mistakes",
-        _markdown_table(["ground truth", "predicted", "pixels", "% of the class"], mistakes)
+        markdown_table(["ground truth", "predicted", "pixels", "% of the class"], mistakes)
         if mistakes
         else "None.",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _markdown_table(headers: list[str], rows: list[list[Any]]) -> str:
+def markdown_table(headers: list[str], rows: list[list[Any]]) -> str:
+    """A table for Markdown: numbers with two digits, "-" for None.
+
+    Args:
+        headers: of the columns.
+        rows: one value per column.
+    """
     # Numbers are formatted here: tabulate would turn a class named "007" into 7.
     return tabulate(
         [[_cell(value) for value in row] for row in rows],
@@ -185,13 +191,29 @@ def _none_if_undefined(value: float) -> float | int | None:
     return None if math.isnan(value) else float(value)
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Writes standard JSON.
+
+    Args:
+        path: the file.
+        content: plain data.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     # allow_nan=False: NaN is not JSON, and most readers refuse the whole file for it.
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _write_csv(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+def write_csv(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:
+    """Writes a table; None becomes an empty cell.
+
+    Args:
+        path: the file.
+        header: of the columns.
+        rows: one value per column.
+    """
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)

@@ -1,0 +1,307 @@
+"""tools/evaluate_all.py: one model, many data sets, whatever becomes of each of them."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from PIL import Image
+
+from escnet_d2.data.datasets import all_datasets
+from escnet_d2.data.datasets.mess import MESS_DATASETS
+from escnet_d2.engine.benchmark_run import DatasetOutcome, run_record
+from escnet_d2.engine.benchmark_table import mess_scores, write_tables
+from escnet_d2.engine.setup import load_config
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_all.py"
+VOC, VOC_B, A150 = (
+    "voc_2012_test_sem_seg",
+    "voc_2012_test_background_sem_seg",
+    "ade20k_150_test_sem_seg",
+)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    specification = importlib.util.spec_from_file_location("evaluate_all", TOOL)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Two images of PAS-20 and PAS-20b and one of A-150; nothing else is prepared."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(folder))
+    generator = np.random.default_rng(0)
+    for name, count in ((VOC, 2), (VOC_B, 2), (A150, 1)):
+        dataset = all_datasets()[name]
+        images, labels = dataset.prepared_folders(folder)
+        for directory in (images, labels):
+            directory.mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image = generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(image).save(images / f"{index}.jpg")
+            values = generator.integers(0, len(dataset.classes), (40, 60), dtype=np.uint8)
+            Image.fromarray(values).save(labels / f"{index}.png")
+    return folder
+
+
+def run(tool, tmp_path, *arguments):
+    """Runs the tool; returns its exit code and ``benchmarks.json``."""
+    code = 0
+    try:
+        tool.run(["--config-file", "escnet_tiny", *arguments, "OUTPUT_DIR", str(tmp_path / "out")])
+    except SystemExit as stop:
+        code = stop.code or 0
+    file = tmp_path / "out/inference/benchmarks.json"
+    return code, json.loads(file.read_text()) if file.is_file() else None
+
+
+def states(report):
+    return {record["name"]: record["state"] for record in report["datasets"]}
+
+
+def expect_images(monkeypatch, **counts):
+    for name, count in counts.items():
+        metadata = MetadataCatalog.get(name)
+        monkeypatch.setitem(vars(metadata), "expected_images", count)
+
+
+def test_a_run_over_all_benchmarks(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2, VOC_B: 2})
+    code, report = run(tool, tmp_path, "--title", "Tiny")
+    assert code == 1  # A-150 is incomplete.
+    found = {record["name"]: record for record in report["datasets"]}
+    assert len(found) == 7
+    assert found[VOC]["state"] == found[VOC_B]["state"] == "evaluated"
+    assert found[VOC]["scores"]["num_classes"] == 20
+    assert found[VOC_B]["scores"]["num_classes"] == 21
+    assert found[A150]["state"] == "failed"
+    assert "1 labelled images, expected 2000" in found[A150]["detail"]
+    missing = found["context_459_test_sem_seg"]
+    assert missing["state"] == "skipped"
+    assert "pc459_val" in missing["detail"]
+
+    folder = tmp_path / "out/inference"
+    own = json.loads((folder / VOC / "results.json").read_text())["mIoU"]
+    assert own == found[VOC]["scores"]["mIoU"]
+    with (folder / "benchmarks.csv").open(newline="") as file:
+        first, *published = list(csv.DictReader(file))
+    assert first["model"] == "Tiny"
+    assert float(first["PAS-20"]) == own
+    assert first["A-847"] == ""
+    assert [row["A-847"] for row in published if row["model"] == "CAT-Seg"] == ["12.0", "16.0"]
+    text = (folder / "benchmarks.md").read_text()
+    assert "| **Tiny** " in text
+    assert list(json.loads((folder / "summary.json").read_text())) == [VOC, VOC_B]
+
+    # Again: what is finished is kept, what was refused is now asked for.
+    before = (folder / VOC / "results.json").stat().st_mtime_ns
+    code, report = run(tool, tmp_path, "--allow-incomplete", "--datasets", f"A-150,PAS-20,{VOC_B}")
+    assert code == 0
+    assert states(report) == {A150: "evaluated", VOC: "kept", VOC_B: "kept"}
+    assert (folder / VOC / "results.json").stat().st_mtime_ns == before
+    # Other settings, or being told so: evaluated anew.
+    code, report = run(tool, tmp_path, "--datasets", "PAS-20", "INPUT.MIN_SIZE_TEST", "64")
+    assert states(report) == {VOC: "evaluated"}
+    code, report = run(
+        tool, tmp_path, "--datasets", "PAS-20", "--rerun", "INPUT.MIN_SIZE_TEST", "64"
+    )
+    assert states(report) == {VOC: "evaluated"}
+
+
+def test_a_data_set_that_fails_does_not_stop_the_others(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2, A150: 1})
+    damaged = all_datasets()[A150].prepared_folders(root)[1] / "0.png"
+    damaged.write_bytes(b"no image")
+    code, report = run(tool, tmp_path, "--datasets", "A-150,PAS-20")
+    assert code == 1
+    assert states(report) == {A150: "failed", VOC: "evaluated"}
+    assert str(damaged) in report["datasets"][0]["detail"]
+    assert not (tmp_path / "out/inference" / A150 / "evaluation.json").exists()
+
+
+def test_class_names_of_a_release(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2, VOC_B: 2})
+    code, report = run(tool, tmp_path, "--datasets", "PAS-20,PAS-20b", "VOCABULARY.TEST", "fcclip")
+    assert code == 0
+    assert states(report) == {VOC: "evaluated", VOC_B: "skipped"}
+    assert "no 'fcclip' class list" in report["datasets"][1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--datasets", "no_such_set"], "no data set no_such_set is registered"),
+        (["--datasets", ","], "names no data set"),
+        (["--overlay", "no_such_overlay"], "no_such_overlay"),
+    ],
+)
+def test_wrong_use(tool, tmp_path, arguments, message):
+    code, report = run(tool, tmp_path, *arguments)
+    assert message in code
+    assert report is None
+
+
+def test_later_options_win(tool, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("DATASETS:\n  TEST: ('a',)\nTEST:\n  SLIDING_WINDOW: True\n")
+    arguments = ["--config-file", "x", "--overlay", str(file), "--overlay", "whole_image"]
+    options = tool.all_options(tool.evaluation_parser().parse_args(arguments))
+    settings = dict(zip(options[::2], options[1::2]))
+    assert settings == {"DATASETS.TEST": "('a',)", "TEST.SLIDING_WINDOW": False}
+    arguments += ["--datasets", "A-847, PC-59", "TEST.SLIDING_WINDOW", "True"]
+    options = tool.all_options(tool.evaluation_parser().parse_args(arguments))
+    settings = dict(zip(options[::2], options[1::2]))
+    assert settings["DATASETS.TEST"] == (
+        *("ade20k_full_sem_seg_freq_val_all", "context_59_test_sem_seg"),
+    )
+    assert settings["TEST.SLIDING_WINDOW"] == "True"
+
+
+def test_records_tell_weights_and_settings_apart(tmp_path):
+    weights = tmp_path / "model.pth"
+    weights.write_bytes(b"1")
+
+    def record(*opts, images=2):
+        return run_record(load_config("escnet_tiny", opts), str(weights), images)
+
+    first = record()
+    assert record() == first
+    # None of these changes a score.
+    assert record("TEST.EVAL_PERIOD", 7, "SOLVER.BASE_LR", 1.0) == first
+    assert record("MODEL.DEVICE", "cuda") == first
+    for changed in (
+        record("TEST.SLIDING_WINDOW", True),
+        record("INPUT.MIN_SIZE_TEST", 640),
+        record("VOCABULARY.SYNONYMS", "mean"),
+        record("MODEL.ESCNET.ALPHA", 0.37),
+        record(images=3),
+    ):
+        assert changed != first
+    weights.write_bytes(b"22")
+    assert record() != first
+
+
+@pytest.fixture
+def mess_metadata():
+    """Metadata like mess-benchmark's, of all its data sets."""
+    names = [name for dataset in MESS_DATASETS for name in dataset.names]
+    for name in names:
+        MetadataCatalog.get(name).set(classes_of_interest=[1])
+    yield names
+    for name in names:
+        MetadataCatalog.remove(name)
+
+
+def mess_result(iou):
+    """Results of two classes: "others" at 90 and the class of interest at ``iou``."""
+    per_class = [{"IoU": value, "pixels_gt": 1, "pixels_pred": 1} for value in (90.0, float(iou))]
+    return {"mIoU_gt_or_pred": (90.0 + iou) / 2, "per_class": per_class}
+
+
+def test_mess_by_domain(mess_metadata):
+    parts = [f"paxray_sem_seg_test_{p}" for p in ("lungs", "bones", "mediastinum", "diaphragm")]
+    results = {part: mess_result(iou) for part, iou in zip(parts, (10, 20, 30, 40))}
+    results.update(chase_db1_sem_seg_test=mess_result(5), suim_sem_seg_test=mess_result(65))
+    scores = mess_scores(results)
+    by_title = {row["title"]: row for row in scores["datasets"]}
+    assert len(by_title) == 22
+    assert by_title["PAXRay-4"]["CoI_mIoU"] == pytest.approx(25.0)
+    assert by_title["PAXRay-4"]["mIoU_gt_or_pred"] == pytest.approx(57.5)
+    assert by_title["BDD100K"]["CoI_mIoU"] is None
+    medical = scores["domains"]["Medical Sciences"]
+    assert medical["CoI_mIoU"] == pytest.approx((25 + 5) / 2)
+    assert (medical["evaluated"], medical["datasets"]) == (2, 4)
+    assert scores["domains"]["Engineering"]["CoI_mIoU"] is None
+    # Over data sets, not over domains: PAXRay counts once.
+    assert scores["mean"]["CoI_mIoU"] == pytest.approx((25 + 5 + 65) / 3)
+    assert (scores["mean"]["evaluated"], scores["mean"]["datasets"]) == (3, 22)
+
+
+def test_mess_without_one_part_of_paxray(mess_metadata):
+    scores = mess_scores({"paxray_sem_seg_test_lungs": mess_result(10)})
+    assert scores["mean"]["evaluated"] == 0
+    assert scores["mean"]["CoI_mIoU"] is None
+
+
+def test_tables_of_mess(mess_metadata, tmp_path):
+    results = {
+        **mess_result(65),
+        **dict.fromkeys(("mIoU", "fwIoU", "mACC", "pACC", "boundary_mIoU"), 50.0),
+        **dict.fromkeys(("mIoU_seen", "mIoU_unseen", "hIoU")),
+        **dict.fromkeys(("num_classes", "num_classes_gt_or_pred", "num_images"), 2),
+    }
+    outcomes = [
+        DatasetOutcome("suim_sem_seg_test", "evaluated", results=results),
+        DatasetOutcome("cwfid_sem_seg_test", "skipped", "not prepared"),
+    ]
+    text = write_tables(outcomes, tmp_path, title="Tiny", source="model.pth")
+    assert "## MESS" in text
+    assert "Beside published figures" not in text
+    with (tmp_path / "mess.csv").open(newline="") as file:
+        rows = {(row["data set"], row["domain"]): row for row in csv.DictReader(file)}
+    assert rows["SUIM", "Agriculture and Biology"]["CoI-mIoU"] == "65.0"
+    assert rows["mean of 1 of 3", "Agriculture and Biology"]["mIoU"] == "77.5"
+    assert rows["mean of 1 of 22", "all"]["CoI-mIoU"] == "65.0"
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one_and_on_failures(tool, root, tmp_path, tiny_model):
+    # One process of two has the damaged file; both must leave the data set and go on.
+    damaged = all_datasets()[A150].prepared_folders(root)[1] / "0.png"
+    damaged.write_bytes(b"no image")
+    # Random weights would differ from process to process.
+    torch.save({"model": tiny_model.state_dict()}, tmp_path / "model.pth")
+    options = [
+        *("--datasets", "A-150,PAS-20", "--allow-incomplete"),
+        *("MODEL.WEIGHTS", str(tmp_path / "model.pth")),
+        # Rounding differs with the size of the batch.
+        *("TEST.IMS_PER_BATCH", "1"),
+    ]
+    code, alone = run(tool, tmp_path, *options)
+    assert code == 1
+    command = [
+        *(sys.executable, str(TOOL), "--config-file", "escnet_tiny", "--num-gpus", "2"),
+        *(*options, "OUTPUT_DIR", str(tmp_path / "two")),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    together = json.loads((tmp_path / "two/inference/benchmarks.json").read_text())
+    assert states(together) == states(alone) == {A150: "failed", VOC: "evaluated"}
+    assert str(damaged) in together["datasets"][0]["detail"]
+    assert together["datasets"][1]["scores"] == pytest.approx(alone["datasets"][1]["scores"])
+
+
+def test_unprepared_sets_of_other_packages_are_skipped(tool, root, tmp_path):
+    # Detectron2's own loader is asked, and says it in its way.
+    code, report = run(tool, tmp_path, "--datasets", "ade20k_sem_seg_val")
+    assert code == 0
+    assert states(report) == {"ade20k_sem_seg_val": "skipped"}
+
+
+def test_model_is_built_once(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2, VOC_B: 2})
+    built = []
+    original = tool.Trainer.build_model
+
+    def build(cfg):
+        built.append(original(cfg))
+        return built[-1]
+
+    monkeypatch.setattr(tool.Trainer, "build_model", build)
+    code, _ = run(tool, tmp_path, "--datasets", "PAS-20,PAS-20b")
+    assert code == 0
+    assert len(built) == 1
