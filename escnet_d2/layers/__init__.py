@@ -3,7 +3,8 @@
 from .class_attention import ClassAttention
 from .class_chunks import class_chunks
 from .correlation import image_text_correlation
-from .masked_kmeans import MAX_SIDE, Clusters, masked_kmeans
+from .kmeans_reference import MAX_SIDE
+from .masked_kmeans import Clusters, masked_kmeans
 from .window_attention import GuidedSwinBlock
 
 __all__ = [
