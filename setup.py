@@ -1,13 +1,20 @@
 """Packages of the distribution and the optional compiled extension; metadata is in pyproject.toml.
 
-The extension is built from ``escnet_d2/layers/csrc`` where that folder has sources. It only makes
-things faster, so by default nothing that goes wrong with it stops an install. Environment:
+The extension is built from ``escnet_d2/layers/csrc``. It only makes things faster, so by default
+nothing that goes wrong with it stops an install. Environment:
 
 ``ESCNET_BUILD_EXT``
     ``0``: never build. ``1``: build, any failure is fatal. ``auto`` (default): build where torch
     and a compiler are there, else warn and go on.
 ``FORCE_CUDA``
-    ``1``: compile the CUDA sources even where torch sees no CUDA toolkit or was built without CUDA.
+    ``1``: compile the CUDA sources even where torch was built without CUDA, and fail in mode ``1``
+    where no toolkit is found. ``0``: leave them out. Otherwise they are compiled where torch was
+    built for CUDA and a toolkit is there.
+``CUDA_HOME``
+    The CUDA toolkit; by default that of ``nvcc`` on the path, or ``/usr/local/cuda``.
+``TORCH_CUDA_ARCH_LIST``
+    GPU architectures, ``"8.0;9.0"``; by default those of the GPUs that torch sees, else 7.5 and
+    newer.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import os
 import shutil
 import sysconfig
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -23,6 +31,8 @@ from setuptools import Extension, find_packages, setup
 EXTENSION_NAME = "escnet_d2.layers._C"
 # setuptools wants paths relative to this file, and builds with this folder as the current one.
 CSRC = Path("escnet_d2/layers/csrc")
+# Where no GPU is seen: Turing, Ampere and Ada, Hopper, and code that drivers translate for newer.
+DEFAULT_GPUS = "7.5;8.0;9.0+PTX"
 
 
 def build_mode() -> str:
@@ -39,6 +49,31 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (command.split()[0], "c++", "g++", "clang++", "cl"))
 
 
+def cuda_toolkits() -> Iterator[Path]:
+    """Folders where a CUDA toolkit may be, the likeliest first."""
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(name):
+            yield Path(os.environ[name])
+    compiler = shutil.which("nvcc")
+    if compiler is not None:
+        yield Path(compiler).resolve().parents[1]
+    yield Path("/usr/local/cuda")
+
+
+def find_cuda() -> Path | None:
+    """The CUDA toolkit, with compiler and headers; torch's search takes any ``nvcc`` for one."""
+    for folder in cuda_toolkits():
+        if (folder / "bin" / "nvcc").exists() and (folder / "include/cuda_runtime.h").exists():
+            return folder
+    return None
+
+
+def sources(*, with_cuda: bool) -> list[str]:
+    """The files to compile. ``cuda/*.cpp`` joins torch to the kernels, ``cuda/*.cu`` needs nvcc."""
+    patterns = ["*.cpp", "cpu/*.cpp", *(["cuda/*.cpp", "cuda/*.cu"] if with_cuda else [])]
+    return sorted(str(path) for pattern in patterns for path in CSRC.glob(pattern))
+
+
 def extension_options(mode: str) -> dict:
     """Arguments of ``setup()`` that build the extension; empty where it is not to be built.
 
@@ -48,15 +83,14 @@ def extension_options(mode: str) -> dict:
     Raises:
         RuntimeError: in mode ``"1"`` where there are no sources, no compiler or no torch.
     """
-    sources = sorted(str(path) for folder in (CSRC, CSRC / "cpu") for path in folder.glob("*.cpp"))
-    if mode == "0" or (mode == "auto" and not sources):
+    if mode == "0" or (mode == "auto" and not sources(with_cuda=False)):
         return {}
     try:
-        if not sources:
+        if not sources(with_cuda=False):
             raise RuntimeError(f"no sources in {CSRC}")
         if not has_compiler():
             raise RuntimeError("no C++ compiler found")
-        return _torch_extension(sources, required=mode == "1")
+        return _torch_extension(required=mode == "1")
     except (ImportError, OSError, RuntimeError) as error:
         if mode == "1":
             raise RuntimeError(f"ESCNET_BUILD_EXT=1, but it can't be built: {error}") from error
@@ -64,25 +98,48 @@ def extension_options(mode: str) -> dict:
         return {}
 
 
-def _torch_extension(sources: list[str], *, required: bool) -> dict:
-    import torch
-    from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+def _wants_cuda(toolkit: Path | None, cuda_of_torch: str | None, *, required: bool) -> bool:
+    forced = os.environ.get("FORCE_CUDA", "")
+    if forced == "0":
+        return False
+    if forced == "1" and toolkit is None and required:
+        raise RuntimeError("FORCE_CUDA=1, but no CUDA toolkit was found: set CUDA_HOME")
+    return toolkit is not None and (forced == "1" or cuda_of_torch is not None)
 
-    cuda_sources = sorted(str(path) for path in (CSRC / "cuda").glob("*.cu"))
-    cuda_usable = CUDA_HOME is not None and torch.version.cuda is not None
+
+def _torch_extension(*, required: bool) -> dict:
+    toolkit = find_cuda()
+    if toolkit is not None:
+        # torch reads it once, when its build tools are imported.
+        os.environ["CUDA_HOME"] = str(toolkit)
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
 
     def extension(*, with_cuda: bool) -> Extension:
+        # Python's own settings ask for two things that don't suit: debugging symbols, which would
+        # be most of the library, and signed overflow that wraps, which makes vector loops slow.
+        compile_args = {"cxx": ["-O3", "-g0", "-fno-wrapv"]}
+        if with_cuda:
+            compile_args["nvcc"] = ["-O3"]
         return (CUDAExtension if with_cuda else CppExtension)(
             EXTENSION_NAME,
-            sources + (cuda_sources if with_cuda else []),
-            include_dirs=[str(CSRC.resolve())],
-            define_macros=[("WITH_CUDA", None)] if with_cuda else [],
-            extra_compile_args={"cxx": ["-O3"], **({"nvcc": ["-O3"]} if with_cuda else {})},
+            sources(with_cuda=with_cuda),
+            define_macros=[
+                # Checked before the library is loaded into another torch, which could crash.
+                ("ESCNET_TORCH_VERSION", f'"{torch.__version__}"'),
+                *([("WITH_CUDA", None)] if with_cuda else []),
+            ],
+            extra_compile_args=compile_args,
             depends=[str(path) for path in sorted([*CSRC.rglob("*.h"), *CSRC.rglob("*.cuh")])],
         )
 
     class OptionalBuildExtension(BuildExtension):
         """Unless the extension was asked for, goes on without CUDA or without it when it fails."""
+
+        def finalize_options(self) -> None:
+            super().finalize_options()
+            # The age of the files does not tell that another torch was installed.
+            self.force = True
 
         def run(self) -> None:
             options = {"compiler": self.compiler, "inplace": self.inplace}
@@ -104,9 +161,12 @@ def _torch_extension(sources: list[str], *, required: bool) -> dict:
                     # Later steps gather the libraries of this list.
                     self.extensions = []
 
-    with_cuda = bool(cuda_sources) and (cuda_usable or os.environ.get("FORCE_CUDA") == "1")
+    with_cuda = _wants_cuda(toolkit, torch.version.cuda, required=required)
+    has_kernels = any(CSRC.glob("cuda/*.cu"))
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_GPUS)
     return {
-        "ext_modules": [extension(with_cuda=with_cuda)],
+        "ext_modules": [extension(with_cuda=with_cuda and has_kernels)],
         "cmdclass": {"build_ext": OptionalBuildExtension},
     }
 
@@ -117,7 +177,7 @@ if __name__ == "__main__":
         # The YAML files sit at the top of the repository and travel inside the package.
         package_dir={"escnet_d2.configs": "configs"},
         package_data={
-            "escnet_d2": ["py.typed", "**/*.json", "**/*.txt"],
+            "escnet_d2": ["py.typed", "**/*.json", "**/*.txt", "**/*.csv", "**/*.safetensors"],
             "escnet_d2.configs": ["**/*.yaml"],
         },
         # Only what is named above, not every file that a build has seen.

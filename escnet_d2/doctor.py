@@ -34,7 +34,7 @@ IMPORT_FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
 OK = "ok"
 # Worth knowing, nothing to repair.
 NOTE = "note"
-# The package can't be used until this is fixed.
+# The package can't be used until this is fixed, or a part of it is broken.
 PROBLEM = "problem"
 
 
@@ -117,7 +117,7 @@ def examine() -> list[Section]:
             [*map(requirement_entry, REQUIREMENTS), *_numpy_entries(), *_detectron2_entries()],
         ),
         Section("Devices", device_entries()),
-        Section("Compiled extension", [extension_entry(Path(__file__).parent / "layers")]),
+        Section("Compiled extension", [extension_entry()]),
         Section("Weights", weights_entries()),
         Section("Data sets", dataset_entries()),
     ]
@@ -268,28 +268,36 @@ def device_entries() -> list[Entry]:
     return [*entries, Entry("cpu", f"{torch.get_num_threads()} threads")]
 
 
-def extension_entry(folder: Path) -> Entry:
-    """Whether the compiled extension was built and loads.
+def extension_entry(folder: Path | None = None) -> Entry:
+    """Whether the compiled extension was built, loads and has what this machine can use.
 
     Args:
-        folder: where the build puts the library ``_C*.so``.
+        folder: where the build puts the library ``_C*.so``; that of the package by default.
 
     Returns:
-        A note where there is none, since torch code serves instead; a problem where it can't load.
+        A note where there is none, since torch code serves instead; a problem where it was built
+        for another torch or can't load.
     """
-    libraries = sorted(folder.glob("_C*.so"))
-    if not libraries:
-        value = "not built; torch code with the same results serves instead"
-        return Entry("escnet_d2.layers._C", value, NOTE)
+    name = "escnet_d2.layers._C"
     try:
         import torch
 
-        torch.ops.load_library(str(libraries[0]))
+        from escnet_d2.layers.extension import FOLDER, ExtensionError, load_extension
     except IMPORT_FAILURES as error:
-        value = f"{libraries[0].name} does not load: {error}"
-        fix = f"ESCNET_BUILD_EXT=1 make setup, or delete {libraries[0]}"
-        return Entry("escnet_d2.layers._C", value, PROBLEM, fix)
-    return Entry("escnet_d2.layers._C", f"built: {libraries[0]}")
+        return Entry(name, f"unknown, an import fails: {error}", NOTE)
+    try:
+        extension = load_extension(folder or FOLDER)
+    except ExtensionError as error:
+        value = f"{error.reason}; torch code with the same results serves instead"
+        return Entry(name, value, PROBLEM, error.fix)
+    if extension is None:
+        value = "not built; torch code with the same results serves instead"
+        return Entry(name, value, NOTE)
+    devices = "CPU and CUDA" if extension.has_cuda else "CPU"
+    value = f"built for {devices}, torch {extension.torch_version}: {extension.library}"
+    if torch.cuda.is_available() and not extension.has_cuda:
+        return Entry(name, f"{value}; on GPUs torch code serves instead", NOTE)
+    return Entry(name, value)
 
 
 def weights_entries() -> list[Entry]:

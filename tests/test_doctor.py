@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from escnet_d2 import doctor
 from escnet_d2.version import __version__
@@ -170,11 +172,21 @@ def test_extension_not_built(tmp_path):
 
 
 def test_extension_that_does_not_load(tmp_path):
-    library = tmp_path / "_C.cpython-311.so"
+    library = tmp_path / f"_C{importlib.machinery.EXTENSION_SUFFIXES[0]}"
     library.write_bytes(b"not a library")
     entry = doctor.extension_entry(tmp_path)
     assert entry.state == doctor.PROBLEM
     assert str(library) in entry.fix
+
+
+def test_extension_for_another_torch(tmp_path):
+    library = tmp_path / f"_C{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+    library.write_bytes(b"\0escnet_d2 extension built for torch 1.2.3+cu45 with CUDA;\0")
+    entry = doctor.extension_entry(tmp_path)
+    assert entry.state == doctor.PROBLEM
+    assert "torch 1.2.3+cu45" in entry.value
+    assert torch.__version__ in entry.value
+    assert "pip install --no-build-isolation" in entry.fix
 
 
 def test_text_marks_problems_and_ends_with_the_repairs():

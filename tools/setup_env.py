@@ -6,7 +6,7 @@ since this runs before anything is installed.
 
 Environment variables: ``TORCH_SPEC`` (what pip is asked for when torch is missing),
 ``DETECTRON2`` (``auto``, ``git``, ``pypi`` or any requirement pip understands); setup.py reads
-``ESCNET_BUILD_EXT`` and ``FORCE_CUDA``.
+``ESCNET_BUILD_EXT``, ``FORCE_CUDA``, ``CUDA_HOME`` and ``TORCH_CUDA_ARCH_LIST``.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def set_up(venv: Path, environ: Mapping[str, str], *, force: bool = False) -> No
     stamp = venv / STAMP_NAME
     torch_spec = environ.get("TORCH_SPEC") or DEFAULT_TORCH_SPEC
     detectron2 = environ.get("DETECTRON2") or "auto"
-    wanted = fingerprint(ROOT, environ)
+    wanted = fingerprint(ROOT, environ, torch_in(venv))
     if not force and python.exists() and stamp.exists() and stamp.read_text().strip() == wanted:
         return
     if not python.exists():
@@ -135,20 +135,35 @@ def set_up(venv: Path, environ: Mapping[str, str], *, force: bool = False) -> No
         # No build isolation: the build must see the installed torch, for the optional extension.
         pip.install("escnet_d2", "--no-build-isolation", "--editable", f"{ROOT}[demo,dev]")
     run([python, "-W", "ignore", "-c", WORKING_CHECK], "check that everything works together")
-    stamp.write_text(f"{wanted}\n")
+    # Once more: torch may be new.
+    stamp.write_text(f"{fingerprint(ROOT, environ, torch_in(venv))}\n")
     print(f"ready: {python}")
 
 
-def fingerprint(root: Path, environ: Mapping[str, str]) -> str:
-    """SHA-256 of what decides the content of an environment: build files, csrc and settings."""
+def torch_in(venv: Path) -> str:
+    """Name and version of the torch in an environment, "" for none; starts no interpreter."""
+    folders = venv.glob("lib/python*/site-packages/torch-*.dist-info")
+    return " ".join(sorted(folder.stem for folder in folders))
+
+
+def fingerprint(root: Path, environ: Mapping[str, str], torch: str = "") -> str:
+    """SHA-256 of what decides the content of an environment: build files, csrc, settings, torch.
+
+    Args:
+        root: of the repository.
+        environ: where the settings are read from.
+        torch: what :func:`torch_in` found; the extension is compiled for it.
+    """
     names = ("setup.py", "pyproject.toml", "tools/setup_env.py", "tools/pure_wheel.py")
     files = [root / name for name in names]
     files += sorted(path for path in (root / "escnet_d2/layers/csrc").rglob("*") if path.is_file())
     settings = ("TORCH_SPEC", "DETECTRON2", "ESCNET_BUILD_EXT", "FORCE_CUDA")
+    settings += ("CUDA_HOME", "TORCH_CUDA_ARCH_LIST")
     content = {
         "root": str(root),
         "files": {str(path.relative_to(root)): _sha256(path) for path in files},
         "settings": {name: environ.get(name, "") for name in settings},
+        "torch": torch,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -21,6 +21,67 @@ def test_modes_of_the_extension_without_sources(setup_py, tmp_path, monkeypatch)
         setup_py.extension_options("1")
 
 
+def toolkit(folder: Path, *, headers: bool = True) -> Path:
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "nvcc").touch(mode=0o755)
+    if headers:
+        (folder / "include").mkdir()
+        (folder / "include" / "cuda_runtime.h").touch()
+    return folder
+
+
+def test_the_cuda_toolkit_needs_compiler_and_headers(setup_py, tmp_path, monkeypatch):
+    # An nvcc on the path that only calls another one passes for a toolkit with torch.
+    wrapper = toolkit(tmp_path / "wrapper", headers=False)
+    complete = toolkit(tmp_path / "complete")
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(wrapper / "bin"))
+    assert setup_py.find_cuda() != wrapper
+    monkeypatch.setenv("PATH", str(complete / "bin"))
+    assert setup_py.find_cuda() == complete
+    other = toolkit(tmp_path / "other")
+    monkeypatch.setenv("CUDA_HOME", str(other))
+    assert setup_py.find_cuda() == other
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "nowhere"))
+    assert setup_py.find_cuda() == complete
+
+
+@pytest.mark.parametrize(
+    ("force", "toolkit", "cuda_of_torch", "expected"),
+    [
+        ("", Path("cuda"), "13.0", True),
+        ("", Path("cuda"), None, False),
+        ("", None, "13.0", False),
+        ("0", Path("cuda"), "13.0", False),
+        ("1", Path("cuda"), None, True),
+    ],
+)
+def test_when_cuda_is_compiled(setup_py, monkeypatch, force, toolkit, cuda_of_torch, expected):
+    monkeypatch.setenv("FORCE_CUDA", force)
+    assert setup_py._wants_cuda(toolkit, cuda_of_torch, required=True) == expected
+
+
+def test_cuda_that_was_asked_for_needs_a_toolkit(setup_py, monkeypatch):
+    monkeypatch.setenv("FORCE_CUDA", "1")
+    with pytest.raises(RuntimeError, match="FORCE_CUDA=1, but no CUDA toolkit"):
+        setup_py._wants_cuda(None, "13.0", required=True)
+    assert not setup_py._wants_cuda(None, "13.0", required=False)
+
+
+def test_all_sources_are_compiled(setup_py):
+    files = {Path(name).relative_to(setup_py.CSRC) for name in setup_py.sources(with_cuda=True)}
+    on_disk = {
+        path.relative_to(setup_py.CSRC)
+        for path in setup_py.CSRC.rglob("*")
+        if path.suffix in (".cpp", ".cu")
+    }
+    assert files == on_disk
+    # Objects of a .cpp and a .cu with one name would overwrite each other.
+    assert len({path.with_suffix("") for path in files}) == len(files)
+    assert not any("cuda" in name for name in setup_py.sources(with_cuda=False))
+
+
 @pytest.mark.parametrize(
     ("value", "mode"), [("", "auto"), ("AUTO", "auto"), ("0", "0"), ("1", "1")]
 )
@@ -124,11 +185,10 @@ def test_a_build_that_works(tmp_path, compiler):
 
 
 @pytest.mark.slow
-def test_cuda_that_fails_leaves_the_rest(tmp_path, compiler):
+def test_cuda_that_fails_leaves_the_rest(setup_py, tmp_path, compiler):
     import torch
-    from torch.utils.cpp_extension import CUDA_HOME
 
-    if CUDA_HOME is None or torch.version.cuda is None:
+    if setup_py.find_cuda() is None or torch.version.cuda is None:
         pytest.skip("needs a CUDA toolkit and a torch built for CUDA")
     done = build_in_place(tmp_path, WORKING_SOURCE, "auto", cuda_source="#error no kernel")
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -61,13 +62,39 @@ def test_the_wheel_has_every_file_of_the_package(built_wheel):
     with zipfile.ZipFile(built_wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = set()
-    for suffix in (".py", ".json", ".txt", "py.typed"):
+    for suffix in (".py", ".csv", ".json", ".txt", "py.typed"):
         wanted |= {path.relative_to(ROOT) for path in ROOT.glob(f"escnet_d2/**/*{suffix}")}
     wanted |= {
         Path("escnet_d2") / path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.yaml")
     }
     assert packed == {path.as_posix() for path in wanted}
     assert "escnet_d2/py.typed" in packed
+
+
+@pytest.mark.slow
+def test_the_source_archive_can_build_the_extension(tmp_path):
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone / name)
+    for name in ("escnet_d2", "configs"):
+        no_builds = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(ROOT / name, clone / name, ignore=no_builds)
+    subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "sdist"],
+        cwd=clone,
+        # As in an environment without torch: no extension tells which files it needs.
+        env={**os.environ, "ESCNET_BUILD_EXT": "0"},
+        check=True,
+    )
+    (archive,) = (clone / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = {name.split("/", 1)[-1] for name in packed.getnames()}
+    csrc = ROOT / "escnet_d2" / "layers" / "csrc"
+    wanted = {path.relative_to(ROOT).as_posix() for path in csrc.rglob("*") if path.is_file()}
+    assert wanted
+    assert wanted <= names
+    assert {"setup.py", "escnet_d2/layers/masked_kmeans.py"} <= names
 
 
 @pytest.mark.slow
@@ -78,7 +105,7 @@ def test_the_metadata_of_the_wheel(built_wheel):
     assert metadata["Name"] == "escnet-d2"
     assert metadata["Version"] == stated_version()
     assert metadata["Requires-Python"] == ">=3.9"
-    assert set(metadata.get_all("Provides-Extra")) == {"demo", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"bench", "datasets", "demo", "dev", "mess"}
     requirements = {
         re.match(r"[A-Za-z0-9_.-]+", text).group().lower(): text
         for text in metadata.get_all("Requires-Dist")
