@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # through the environment; INSTALL.md describes them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo doctor clean
+.PHONY: help setup test cuda-check lint format demo train doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ setup: ## make the environment: VENV=.venv PYTHON=python3 TORCH_SPEC="torch torc
 test: setup ## run all tests; PYTEST_ARGS="-m 'not slow'" for the quick ones
 	@$(PY) -m pytest --durations=15 $(PYTEST_ARGS)
 
+cuda-check: setup ## compile the CUDA kernels where nvcc is, fail on register spills
+	@$(PY) tools/check_cuda_build.py
+
 lint: setup ## check style and format
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -33,8 +36,11 @@ format: setup ## fix what the linter can fix and format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-demo: setup ## run the demo and show what it does
+demo: setup ## segment the shipped pictures with the shipped ESC-Net, and score it
 	@$(PY) tools/run_demo.py
+
+train: setup ## train ESC-Net on the drawn data set `shapes` and evaluate it; TRAIN_ARGS="SEED 2"
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) train_net.py --config-file escnet_tiny_shapes $(TRAIN_ARGS)
 
 doctor: setup ## print versions, extension state, weights and data sets
 	@$(PY) -m escnet_d2.doctor
