@@ -1,0 +1,46 @@
+"""``shapes_train_sem_seg`` and ``shapes_val_sem_seg`` in Detectron2's catalogues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..sem_seg_dataset import SemSegDataset, datasets_root, register_sem_seg
+from .splits import SPLITS, prepare_split
+from .world import CLASSES, TRAIN_CLASSES
+
+
+def shapes_root() -> Path:
+    """The folder of the data set below ``$DETECTRON2_DATASETS``."""
+    return datasets_root() / "shapes"
+
+
+@dataclass(frozen=True)
+class ShapesDataset(SemSegDataset):
+    """A split that is drawn when it is asked for and not on disk.
+
+    Attributes:
+        split: one of ``SPLITS``.
+    """
+
+    split: str = ""
+
+    def __call__(self) -> list[dict[str, str]]:
+        """Lists the samples, after drawing them if need be."""
+        prepare_split(shapes_root(), self.split)
+        return super().__call__()
+
+
+def register_shapes() -> None:
+    """Registers the splits with masks; training knows the seen classes only."""
+    for split, classes in (("train", TRAIN_CLASSES), ("val", CLASSES), ("demo", CLASSES)):
+        register_sem_seg(
+            ShapesDataset(
+                name=f"shapes_{split}_sem_seg",
+                image_dir=f"shapes/{split}/images",
+                sem_seg_dir=f"shapes/{split}/labels",
+                classes=tuple(classes),
+                expected_images=SPLITS[split].num_scenes,
+                split=split,
+            )
+        )
