@@ -11,8 +11,11 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 
+from escnet_d2.weights import load_state_dict, model_weights_path
+
 from .random_state import get_random_state
 
+_SAFETENSORS = ".safetensors"
 # What torch.load raises on files that are cut short, of another kind, or hold more than data.
 _LOADING_ERRORS = (
     OSError,
@@ -48,7 +51,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
         """Reads a checkpoint.
 
         Args:
-            path: a file; an empty path leaves the model as it is.
+            path: a file, or the name of shipped weights; an empty path leaves the model as it is.
             checkpointables: what to load beside the model; None means everything, to go on with a
                 run, and then the file must hold nothing that the model lacks.
 
@@ -59,6 +62,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
             FileNotFoundError: no such file.
             RuntimeError: not a checkpoint, truncated, or of another model; the message names it.
         """
+        path = model_weights_path(path)
         if path and "://" not in path and not os.path.isfile(path):
             raise FileNotFoundError(f"Checkpoint {path} does not exist.")
         self._path, self._is_whole = path, checkpointables is None and bool(self.checkpointables)
@@ -71,6 +75,8 @@ class TrainingCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(_SAFETENSORS):
+            return {"model": load_state_dict(filename)}
         try:
             loaded = torch.load(filename, map_location="cpu", weights_only=True)
         except _LOADING_ERRORS as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from escnet_d2.weights import model_weights_path
 from escnet_d2.weights.checksum import sha256_of
 
 
@@ -24,7 +25,7 @@ def describe_model(cfg: CfgNode) -> dict[str, object]:
     neutral = cfg.clone()
     neutral.defrost()
     neutral.MODEL.DEVICE = neutral.MODEL.WEIGHTS = ""
-    file = cfg.MODEL.WEIGHTS or None
+    file = model_weights_path(cfg.MODEL.WEIGHTS) or None
     # Addresses, which Detectron2 resolves itself, stay without.
     digest = sha256_of(Path(file)) if file and Path(file).is_file() else None
     if file is None:

@@ -13,7 +13,9 @@ from .resolve import (
     verify_cached,
 )
 from .sam import sam_decoder_state_dict
+from .shipped_weights import model_weights_path, shipped_manifest
 from .state_dict import load_state_dict
+from .token_rows import keep_token_rows
 
 __all__ = [
     "DEFAULT_NAMES",
@@ -28,10 +30,13 @@ __all__ = [
     "describe_search_path",
     "fetch_into_cache",
     "is_offline",
+    "keep_token_rows",
     "load_state_dict",
+    "model_weights_path",
     "resolve_clip_weights",
     "resolve_sam_weights",
     "sam_decoder_state_dict",
+    "shipped_manifest",
     "sources_of",
     "verify_cached",
 ]

@@ -13,6 +13,7 @@ from .download import copy_into_cache, download
 from .errors import DownloadError, WeightsError
 from .hub import download_from_hub, find_in_hub_cache
 from .locate import find_cached, find_elsewhere, other_folders
+from .shipped_weights import find_shipped, shipped_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ def resolve_clip_weights(name: str, spec: str) -> Path:
 
     Args:
         name: an open_clip model, such as "ViT-B-16-quickgelu".
-        spec: the path of a file, or a pre-training tag that open_clip has for the model.
+        spec: the path of a file, the name of shipped weights ("clip_shapes"), or a pre-training tag
+            that open_clip has for the model.
 
     Returns:
         The path of a file; its SHA-256 is verified unless the caller gave the path.
@@ -39,7 +41,8 @@ def resolve_sam_weights(spec: str) -> Path:
     """Finds weights of SAM, and downloads them if need be.
 
     Args:
-        spec: the path of a file, or "vit_b" for the official ViT-B checkpoint.
+        spec: the path of a file, the name of shipped weights ("sam_shapes"), or "vit_b" for the
+            official ViT-B checkpoint.
 
     Returns:
         The path of a file; its SHA-256 is verified unless the caller gave the path.
@@ -53,7 +56,8 @@ def resolve_sam_weights(spec: str) -> Path:
         return path
     if spec != "vit_b":
         raise WeightsError(
-            f'{spec!r} names no SAM weights; accepted: "vit_b", the path of a file, or "random".'
+            f'{spec!r} names no SAM weights; accepted: "vit_b", the path of a file, "random", or '
+            f"what is shipped: {', '.join(shipped_manifest())}."
         )
     return _resolve((SAM_VIT_B,))
 
@@ -103,10 +107,13 @@ def verify_cached(sources: Sequence[Source], *, rehash: bool = False) -> Path | 
 
 
 def _given_path(spec: str) -> Path | None:
-    """The file that a specification names, or None when it is not a path but a word."""
+    """The file that a specification names, or None when it is neither a path nor shipped."""
     path = Path(os.path.expanduser(spec))
     if path.is_file():
         return path
+    shipped = find_shipped(spec)
+    if shipped is not None:
+        return shipped
     if "://" in spec:
         raise WeightsError(f"{spec} is an address: download the file and give its path.")
     if path.suffix or path.name != spec:

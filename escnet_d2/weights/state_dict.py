@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import WeightsError
 from .file_type import FileType, identify
+from .token_rows import restore_token_rows
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
         logger.info("%s: entries that are no tensors are left out: %s", path, _listing(others))
     if all(name.startswith(_PARALLEL_PREFIX) for name in tensors):
         tensors = {name[len(_PARALLEL_PREFIX) :]: value for name, value in tensors.items()}
-    return {name: value for name, value in tensors.items() if name not in _OPENAI_FACTS}
+    tensors = {name: value for name, value in tensors.items() if name not in _OPENAI_FACTS}
+    return restore_token_rows(tensors)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
