@@ -24,6 +24,7 @@ ALLOWED = {
     "modeling": {"structures", "layers", "weights"},
 }
 ALLOWED["engine"] = set(ALLOWED)
+ALLOWED["pretraining"] = set(ALLOWED)
 # States the version and imports nothing, so everyone may read it.
 ALLOWED_FOR_ALL = {"version"}
 
