@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escnet_d2.layers import class_chunks, image_text_correlation
+from escnet_d2.layers.class_pruning import likeliest_classes, take_classes
 from escnet_d2.modeling.sam import build_sam_blocks
 from escnet_d2.structures import ClipFeatures, PseudoPrompts
 
 from .decoder import MaskDecoder
+from .entries import sample_entries
 from .esc_block import EscBlock
 from .pseudo_prompts import PseudoPromptGenerator
 from .vision_language_fusion import VisionLanguageFusion
-
-# Logit of a class that was pruned: its probability is 0 in float32.
-PRUNED_LOGIT = -100.0
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class HeadOutput:
     """What the head predicts.
 
     Attributes:
-        logits: (B, K, 4 H, 4 W).
-        class_maps: class logits (B, K, H, W) that each ESC-Block's prompts came from; the first is
+        logits: (B, K', 4 H, 4 W) of the entries that were computed.
+        class_maps: class logits (B, K', H, W) that each ESC-Block's prompts came from; the first is
             CLIP's own correlation times its temperature.
         prompts: pseudo prompts of each ESC-Block; None without SAM blocks.
-        entries: (B, K) entry of the vocabulary of each class map and prompt; not all entries where
-            classes were pruned.
+        entries: (B, K') the vocabulary's entry of each map and prompt; ascending, and not all of
+            them where some were left out (TRAIN_CLASSES, MAX_CLASSES).
     """
 
     logits: Tensor
@@ -61,6 +60,7 @@ class ESCNetHead(nn.Module):
         embed_kernel: int,
         with_map_heads: bool,
         class_chunk_size: int = 0,
+        train_classes: int = 0,
         max_classes: int = 0,
     ) -> None:
         """Composes the head from built modules.
@@ -74,6 +74,7 @@ class ESCNetHead(nn.Module):
             embed_kernel: odd kernel of the convolution that embeds the correlation.
             with_map_heads: refine the class map from block to block; False keeps CLIP's own.
             class_chunk_size: classes at a time, 0 for all.
+            train_classes: classes kept per image in training, 0 for all.
             max_classes: classes kept per image in testing, 0 for all.
 
         Raises:
@@ -88,6 +89,7 @@ class ESCNetHead(nn.Module):
         self.prompt_generator = prompt_generator
         self.decoder = decoder
         self.class_chunk_size = class_chunk_size
+        self.train_classes = train_classes
         self.max_classes = max_classes
         self.correlation_embedding = nn.Conv2d(
             num_templates, embed_dim, kernel_size=embed_kernel, padding=embed_kernel // 2
@@ -150,11 +152,16 @@ class ESCNetHead(nn.Module):
             # Without SAM blocks only the auxiliary loss looks at the refined maps.
             "with_map_heads": node.USE_SAM or node.AUX_LOSS_WEIGHT > 0,
             "class_chunk_size": node.CLASS_CHUNK_SIZE,
+            "train_classes": node.TRAIN_CLASSES,
             "max_classes": node.MAX_CLASSES,
         }
 
     def forward(
-        self, features: ClipFeatures, text_embeddings: Tensor, temperature: Tensor
+        self,
+        features: ClipFeatures,
+        text_embeddings: Tensor,
+        temperature: Tensor,
+        present: Tensor | None = None,
     ) -> HeadOutput:
         """Predicts class logits.
 
@@ -162,14 +169,14 @@ class ESCNetHead(nn.Module):
             features: of B images.
             text_embeddings: unit vectors, (K, P, D).
             temperature: factor that CLIP was trained with, a scalar.
+            present: entries that training must not leave out, bool (B, K).
 
         Returns:
-            Logits of all K entries.
+            Maps of all K entries, or of those that were chosen.
         """
         correlation = image_text_correlation(features.dense, text_embeddings)  # (B, P, K, H, W)
-        num_entries = correlation.shape[2]
-        entries = self._likeliest(correlation)
-        correlation = _take_classes(correlation, entries)
+        entries = self._choose_entries(correlation, present)
+        correlation = take_classes(correlation, entries)
         # One text vector per class guides the fusion: the mean over the templates.
         text = F.normalize(text_embeddings.mean(dim=1), dim=-1)[entries]  # (B, K', D)
 
@@ -186,19 +193,22 @@ class ESCNetHead(nn.Module):
             image, x = block(image, x, text, class_map, prompts[-1], self.class_chunk_size)
         logits = self.decoder(x, features.intermediate, self.class_chunk_size)
         return HeadOutput(
-            logits=_restore_classes(logits, entries, num_entries),
+            logits=logits,
             class_maps=tuple(class_maps),
             prompts=tuple(prompts),
             entries=entries,
         )
 
-    def _likeliest(self, correlation: Tensor) -> Tensor:
+    def _choose_entries(self, correlation: Tensor, present: Tensor | None) -> Tensor:
         """Entries to compute for each image, (B, K'), ascending."""
         B, _, K, _, _ = correlation.shape
-        if self.training or not 0 < self.max_classes < K:
+        limit = self.train_classes if self.training else self.max_classes
+        if not 0 < limit < K:
             return torch.arange(K, device=correlation.device).expand(B, K)
-        best = correlation.mean(dim=1).amax(dim=(2, 3))
-        return best.topk(self.max_classes, dim=1).indices.sort(dim=1).values
+        best = correlation.detach().mean(dim=1).amax(dim=(2, 3))
+        if self.training:
+            return sample_entries(best, present, limit)
+        return likeliest_classes(best, limit)
 
     def _embed(self, correlation: Tensor) -> Tensor:
         """(B, P, K, H, W) to (B, K, H, W, C)."""
@@ -218,6 +228,7 @@ def _check_ranges(cfg: CfgNode) -> None:
         "WINDOW_SIZE": 1,
         "NUM_HEADS": 1,
         "CLASS_CHUNK_SIZE": 0,
+        "TRAIN_CLASSES": 0,
         "MAX_CLASSES": 0,
         "KMEANS_ITERATIONS": 0,
     }
@@ -242,21 +253,3 @@ def _zero_linear(dim: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _take_classes(correlation: Tensor, entries: Tensor) -> Tensor:
-    """(B, P, K, H, W) to (B, P, K', H, W)."""
-    if entries.shape[1] == correlation.shape[2]:
-        return correlation
-    index = entries[:, None, :, None, None].expand(
-        -1, correlation.shape[1], -1, *correlation.shape[3:]
-    )
-    return correlation.gather(2, index)
-
-
-def _restore_classes(logits: Tensor, entries: Tensor, num_entries: int) -> Tensor:
-    """(B, K', h, w) to (B, K, h, w); classes that were pruned get PRUNED_LOGIT."""
-    if entries.shape[1] == num_entries:
-        return logits
-    full = logits.new_full((len(logits), num_entries, *logits.shape[2:]), PRUNED_LOGIT)
-    return full.scatter(1, entries[:, :, None, None].expand_as(logits), logits)

@@ -1,0 +1,157 @@
+"""What every meta-architecture of this package does alike: batches in, losses or maps out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from escnet_d2.modeling.class_scores import label_map, resize_scores
+from escnet_d2.structures import Vocabulary
+
+
+class OpenVocabSegmentor(nn.Module):
+    """Groups a batch by vocabulary, and hands each group to the method.
+
+    Subclasses say how a group of images is trained on (:meth:`_group_losses`) and scored
+    (:meth:`_group_scores`).
+
+    Attributes:
+        vocabulary: what images without a ``"vocabulary"`` of their own are segmented into; may be
+            replaced at any time.
+    """
+
+    def __init__(
+        self,
+        *,
+        pixel_mean: Tensor,
+        pixel_std: Tensor,
+        label_map_only: bool,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        """Sets what all methods share.
+
+        Args:
+            pixel_mean: of R, G and B on the scale 0 to 255.
+            pixel_std: likewise.
+            label_map_only: TEST.LABEL_MAP_ONLY.
+            vocabulary: default vocabulary.
+        """
+        super().__init__()
+        self.label_map_only = label_map_only
+        self.vocabulary = vocabulary
+        self.register_buffer("pixel_mean", pixel_mean.float().view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", pixel_std.float().view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Trains on or segments a batch; images may differ in size and vocabulary.
+
+        Args:
+            batched_inputs: one dict per image: ``image`` (3, h, w), RGB, 0 to 255; ``sem_seg``
+                int64 (h, w) in training; ``height`` and ``width`` of the wanted output (default:
+                those of ``image``); ``vocabulary`` (default: that of the model).
+
+        Returns:
+            In training a dict of losses. Otherwise one dict per image: ``sem_seg``, scores in
+            [0, 1] of shape (classes, height, width), or under TEST.LABEL_MAP_ONLY ``label_map``,
+            int64 (height, width), and ``score_map``, float32 (height, width).
+
+        Raises:
+            ValueError: an image without a vocabulary, or without ``sem_seg`` in training.
+        """
+        if self.training:
+            return self._losses(batched_inputs)
+        return self._segment(batched_inputs)
+
+    @abstractmethod
+    def _group_losses(
+        self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
+    ) -> dict[str, Tensor]:
+        """Losses of images with one vocabulary, each the mean over these images.
+
+        Args:
+            images: normalised, (3, h, w).
+            targets: int64 (h, w); values outside the classes are unlabelled.
+            vocabulary: of all of them.
+        """
+
+    @abstractmethod
+    def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
+        """Scores of each image with one vocabulary, of any resolution.
+
+        Args:
+            images: normalised, (3, h, w).
+            vocabulary: of all of them.
+        """
+
+    def _result(
+        self, scores: Tensor, size: tuple[int, int], vocabulary: Vocabulary
+    ) -> dict[str, Tensor]:
+        """What one image's scores of :meth:`_group_scores` become at the size that is wanted."""
+        del vocabulary  # Scores are of classes already.
+        if self.label_map_only:
+            labels, best = label_map(scores, size)
+            return {"label_map": labels, "score_map": best}
+        return {"sem_seg": resize_scores(scores, size)}
+
+    def _default_vocabulary(self) -> Vocabulary | None:
+        return self.vocabulary
+
+    def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = defaultdict(lambda: 0.0)
+        for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
+            inputs = [batched_inputs[index] for index in indices]
+            images = [self._normalise(x["image"]) for x in inputs]
+            group = self._group_losses(images, [self._target(x) for x in inputs], vocabulary)
+            share = len(inputs) / len(batched_inputs)
+            for name, value in group.items():
+                losses[name] = losses[name] + share * value
+        return dict(losses)
+
+    def _segment(self, batched_inputs: list[dict]) -> list[dict]:
+        results: list[dict] = [{}] * len(batched_inputs)
+        for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
+            inputs = [batched_inputs[index] for index in indices]
+            images = [self._normalise(x["image"]) for x in inputs]
+            scores = self._group_scores(images, vocabulary)
+            for index, x, image, score in zip(indices, inputs, images, scores):
+                size = (x.get("height", image.shape[1]), x.get("width", image.shape[2]))
+                results[index] = self._result(score, size, vocabulary)
+        return results
+
+    def _group_by_vocabulary(self, batched_inputs: list[dict]) -> dict[Vocabulary, list[int]]:
+        groups: dict[Vocabulary, list[int]] = defaultdict(list)
+        for index, inputs in enumerate(batched_inputs):
+            vocabulary = inputs.get("vocabulary", self._default_vocabulary())
+            if vocabulary is None:
+                raise ValueError(
+                    f"Image {_name(inputs)} has no 'vocabulary' and the model has no default: "
+                    "set model.vocabulary."
+                )
+            groups[vocabulary].append(index)
+        return groups
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        return (image.to(self.device).float() - self.pixel_mean) / self.pixel_std
+
+    def _target(self, inputs: dict) -> Tensor:
+        if "sem_seg" not in inputs:
+            raise ValueError(f"Training image {_name(inputs)} has no 'sem_seg'.")
+        target = inputs["sem_seg"]
+        if target.shape != inputs["image"].shape[1:]:
+            raise ValueError(
+                f"Training image {_name(inputs)} is {tuple(inputs['image'].shape[1:])} but its "
+                f"'sem_seg' is {tuple(target.shape)}."
+            )
+        return target.to(self.device, torch.int64)
+
+
+def _name(inputs: dict) -> str:
+    return inputs.get("file_name", "(unnamed)")

@@ -1,0 +1,94 @@
+"""Training on some of the classes: which ones, and the same loss as on their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from escnet_d2.modeling.escnet.entries import sample_entries
+from escnet_d2.structures import Vocabulary
+
+
+def test_present_and_hardest_classes_are_kept():
+    torch.manual_seed(0)
+    hardness = torch.tensor([[0.1, 0.9, 0.8, 0.2, 0.3, 0.7, 0.4, 0.0]])
+    present = torch.zeros(1, 8, dtype=torch.bool)
+    present[0, [0, 7]] = True
+    drawn = [sample_entries(hardness, present, 6)[0].tolist() for _ in range(40)]
+    for entries in drawn:
+        assert entries == sorted(entries)
+        assert len(set(entries)) == 6
+        # Two present, the two hardest of the absent ones, two of any.
+        assert {0, 7, 1, 2} <= set(entries)
+    others = {entry for entries in drawn for entry in entries} - {0, 7, 1, 2}
+    assert others == {3, 4, 5, 6}
+
+
+def test_all_present_classes_are_kept_whatever_the_number():
+    present = torch.tensor([[True] * 5 + [False] * 3, [True] + [False] * 7])
+    entries = sample_entries(torch.rand(2, 8), present, 2)
+    assert entries.shape == (2, 5)
+    assert entries[0].tolist() == [0, 1, 2, 3, 4]
+    assert 0 in entries[1].tolist()
+
+
+def test_without_labels_the_hardest_and_any():
+    entries = sample_entries(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), None, 2)
+    assert 3 in entries[0].tolist()
+
+
+def test_the_loss_is_that_of_the_kept_classes(tiny_cfg, batch, vocabulary):
+    # Every class is in the first image, so that all five must be kept among eight.
+    wide = Vocabulary.from_classes([*vocabulary.class_names, "x", "y", "z"])
+    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 3
+    model = build_model(tiny_cfg).train()
+    one = [{**batch[0], "vocabulary": wide}]
+    alone = [{**batch[0], "vocabulary": vocabulary}]
+    torch.testing.assert_close(model(one)["loss_sem_seg"], model(alone)["loss_sem_seg"])
+
+
+@pytest.mark.parametrize("loss", ["bce", "ce"])
+def test_a_batch_with_few_classes_trains_all_parameters(tiny_cfg, batch, loss):
+    wide = Vocabulary.from_classes([f"class {index}" for index in range(12)])
+    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 4
+    tiny_cfg.MODEL.ESCNET.LOSS = loss
+    model = build_model(tiny_cfg).train()
+    for inputs in batch:
+        inputs["vocabulary"] = wide
+        inputs["sem_seg"] = inputs["sem_seg"].clamp(max=1) * 7
+        inputs["sem_seg"][:5] = 255
+    losses = model(batch)
+    sum(losses.values()).backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_classes_with_several_entries(tiny_cfg, batch):
+    synonyms = Vocabulary.from_classes(
+        ["cat, kitten", "dog", "grass", "sky", "car", "a", "b", "c"], synonyms="max"
+    )
+    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 7
+    model = build_model(tiny_cfg).train()
+    for inputs in batch:
+        inputs["vocabulary"] = synonyms
+        inputs["sem_seg"] = torch.zeros_like(inputs["sem_seg"])
+    losses = model(batch)
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_testing_is_not_touched(tiny_cfg, tiny_model, batch):
+    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 2
+    model = build_model(tiny_cfg).eval()
+    model.load_state_dict(tiny_model.state_dict())
+    with torch.no_grad():
+        for ours, theirs in zip(model(batch), tiny_model(batch)):
+            torch.testing.assert_close(ours["sem_seg"], theirs["sem_seg"])
+
+
+def test_a_negative_number_is_refused(tiny_cfg):
+    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = -1
+    with pytest.raises(ValueError, match="TRAIN_CLASSES must be 0 or more, got -1"):
+        build_model(tiny_cfg)
