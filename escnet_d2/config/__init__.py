@@ -5,10 +5,20 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from .cat_seg import add_cat_seg_config
 from .common import add_ovseg_config
 from .escnet import add_escnet_config
+from .sed import add_sed_config
+from .unused import UNUSED_KEYS
 
-__all__ = ["add_escnet_config", "add_ovseg_config", "get_cfg"]
+__all__ = [
+    "UNUSED_KEYS",
+    "add_cat_seg_config",
+    "add_escnet_config",
+    "add_ovseg_config",
+    "add_sed_config",
+    "get_cfg",
+]
 
 
 def get_cfg() -> CfgNode:
@@ -20,4 +30,6 @@ def get_cfg() -> CfgNode:
     cfg = get_detectron2_cfg()
     add_ovseg_config(cfg)
     add_escnet_config(cfg)
+    add_cat_seg_config(cfg)
+    add_sed_config(cfg)
     return cfg

@@ -21,11 +21,13 @@ def add_ovseg_config(cfg: CfgNode) -> None:
 def _add_vocabulary_config(cfg: CfgNode) -> None:
     cfg.VOCABULARY = CfgNode()
     # Class list used in training / testing instead of the data set's own names: a text or JSON file
-    # as in the CAT-Seg and SED releases. Its length must equal the data set's number of classes.
+    # as in the CAT-Seg and SED releases, whose length must equal the data set's number of classes;
+    # or a release ("catseg", "san", "fcclip", "mess"): its own list for each data set.
     cfg.VOCABULARY.TRAIN = ""
     cfg.VOCABULARY.TEST = ""
-    # What further names of a class ("couch, sofa") do: "first", "mean" or "max".
-    cfg.VOCABULARY.SYNONYMS = "first"
+    # What further names of a class ("couch, sofa") do: "first", "mean" or "max"; "auto" is what the
+    # method's release does, "mean" for SED and "first" for all others.
+    cfg.VOCABULARY.SYNONYMS = "auto"
     # "none", "words" or "threshold"; data sets are always evaluated with "none". The demo and
     # OpenVocabPredictor append one background class for the others.
     cfg.VOCABULARY.BACKGROUND = "none"
@@ -108,9 +110,9 @@ def _add_test_config(cfg: CfgNode) -> None:
     # Slide a window over the image and average with a view of the whole image.
     cfg.TEST.SLIDING_WINDOW = False
     # Height and width to which the image is resized first; (0, 0) keeps the size that the data
-    # mapper gave it (INPUT.MIN_SIZE_TEST). CAT-Seg squashes to (640, 640).
+    # mapper gave it (INPUT.MIN_SIZE_TEST); in CATSeg it stands for the release's (640, 640).
     cfg.TEST.WINDOW_IMAGE_SIZE = (0, 0)
-    # Side of the window in pixels; 0 means MODEL.CLIP.RESOLUTION.
+    # Side of the window in pixels; 0 means MODEL.CLIP.RESOLUTION, in CATSeg the release's 384.
     cfg.TEST.WINDOW_SIZE = 0
     # Share of a window that overlaps its neighbour, in [0, 1).
     cfg.TEST.WINDOW_OVERLAP = 1 / 3

@@ -16,12 +16,16 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 
 
+# Folders of parts: what configurations inherit, and what is laid over them.
+_PARTS = {"_base_", "eval"}
+
+
 def available_configs() -> dict[str, Path]:
-    """Shipped configurations by name, such as ``escnet_tiny``; ``_base_`` parts are left out."""
+    """Shipped configurations by name, such as ``escnet_tiny``; parts of others are left out."""
     found: dict[str, Path] = {}
     for folder in CONFIG_FOLDERS:
         for path in sorted(folder.rglob("*.yaml")):
-            if "_base_" not in path.relative_to(folder).parts:
+            if _PARTS.isdisjoint(path.relative_to(folder).parts):
                 found.setdefault(path.stem, path)
     return found
 

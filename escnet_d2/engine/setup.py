@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from escnet_d2.config import get_cfg
-from escnet_d2.data import register_prepared_folder
+from escnet_d2.data import register_mess_datasets, register_prepared_folder
 
 from .config_files import find_config, merge_config_file, merge_options
 from .launch import LAUNCHERS
@@ -77,6 +77,7 @@ def load_config(config: str | os.PathLike | CfgNode, opts: Sequence[object] = ()
     merge_options(cfg, opts)
     for folder in cfg.DATASETS.FOLDERS:
         register_prepared_folder(folder)
+    register_mess_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %s but torch sees no GPU: using cpu.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"

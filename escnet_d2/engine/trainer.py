@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from escnet_d2.data import build_test_loader, build_train_loader, vocabulary_of_dataset
+from escnet_d2.data.vocabulary_settings import class_list_setting
 from escnet_d2.evaluation import SemSegEvaluator, write_summary
 from escnet_d2.solver import build_optimizer
 
@@ -244,7 +245,9 @@ def training_classes(cfg: CfgNode) -> list[str] | None:
     """
     vocabularies = [
         # "mean" keeps every synonym of a class in its one entry.
-        vocabulary_of_dataset(name, override=cfg.VOCABULARY.TRAIN, synonyms="mean")
+        vocabulary_of_dataset(
+            name, override=class_list_setting(cfg, is_train=True), synonyms="mean"
+        )
         for name in cfg.DATASETS.TRAIN
         if name in DatasetCatalog
     ]

@@ -54,43 +54,62 @@ class GuidedSwinBlock(nn.Module):
         B, K, H, W, C = x.shape
         query_key, value = self.qkv(self.norm1(x)).split([2 * C, C], dim=-1)
         query_key = query_key + self.guidance_qk(guidance).unsqueeze(1)
-        qkv = torch.cat([query_key, value], dim=-1).reshape(B * K, H, W, 3 * C)
-        attended = self._window_attention(qkv).reshape(B, K, H, W, C)
-        x = x + self.out(attended)
+        attended = windowed_attention(
+            torch.cat([query_key, value], dim=-1).reshape(B * K, H, W, 3 * C),
+            num_heads=self.num_heads,
+            window_size=self.window_size,
+            shifted=self.shifted,
+        )
+        x = x + self.out(attended.reshape(B, K, H, W, C))
         return x + self.mlp(self.norm2(x))
 
-    def _window_attention(self, qkv: Tensor) -> Tensor:
-        """(N, H, W, 3 C) to (N, H, W, C)."""
-        N, H, W, channels = qkv.shape
-        # A grid no larger than the window is one window, and needs no shift.
-        h, w = min(self.window_size, H), min(self.window_size, W)
-        shift = tuple(
-            size // 2 if self.shifted and size < extent else 0 for size, extent in ((h, H), (w, W))
-        )
-        pad_h, pad_w = -H % h, -W % w
-        qkv = F.pad(qkv, (0, 0, 0, pad_w, 0, pad_h))
-        if any(shift):
-            qkv = torch.roll(qkv, (-shift[0], -shift[1]), dims=(1, 2))
-        rows, columns = (H + pad_h) // h, (W + pad_w) // w
-        head_dim = channels // 3 // self.num_heads
-        # One batch index per window and one "head" per map and head: the mask, which differs by
-        # window only, then broadcasts.
-        windows = qkv.view(N, rows, h, columns, w, 3, self.num_heads, head_dim)
-        windows = windows.permute(5, 1, 3, 0, 6, 2, 4, 7)
-        query, key, value = windows.reshape(3, rows * columns, N * self.num_heads, h * w, head_dim)
-        mask = None
-        if any(shift) or pad_h or pad_w:
-            mask = _window_mask(H, W, (h, w), shift, qkv.device)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        out = out.view(rows, columns, N, self.num_heads, h, w, head_dim)
-        out = out.permute(2, 0, 4, 1, 5, 3, 6).reshape(N, rows * h, columns * w, -1)
-        if any(shift):
-            out = torch.roll(out, shift, dims=(1, 2))
-        return out[:, :H, :W]
+
+def windowed_attention(qkv: Tensor, *, num_heads: int, window_size: int, shifted: bool) -> Tensor:
+    """Multi-head attention within windows of maps of any size.
+
+    Args:
+        qkv: queries, keys and values side by side, (N, H, W, 3 C).
+        num_heads: divides C.
+        window_size: patches on a side; smaller maps are one window, without a shift.
+        shifted: whether the windows are shifted by half their size.
+
+    Returns:
+        (N, H, W, C).
+    """
+    N, H, W, channels = qkv.shape
+    # A grid no larger than the window is one window, and needs no shift.
+    h, w = min(window_size, H), min(window_size, W)
+    shift = tuple(
+        size // 2 if shifted and size < extent else 0 for size, extent in ((h, H), (w, W))
+    )
+    pad_h, pad_w = -H % h, -W % w
+    qkv = F.pad(qkv, (0, 0, 0, pad_w, 0, pad_h))
+    if any(shift):
+        qkv = torch.roll(qkv, (-shift[0], -shift[1]), dims=(1, 2))
+    rows, columns = (H + pad_h) // h, (W + pad_w) // w
+    head_dim = channels // 3 // num_heads
+    # One batch index per window and one "head" per map and head: the mask, which differs by window
+    # only, then broadcasts.
+    windows = qkv.view(N, rows, h, columns, w, 3, num_heads, head_dim)
+    windows = windows.permute(5, 1, 3, 0, 6, 2, 4, 7)
+    query, key, value = windows.reshape(3, rows * columns, N * num_heads, h * w, head_dim)
+    mask = None
+    if any(shift) or pad_h or pad_w:
+        mask = window_mask(H, W, (h, w), shift, qkv.device)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    out = out.view(rows, columns, N, num_heads, h, w, head_dim)
+    out = out.permute(2, 0, 4, 1, 5, 3, 6).reshape(N, rows * h, columns * w, -1)
+    if any(shift):
+        out = torch.roll(out, shift, dims=(1, 2))
+    return out[:, :H, :W]
 
 
-def _window_mask(
-    H: int, W: int, window: tuple[int, int], shift: tuple[int, int], device: torch.device
+def window_mask(
+    H: int,
+    W: int,
+    window: tuple[int, int],
+    shift: tuple[int, int],
+    device: torch.device | None = None,
 ) -> Tensor:
     """Which tokens of a window may see each other: bool (windows, 1, T, T).
 

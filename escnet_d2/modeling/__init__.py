@@ -1,5 +1,5 @@
-"""Models: CLIP, SAM blocks, ESC-Net. Importing this room registers the meta-architectures."""
+"""Models: CLIP, SAM blocks and three methods; importing this room registers the latter."""
 
-from .meta_arch import ESCNet
+from .meta_arch import SED, CATSeg, ESCNet, ZeroShotCLIP
 
-__all__ = ["ESCNet"]
+__all__ = ["SED", "CATSeg", "ESCNet", "ZeroShotCLIP"]

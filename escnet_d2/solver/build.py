@@ -27,9 +27,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     Raises:
         ValueError: an unknown optimizer or type of clipping, or nothing to train.
     """
-    name = cfg.SOLVER.OPTIMIZER
-    if name not in OPTIMIZERS:
-        raise ValueError(f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, got {name!r}.")
+    wanted = cfg.SOLVER.OPTIMIZER
+    # The CAT-Seg and SED releases write ADAMW.
+    name = next((known for known in OPTIMIZERS if known.upper() == wanted.upper()), None)
+    if name is None:
+        raise ValueError(
+            f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, got {wanted!r}."
+        )
     options: dict[str, Any] = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
     if name == "SGD":
         options.update(momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV)

@@ -30,8 +30,8 @@ def build_parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any
     Args:
         cfg: ``SOLVER.BASE_LR``, ``CLIP_MULTIPLIER``, ``SAM_MULTIPLIER``, ``BIAS_LR_FACTOR`` and
             ``WEIGHT_DECAY{,_NORM,_EMBED,_BIAS}``; the last one, when set, wins for every bias.
-        model: not wrapped for distributed training: CLIP's parameters are those named ``clip.*``,
-            SAM's those with ``.sam.`` in their name.
+        model: not wrapped for distributed training: CLIP's parameters are those named ``clip.*``
+            or, in CATSeg and SED, with ``.clip_model.`` in their name, SAM's those with ``.sam.``.
 
     Returns:
         Groups for a torch optimizer, in order of first appearance, with a ``name`` such as
@@ -70,7 +70,7 @@ def _trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn
 
 
 def _source(name: str) -> str:
-    if name.startswith("clip."):
+    if name.startswith("clip.") or ".clip_model." in name:
         return "clip"
     return "sam" if ".sam." in name else "new"
 

@@ -6,18 +6,27 @@ import re
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
-from escnet_d2.engine.config_files import available_configs, find_config
+from escnet_d2.config import get_cfg
+from escnet_d2.data.datasets.mess import MESS_NAMES
+from escnet_d2.engine.config_files import available_configs, find_config, merge_config_file
 from escnet_d2.engine.setup import check_config, load_config
+from escnet_d2.evaluation.published import BENCHMARK_NAMES
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "_base_")
-NAMES = [path.stem for path in LEAVES]
+# Parts of configurations: what they inherit, and what is laid over them in evaluation.
+OVERLAYS = sorted((CONFIGS / "eval").glob("*.yaml"))
+PARTS = (*OVERLAYS, *(CONFIGS / "_base_").glob("*.yaml"))
+LEAVES = sorted(path for path in CONFIGS.rglob("*.yaml") if path not in PARTS)
+# tests/config/test_baseline_configs.py looks at those of CAT-Seg and SED, and
+# tests/config/test_shapes_configs.py at those of the data set `shapes`.
+NAMES = [path.stem for path in LEAVES if path.parent.name not in ("cat_seg", "sed", "shapes")]
 # escnet_{clip}_{resolution}_bs{batch}_{thousands of iterations}k, or ..._quick.
 FULL_NAME = re.compile(r"escnet_(vit[a-z]\d+)_(\d+)_(?:quick|bs(\d+)_(\d+)k)")
-SMALL_NAMES = ("escnet_tiny", "escnet_demo")
-# No files of weights; the demo's data exist only once it has run.
+SMALL_NAMES = ("escnet_tiny",)
+# No files of weights.
 WITHOUT_FILES = [
     *("MODEL.CLIP.WEIGHTS", "random"),
     *("MODEL.SAM.WEIGHTS", "random"),
@@ -31,8 +40,9 @@ def load(name: str, *opts: object):
 
 
 def test_configurations_are_found_by_name():
-    assert sorted(available_configs()) == sorted(NAMES)
-    assert [Path(find_config(name)).resolve() for name in NAMES] == LEAVES
+    names = [path.stem for path in LEAVES]
+    assert sorted(available_configs()) == sorted(names)
+    assert [Path(find_config(name)).resolve() for name in names] == LEAVES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,3 +96,21 @@ def test_model_builds(name):
         assert model.resolution // model.clip.patch_size == 24
         sam = model.sem_seg_head.blocks[0].sam
         assert sum(p.numel() for p in sam.prompt_encoder.parameters()) == 6220
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_overlay_fits_every_configuration_and_names_data_sets(path):
+    cfg = get_cfg()
+    cfg.DATASETS.TEST = ()
+    merge_config_file(cfg, str(path))
+    if path.stem == "mess":
+        assert cfg.DATASETS.TEST == MESS_NAMES
+    elif path.stem == "benchmarks":
+        assert tuple(BENCHMARK_NAMES.values()) == cfg.DATASETS.TEST
+    elif path.stem in ("sliding_window", "whole_image"):
+        assert cfg.DATASETS.TEST == ()
+        assert (path.stem == "sliding_window") == cfg.TEST.SLIDING_WINDOW
+    else:
+        (name,) = cfg.DATASETS.TEST
+        assert name in DatasetCatalog
+    assert find_config(f"eval/{path.name}") == str(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import open_clip
@@ -19,7 +19,14 @@ from escnet_d2.weights import WeightsError, load_state_dict, resolve_clip_weight
 from .attention import SplitAttention
 from .finetune import set_trainable
 from .templates import prompt_templates
-from .text import Entries, TextEmbeddingCache, Tokenizer, embed_entries
+from .text import (
+    Entries,
+    TextEmbeddingCache,
+    Tokenizer,
+    embed_entries,
+    embed_sentences,
+    remembered_entries,
+)
 from .visual import DENSE_RESIDUALS, check_plain_vit, dense_image_features
 
 logger = logging.getLogger(__name__)
@@ -160,15 +167,19 @@ class ClipEncoder(nn.Module):
         """Unit text embeddings (K, P, C) of vocabulary entries; remembered in eval mode only."""
         if self.training:
             return self._embed(entries)
-        weights = [
-            weight
-            for name, weight in self.model.named_parameters()
-            if not name.startswith("visual.")
-        ]
-        key = (tuple(map(tuple, entries)), self.templates, self.average_templates)
-        # In full precision, so that what is remembered does not depend on who asked first.
-        with torch.autocast(weights[0].device.type, enabled=False):
-            return self._cache.get(weights, key, lambda: self._embed(entries))
+        return remembered_entries(
+            self._cache,
+            self.model,
+            self.tokenizer,
+            entries,
+            self.templates,
+            average_templates=self.average_templates,
+            batch_size=self.text_batch_size,
+        )
+
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Unit embeddings (sentences, C) of sentences that are put into no template."""
+        return embed_sentences(self.model, self.tokenizer, sentences, self.text_batch_size)
 
     def train(self, mode: bool = True) -> ClipEncoder:
         """Switches mode; text embeddings do not survive training."""
@@ -187,14 +198,23 @@ class ClipEncoder(nn.Module):
         )
 
 
-def build_clip_model(name: str, weights: str, *, quick_gelu: bool = False) -> nn.Module:
-    """Builds an open_clip model in float32, splits its attention weights and loads a checkpoint.
+def build_clip_model(
+    name: str,
+    weights: str,
+    *,
+    quick_gelu: bool = False,
+    split_attention: bool = True,
+    vision_options: Mapping[str, object] | None = None,
+) -> nn.Module:
+    """Builds an open_clip model in float32 and loads a checkpoint.
 
     Args:
         name: an open_clip model name, or one of our ``model_configs``.
         weights: a path, a pre-training tag of open_clip, or "random".
         quick_gelu: use QuickGELU, as OpenAI's weights need, whatever the name says. Set by the
             tag; a path does not tell, so there the name must (``ViT-B-16-quickgelu``).
+        split_attention: give every attention separate q, k and v weights.
+        vision_options: replace entries of open_clip's configuration of the image tower.
 
     Raises:
         ValueError: no such model.
@@ -206,12 +226,14 @@ def build_clip_model(name: str, weights: str, *, quick_gelu: bool = False) -> nn
         raise ValueError(f"MODEL.CLIP.NAME {name!r} is not an open_clip model; ViTs are: {vits}.")
     config = open_clip.get_model_config(name)
     config["quick_gelu"] = quick_gelu or config.get("quick_gelu", False)
+    config["vision_cfg"].update(vision_options or {})
     tower = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     try:
         model = tower(**config)
     except TypeError as error:
         raise ValueError(f"MODEL.CLIP.NAME {name!r} is not a plain CLIP model: {error}") from error
-    _split_attention(model)
+    if split_attention:
+        _split_attention(model)
     if weights != "random":
         path = resolve_clip_weights(name, weights)
         state_dict = {key: value.float() for key, value in load_state_dict(path).items()}

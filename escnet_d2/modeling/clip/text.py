@@ -49,7 +49,7 @@ def embed_entries(
     ]
     # Names that occur in several entries are encoded once.
     unique = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
-    embedded = _embed_sentences(model, tokenizer, list(unique), batch_size)
+    embedded = embed_sentences(model, tokenizer, list(unique), batch_size)
     rows = torch.tensor([unique[sentence] for sentence in sentences], device=embedded.device)
     per_name = embedded[rows].unflatten(0, (-1, len(templates)))  # (names, P, C)
 
@@ -61,9 +61,10 @@ def embed_entries(
     return F.normalize(sums, dim=-1)
 
 
-def _embed_sentences(
+def embed_sentences(
     model: nn.Module, tokenizer: Tokenizer, sentences: Sequence[str], batch_size: int
 ) -> Tensor:
+    """Embeds sentences as they are, ``batch_size`` at a time; unit vectors, (sentences, C)."""
     device = next(model.parameters()).device
     tokens = tokenizer(sentences).to(device)
     parts = [_encode_text(model, part) for part in tokens.split(batch_size)]
@@ -86,6 +87,47 @@ def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     x = text_global_pool(model.ln_final(x), tokens, "argmax")
     projection = model.text_projection
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+
+def remembered_entries(
+    cache: TextEmbeddingCache,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    entries: Entries,
+    templates: Sequence[str],
+    *,
+    average_templates: bool,
+    batch_size: int,
+) -> Tensor:
+    """:func:`embed_entries` without gradient, or what it gave before for the same weights.
+
+    Args:
+        cache: where to look and to keep the result.
+        model: an open_clip model; weights of its image tower (``visual.``) do not matter.
+        tokenizer: see :func:`embed_entries`, as the other arguments.
+        entries: see above.
+        templates: see above.
+        average_templates: see above.
+        batch_size: see above.
+    """
+    weights = [
+        weight for name, weight in model.named_parameters() if not name.startswith("visual.")
+    ]
+    key = (tuple(map(tuple, entries)), tuple(templates), average_templates)
+
+    def compute() -> Tensor:
+        return embed_entries(
+            model,
+            tokenizer,
+            entries,
+            templates,
+            average_templates=average_templates,
+            batch_size=batch_size,
+        )
+
+    # In full precision, so that what is remembered does not depend on who asked first.
+    with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
+        return cache.get(weights, key, compute)
 
 
 class TextEmbeddingCache:

@@ -1,5 +1,8 @@
 """Meta-architectures, registered with Detectron2 on import."""
 
+from .cat_seg import CATSeg
 from .escnet import ESCNet
+from .sed import SED
+from .zero_shot_clip import ZeroShotCLIP
 
-__all__ = ["ESCNet"]
+__all__ = ["SED", "CATSeg", "ESCNet", "ZeroShotCLIP"]

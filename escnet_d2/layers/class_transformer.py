@@ -1,0 +1,179 @@
+"""Attention over the classes of each patch as in CAT-Seg and SED, under the releases' names.
+
+Shapes: B images, K classes, H x W patches, h x w after pooling, C channels, G text channels, D
+channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .guided_linear import guided_linear
+
+ATTENTION_TYPES = ("linear", "full")
+_EPSILON = 1e-6
+
+
+class ClassTransformer(nn.Module):
+    """Lets the classes of a patch see each other, on a pooled map.
+
+    CAT-Seg's release fills up the classes with copies of a learned token, to ``pad_length`` in all,
+    which the others attend to. Copies are equal, so one of them is computed and counted as many
+    times as it stands for.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        text_dim: int,
+        num_heads: int,
+        pooling: Sequence[int],
+        attention_type: str = "linear",
+        pad_length: int = 0,
+    ) -> None:
+        """Sizes of the layer.
+
+        Args:
+            dim: C.
+            text_dim: G; 0 for a layer without text guidance.
+            num_heads: divides C.
+            pooling: patches that are averaged, (rows, columns).
+            attention_type: "linear" or "full".
+            pad_length: classes to fill up to; 0 for none.
+
+        Raises:
+            ValueError: another attention type or pooling.
+        """
+        super().__init__()
+        if attention_type not in ATTENTION_TYPES:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.ATTENTION_TYPE must be one of "
+                f"{', '.join(ATTENTION_TYPES)}, got {attention_type!r}."
+            )
+        if len(pooling) != 2 or min(pooling) < 1:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.POOLING_SIZES must be two numbers of 1 or more, "
+                f"got {list(pooling)}."
+            )
+        self.pooling = tuple(pooling)
+        self.attention_type = attention_type
+        self.pad_length = pad_length
+        self.attention = _ClassAttention(dim, text_dim, num_heads)
+        self.MLP = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.padding_tokens = nn.Parameter(torch.zeros(1, 1, dim)) if pad_length else None
+        self.padding_guidance = (
+            nn.Parameter(torch.zeros(1, 1, text_dim)) if pad_length and text_dim else None
+        )
+
+    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+        """Attends over dimension K.
+
+        Args:
+            x: (B, K, H, W, C).
+            text: (B, K, G).
+
+        Returns:
+            (B, K, H, W, C).
+        """
+        pooled = self._pool(x)
+        guidance = None if text is None else text[:, :, None, None]
+        pooled = pooled + self._attend(self.norm1(pooled), guidance)
+        pooled = pooled + self.MLP(self.norm2(pooled))
+        return x + self._unpool(pooled, x.shape[2:4])
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if self.pooling == (1, 1):
+            return x
+        maps = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), self.pooling)
+        return maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+    def _unpool(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        if x.shape[2:4] == tuple(size):
+            return x
+        maps = x.flatten(0, 1).permute(0, 3, 1, 2)
+        maps = F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
+        return maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+    def _attend(self, x: Tensor, guidance: Tensor | None) -> Tensor:
+        query, key, value = (_at_least_float32(t) for t in self.attention(x, guidance))
+        missing = max(self.pad_length - x.shape[1], 0)
+        padding = None
+        if missing:
+            token = self.norm1(self.padding_tokens)[0, 0]
+            text = None if self.padding_guidance is None else self.padding_guidance[0, 0]
+            # Keys and values alone: nobody reads what the copies attend to.
+            _, *padding = (_at_least_float32(t) for t in self.attention(token, text))
+        attend = _linear_attention if self.attention_type == "linear" else _full_attention
+        with torch.autocast(x.device.type, enabled=False):
+            out = attend(query, key, value, padding, missing)
+        return out.flatten(-2).to(x.dtype)
+
+
+class _ClassAttention(nn.Module):
+    """Projections only; the releases have none after the attention."""
+
+    def __init__(self, dim: int, text_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim + text_dim, dim)
+        self.k = nn.Linear(dim + text_dim, dim)
+        self.v = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, guidance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (..., heads, D)."""
+        parts = (guided_linear(self.q, x, guidance), guided_linear(self.k, x, guidance), self.v(x))
+        return tuple(part.unflatten(-1, (self.num_heads, -1)) for part in parts)
+
+
+def _linear_attention(
+    query: Tensor, key: Tensor, value: Tensor, padding: list[Tensor] | None, missing: int
+) -> Tensor:
+    """Linear attention over the classes (Katharopoulos et al., 2020).
+
+    Args:
+        query: (B, K, h, w, heads, D); ``key`` and ``value`` alike.
+        key: see above.
+        value: see above.
+        padding: key and value of the padding token, (heads, D) each.
+        missing: copies of it.
+    """
+    query, key = F.elu(query) + 1, F.elu(key) + 1
+    total = key.shape[1] + missing
+    # Divided by the number of keys and multiplied again, as the releases do.
+    value = value / total
+    context = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)
+    key_sum = key.sum(dim=1)
+    if padding is not None:
+        pad_key, pad_value = F.elu(padding[0]) + 1, padding[1] / total
+        context = context + missing * torch.einsum("nd,ne->nde", pad_key, pad_value)
+        key_sum = key_sum + missing * pad_key
+    weight = torch.einsum("bkhwnd,bhwnd->bkhwn", query, key_sum) + _EPSILON
+    out = torch.einsum("bkhwnd,bhwnde->bkhwne", query, context)
+    return out / weight.unsqueeze(-1) * total
+
+
+def _full_attention(
+    query: Tensor, key: Tensor, value: Tensor, padding: list[Tensor] | None, missing: int
+) -> Tensor:
+    """Softmax attention over the classes; arguments as :func:`_linear_attention`."""
+    scale = query.shape[-1] ** -0.5
+    logits = scale * torch.einsum("bkhwnd,blhwnd->bhwnkl", query, key)
+    if padding is None:
+        return torch.einsum("bhwnkl,blhwne->bkhwne", logits.softmax(dim=-1), value)
+    pad_logit = scale * torch.einsum("bkhwnd,nd->bhwnk", query, padding[0]).unsqueeze(-1)
+    # One key that counts for many adds the logarithm of their number to its logit.
+    pad_logit = pad_logit + torch.tensor(float(missing)).log().to(pad_logit.device)
+    weights = torch.cat([logits, pad_logit], dim=-1).softmax(dim=-1)
+    out = torch.einsum("bhwnkl,blhwne->bkhwne", weights[..., :-1], value)
+    return out + torch.einsum("bhwnk,ne->bkhwne", weights[..., -1], padding[1])
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

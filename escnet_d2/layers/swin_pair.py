@@ -1,0 +1,122 @@
+"""The pair of guided Swin blocks of CAT-Seg's cost aggregation, under the release's names.
+
+Shapes: B images, K classes, H x W patches, C channels, G guidance channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .feed_forward import FeedForward
+from .guided_linear import guided_linear
+from .window_attention import window_mask, windowed_attention
+
+# What the releases add to the logits of pairs of patches that may not see each other.
+_MASKED = -100.0
+
+
+class SwinPair(nn.Module):
+    """A plain and a shifted Swin block; guidance joins their queries and keys."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        guidance_dim: int,
+        grid: tuple[int, int],
+        num_heads: int,
+        window_size: int,
+    ) -> None:
+        """Sizes of the blocks.
+
+        Args:
+            dim: C.
+            guidance_dim: G; 0 for blocks without guidance.
+            grid: (H, W) that the checkpoint's masks are for; other grids work as well.
+            num_heads: divides C.
+            window_size: patches on a side of a window.
+        """
+        super().__init__()
+        options = {
+            "dim": dim,
+            "guidance_dim": guidance_dim,
+            "grid": grid,
+            "num_heads": num_heads,
+            "window_size": window_size,
+        }
+        self.block_1 = _SwinBlock(shifted=False, **options)
+        self.block_2 = _SwinBlock(shifted=True, **options)
+        self.guidance_norm = nn.LayerNorm(guidance_dim) if guidance_dim else None
+
+    def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
+        """Attends within windows, class by class.
+
+        Args:
+            x: (B, K, H, W, C).
+            guidance: (B, H, W, G), the same for all classes of an image.
+
+        Returns:
+            (B, K, H, W, C).
+        """
+        if guidance is not None:
+            guidance = self.guidance_norm(guidance).unsqueeze(1)
+        return self.block_2(self.block_1(x, guidance), guidance)
+
+
+class _SwinBlock(nn.Module):
+    def __init__(
+        self,
+        *,
+        dim: int,
+        guidance_dim: int,
+        grid: tuple[int, int],
+        num_heads: int,
+        window_size: int,
+        shifted: bool,
+    ) -> None:
+        super().__init__()
+        # The release leaves the shift out where one side of the grid is a single window.
+        self.shifted = shifted and min(grid) > window_size
+        self.window_size = min(window_size, *grid)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = _GuidedAttention(dim, guidance_dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = FeedForward(dim, 4 * dim)
+        # The release's checkpoints hold the mask, which follows from the sizes: it is kept so that
+        # names agree, and computed anew for the grid at hand.
+        mask = None
+        if self.shifted:
+            window = (self.window_size, self.window_size)
+            visible = window_mask(*grid, window, (window_size // 2,) * 2).squeeze(1)
+            mask = torch.zeros(visible.shape).masked_fill(~visible, _MASKED)
+        self.register_buffer("attn_mask", mask)
+
+    def forward(self, x: Tensor, guidance: Tensor | None) -> Tensor:
+        query, key, value = self.attn.project(self.norm1(x), guidance)
+        attended = windowed_attention(
+            torch.cat([query, key, value], dim=-1).flatten(0, 1),
+            num_heads=self.attn.num_heads,
+            window_size=self.window_size,
+            shifted=self.shifted,
+        )
+        x = x + self.attn.proj(attended.view_as(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class _GuidedAttention(nn.Module):
+    def __init__(self, dim: int, guidance_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim + guidance_dim, dim)
+        self.k = nn.Linear(dim + guidance_dim, dim)
+        self.v = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def project(self, x: Tensor, guidance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each like ``x``."""
+        return (
+            guided_linear(self.q, x, guidance),
+            guided_linear(self.k, x, guidance),
+            self.v(x),
+        )

@@ -1,0 +1,84 @@
+"""Dense features and the pyramid of open_clip's ConvNeXt image towers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+_NUM_STAGES = 4
+# Image pixels to a cell of the last stage.
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class PyramidFeatures:
+    """Features of B images of h x w pixels.
+
+    Attributes:
+        dense: (B, D, h / 32, w / 32) in the space that images and text share, not normalised.
+        stages: outputs of the four stages, at strides 4, 8, 16 and 32.
+    """
+
+    dense: Tensor
+    stages: tuple[Tensor, ...]
+
+
+def check_convnext(visual: nn.Module, name: str) -> None:
+    """Refuses image towers that are no ConvNeXt with a projection.
+
+    Args:
+        visual: ``model.visual`` of an open_clip model.
+        name: the open_clip name, for the message.
+
+    Raises:
+        ValueError: another kind of tower.
+    """
+    trunk = getattr(visual, "trunk", None)
+    plain = (
+        len(getattr(trunk, "stages", ())) == _NUM_STAGES
+        and hasattr(trunk, "stem")
+        and hasattr(getattr(trunk, "head", None), "norm")
+        and len(visual.head) > 0
+    )
+    if not plain:
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {name!r} has no ConvNeXt image tower. Use one "
+            "such as Convnext-B or Convnext-L."
+        )
+
+
+def stage_dims(visual: nn.Module) -> tuple[int, ...]:
+    """Channels of the four stages."""
+    return tuple(info["num_chs"] for info in visual.trunk.feature_info)
+
+
+def pyramid_features(
+    visual: nn.Module, images: Tensor, *, gradient_checkpointing: bool = False
+) -> PyramidFeatures:
+    """Projects every cell of the last stage into the space that images and text share.
+
+    open_clip's own head averages the map, normalises and projects; here each cell is normalised
+    and projected by itself.
+
+    Args:
+        visual: open_clip's image tower, see :func:`check_convnext`.
+        images: normalised, (B, 3, h, w); h and w multiples of 32.
+        gradient_checkpointing: recompute the stages in the backward pass.
+    """
+    trunk = visual.trunk
+    x = trunk.stem(images)
+    stages = []
+    for stage in trunk.stages:
+        if gradient_checkpointing and torch.is_grad_enabled():
+            x = checkpoint(stage, x, use_reentrant=False)
+        else:
+            x = stage(x)
+        stages.append(x)
+    x = trunk.head.norm(trunk.norm_pre(x))
+    B, _, h, w = x.shape
+    # One row per cell, so that dropout in the projection treats cells as the release's does.
+    cells = visual.head(x.permute(0, 2, 3, 1).reshape(B * h * w, -1))
+    return PyramidFeatures(dense=cells.view(B, h, w, -1).permute(0, 3, 1, 2), stages=tuple(stages))

@@ -1,0 +1,82 @@
+"""The CLIP models of the CAT-Seg and SED releases, by the names of their configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import open_clip
+from detectron2.config import CfgNode
+from torch import nn
+
+from .encoder import build_clip_model
+from .text import Tokenizer
+
+
+@dataclass(frozen=True)
+class ReleaseClip:
+    """What a release means by a name.
+
+    Attributes:
+        name: of the open_clip model.
+        tag: open_clip's pre-training tag of the weights.
+        vision_options: entries of open_clip's configuration of the image tower that were otherwise
+            in the open_clip version of the release.
+    """
+
+    name: str
+    tag: str = "openai"
+    vision_options: Mapping[str, object] = field(default_factory=dict)
+
+
+RELEASE_CLIPS = {
+    "ViT-B/16": ReleaseClip("ViT-B-16-quickgelu"),
+    "ViT-L/14@336px": ReleaseClip("ViT-L-14-336-quickgelu"),
+    "Convnext-B": ReleaseClip(
+        "convnext_base_w_320",
+        "laion_aesthetic_s13b_b82k",
+        {"timm_drop": 0.0, "timm_drop_path": None},
+    ),
+    "Convnext-L": ReleaseClip(
+        "convnext_large_d_320",
+        "laion2b_s29b_b131k_ft_soup",
+        {"timm_drop": 0.1, "timm_drop_path": 0.1},
+    ),
+}
+
+
+def build_release_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Module, Tokenizer]:
+    """Builds the CLIP of MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED and its tokenizer.
+
+    Its weights are those of MODEL.CLIP.WEIGHTS, or random where a checkpoint (MODEL.WEIGHTS) brings
+    them.
+
+    Args:
+        cfg: the configuration.
+        split_attention: separate q, k and v weights, as CAT-Seg's checkpoints have.
+
+    Raises:
+        ValueError: neither a name of the releases nor one of open_clip.
+        WeightsError: the weights cannot be found, or do not fit.
+    """
+    wanted = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
+    known = open_clip.list_models()
+    if wanted not in RELEASE_CLIPS and wanted not in known:
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must be one of {', '.join(RELEASE_CLIPS)} or an "
+            f"open_clip model, got {wanted!r}."
+        )
+    clip = RELEASE_CLIPS.get(wanted, ReleaseClip(wanted))
+    weights = cfg.MODEL.CLIP.WEIGHTS
+    if cfg.MODEL.WEIGHTS:
+        weights = "random"
+    elif weights == "openai":
+        weights = clip.tag
+    model = build_clip_model(
+        clip.name,
+        weights,
+        quick_gelu=open_clip.get_pretrained_cfg(clip.name, weights).get("quick_gelu", False),
+        split_attention=split_attention,
+        vision_options=clip.vision_options,
+    )
+    return model, open_clip.get_tokenizer(clip.name)

@@ -1,0 +1,197 @@
+"""CAT-Seg as a Detectron2 meta-architecture, with the keys and results of its release."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from escnet_d2.modeling.cat_seg import CostAggregator
+from escnet_d2.modeling.clip import prompt_templates
+from escnet_d2.modeling.clip.release_clip import build_release_clip
+from escnet_d2.modeling.clip.release_finetune import CAT_SEG_POLICIES, open_by_policy
+from escnet_d2.modeling.clip.visual import (
+    DENSE_RESIDUALS,
+    check_plain_vit,
+    dense_image_features,
+)
+from escnet_d2.modeling.squashed_window import squashed_window_scores
+from escnet_d2.structures import Vocabulary
+
+from .release_head import ReleaseHead
+from .release_segmentor import (
+    ReleaseSegmentor,
+    feature_grid,
+    mean_loss,
+    release_options,
+    release_vocabularies,
+)
+from .window_options import WindowOptions
+
+# What the release's code has where TEST.WINDOW_SIZE and TEST.WINDOW_IMAGE_SIZE are 0.
+_WINDOW, _WINDOW_IMAGE = 384, (640, 640)
+
+
+@META_ARCH_REGISTRY.register()
+class CATSeg(ReleaseSegmentor):
+    """Cost aggregation for open-vocabulary semantic segmentation (arXiv 2303.11797).
+
+    Images and class names -> CLIP -> correlation -> spatial and class aggregation -> decoder.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: ReleaseHead,
+        skip_dims: tuple[int, int],
+        dense_residual: str = "cls",
+        windows: WindowOptions,
+        **options: object,
+    ) -> None:
+        """Composes the model.
+
+        Args:
+            sem_seg_head: an open_clip ViT with split attention, and a :class:`CostAggregator`.
+            skip_dims: channels of CLIP's earlier features after their upsampling by 2 and by 4; a
+                first one of 0 leaves them out.
+            dense_residual: MODEL.CLIP.DENSE_RESIDUAL, "cls" in the release.
+            windows: how images are tested.
+            **options: of :class:`ReleaseSegmentor`.
+
+        Raises:
+            ValueError: another residual.
+        """
+        super().__init__(sem_seg_head=sem_seg_head, **options)
+        if dense_residual not in DENSE_RESIDUALS:
+            raise ValueError(
+                f"MODEL.CLIP.DENSE_RESIDUAL must be one of {', '.join(DENSE_RESIDUALS)}, "
+                f"got {dense_residual!r}."
+            )
+        self.windows = windows
+        self._dense_residual = dense_residual
+        visual = sem_seg_head.predictor.clip_model.visual
+        width = visual.transformer.width
+        self.upsample1 = self.upsample2 = None
+        if skip_dims[0]:
+            self.upsample1 = nn.ConvTranspose2d(width, skip_dims[0], kernel_size=2, stride=2)
+            self.upsample2 = nn.ConvTranspose2d(width, skip_dims[1], kernel_size=4, stride=4)
+        # The ends of the first and the second third: blocks 3 and 7 of ViT-B, 7 and 15 of ViT-L.
+        depth = len(visual.transformer.resblocks)
+        self._skip_blocks = (depth // 3 - 1, 2 * depth // 3 - 1)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
+        """Builds CLIP, the aggregator and the options."""
+        node = cfg.MODEL.SEM_SEG_HEAD
+        clip, tokenizer = build_release_clip(cfg, split_attention=True)
+        check_plain_vit(clip.visual, node.CLIP_PRETRAINED)
+        if len(clip.visual.transformer.resblocks) < 3:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {node.CLIP_PRETRAINED!r} has fewer than three "
+                "blocks."
+            )
+        open_by_policy(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
+        templates = prompt_templates(
+            cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE"
+        )
+        return {
+            **release_options(cfg, stride=clip.visual.patch_size[0]),
+            **release_vocabularies(cfg, synonyms="first"),
+            "sem_seg_head": ReleaseHead(
+                clip_model=clip,
+                transformer=_build_aggregator(cfg, len(templates)),
+                tokenizer=tokenizer,
+                templates=templates,
+                text_batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+            ),
+            "skip_dims": tuple(node.DECODER_GUIDANCE_DIMS),
+            "dense_residual": cfg.MODEL.CLIP.DENSE_RESIDUAL,
+            "windows": WindowOptions.from_config(
+                cfg, default_window=_WINDOW, default_image_size=_WINDOW_IMAGE
+            ),
+        }
+
+    def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Logits of images of CLIP's resolution.
+
+        Args:
+            images: normalised, (B, 3, *resolution).
+            text_embeddings: (K, P, D) of ``sem_seg_head.encode_text``.
+
+        Returns:
+            (B, K, 4 H, 4 W) for H x W patches.
+        """
+        predictor = self.sem_seg_head.predictor
+        features = dense_image_features(
+            predictor.clip_model.visual,
+            images,
+            intermediate_blocks=self._skip_blocks,
+            residual=self._dense_residual,
+            gradient_checkpointing=self.gradient_checkpointing and self.training,
+        )
+        skips = []
+        if self.upsample1 is not None:
+            shallow, deep = features.intermediate
+            skips = [self.upsample1(shallow), self.upsample2(deep)]
+        return predictor.transformer(features.dense, text_embeddings, skips)
+
+    def _group_losses(
+        self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
+    ) -> dict[str, Tensor]:
+        text = self.sem_seg_head.encode_text(vocabulary.entries)
+        logits = self.predict(self._squash(images, self.size_divisibility), text)
+        loss = mean_loss(logits, targets, vocabulary)
+        return {"loss_sem_seg": loss + 0.0 * self._idle_weights()}
+
+    def _idle_weights(self) -> Tensor | float:
+        """Sum of the open weights that the losses do not depend on.
+
+        The release opens the query (and key) weights of the last image block too. Their gradient is
+        zero, but distributed training asks for one.
+        """
+        last = self.sem_seg_head.predictor.clip_model.visual.transformer.resblocks[-1].attn
+        weights = (last.q_proj_weight, last.k_proj_weight)
+        return sum(weight.sum() for weight in weights if weight.requires_grad)
+
+    def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
+        text = self.sem_seg_head.encode_text(vocabulary.entries)
+        if not self.windows.enabled:
+            logits = self.predict(self._squash(images, self.size_divisibility), text)
+            return self._crop(logits.float().sigmoid(), images)
+        return [
+            squashed_window_scores(
+                image,
+                lambda views: self.predict(views, text),
+                image_size=self.windows.image_size,
+                window=self.windows.size,
+                overlap=self.windows.overlap,
+                resolution=self.resolution,
+                global_view=self.windows.global_view,
+                batch_size=self.windows.batch_size,
+            )
+            for image in images
+        ]
+
+
+def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
+    node = cfg.MODEL.SEM_SEG_HEAD
+    return CostAggregator(
+        num_templates=num_templates,
+        text_dim=node.TEXT_GUIDANCE_DIM,
+        text_guidance_dim=node.TEXT_GUIDANCE_PROJ_DIM,
+        image_dim=node.APPEARANCE_GUIDANCE_DIM,
+        image_guidance_dim=node.APPEARANCE_GUIDANCE_PROJ_DIM,
+        decoder_dims=node.DECODER_DIMS,
+        skip_dims=node.DECODER_GUIDANCE_DIMS,
+        skip_guidance_dims=node.DECODER_GUIDANCE_PROJ_DIMS,
+        num_layers=node.NUM_LAYERS,
+        num_heads=node.NUM_HEADS,
+        hidden_dim=node.HIDDEN_DIMS,
+        pooling=node.POOLING_SIZES,
+        grid=feature_grid(cfg),
+        window_size=node.WINDOW_SIZES,
+        attention_type=node.ATTENTION_TYPE,
+        pad_length=node.PAD_LENGTH,
+        class_chunk_size=cfg.TEST.CLASS_CHUNK_SIZE,
+    )

@@ -1,0 +1,168 @@
+"""SED as a Detectron2 meta-architecture, with the keys and results of its release."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor
+
+from escnet_d2.modeling.clip import prompt_templates
+from escnet_d2.modeling.clip.convnext import (
+    STRIDE,
+    PyramidFeatures,
+    check_convnext,
+    pyramid_features,
+    stage_dims,
+)
+from escnet_d2.modeling.clip.release_clip import build_release_clip
+from escnet_d2.modeling.clip.release_finetune import SED_POLICIES, open_by_policy
+from escnet_d2.modeling.sed import GradualDecoder
+from escnet_d2.structures import Vocabulary
+
+from .release_head import ReleaseHead
+from .release_segmentor import (
+    ReleaseSegmentor,
+    feature_grid,
+    mean_loss,
+    release_options,
+    release_vocabularies,
+)
+
+_STAGES = ("res2", "res3", "res4", "res5")
+
+
+@META_ARCH_REGISTRY.register()
+class SED(ReleaseSegmentor):
+    """A simple encoder-decoder for open-vocabulary semantic segmentation (arXiv 2311.15537).
+
+    Images and class names -> ConvNeXt CLIP -> correlation -> gradual fusion decoder. There is no
+    sliding window: the release switches it off, whatever TEST.SLIDING_WINDOW says.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: ReleaseHead,
+        reject_early: bool,
+        top_k: int,
+        heads_only: bool,
+        **options: object,
+    ) -> None:
+        """Composes the model.
+
+        Args:
+            sem_seg_head: an open_clip ConvNeXt model and a :class:`GradualDecoder`.
+            reject_early: TEST.FAST_INFERENCE.
+            top_k: TEST.TOPK.
+            heads_only: train the heads for early rejection and nothing else.
+            **options: of :class:`ReleaseSegmentor`.
+
+        Raises:
+            ValueError: ``top_k`` below 1.
+        """
+        super().__init__(sem_seg_head=sem_seg_head, **options)
+        if top_k < 1:
+            raise ValueError(f"TEST.TOPK must be 1 or more, got {top_k}.")
+        self.reject_early = reject_early
+        self.top_k = top_k
+        self.heads_only = heads_only
+        if heads_only:
+            for name, parameter in sem_seg_head.predictor.transformer.named_parameters():
+                parameter.requires_grad_(name.startswith(("head0.", "head1.", "head2.")))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
+        """Builds CLIP, the decoder and the options."""
+        node = cfg.MODEL.SEM_SEG_HEAD
+        clip, tokenizer = build_release_clip(cfg, split_attention=False)
+        check_convnext(clip.visual, node.CLIP_PRETRAINED)
+        _check_dims(cfg, stage_dims(clip.visual))
+        open_by_policy(clip, node.CLIP_FINETUNE, SED_POLICIES)
+        templates = prompt_templates(
+            cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE"
+        )
+        return {
+            **release_options(cfg, stride=STRIDE),
+            **release_vocabularies(cfg, synonyms="mean"),
+            "sem_seg_head": ReleaseHead(
+                clip_model=clip,
+                transformer=_build_decoder(cfg, len(templates)),
+                tokenizer=tokenizer,
+                templates=templates,
+                text_batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+            ),
+            "reject_early": cfg.TEST.FAST_INFERENCE,
+            "top_k": cfg.TEST.TOPK,
+            "heads_only": node.CLIP_FINETUNE == "fast_infer",
+        }
+
+    def _features(self, images: Tensor) -> tuple[PyramidFeatures, list[Tensor]]:
+        """Features, and the stages that the decoder reads: strides 16, 8 and 4, without gradient.
+
+        As in the release, the image tower learns through its last output alone.
+        """
+        features = pyramid_features(
+            self.sem_seg_head.predictor.clip_model.visual,
+            images,
+            gradient_checkpointing=self.gradient_checkpointing and self.training,
+        )
+        return features, [stage.detach() for stage in features.stages[-2::-1]]
+
+    def _group_losses(
+        self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
+    ) -> dict[str, Tensor]:
+        text = self.sem_seg_head.encode_text(vocabulary.entries)
+        features, skips = self._features(self._squash(images, self.size_divisibility))
+        decoder = self.sem_seg_head.predictor.transformer
+        final, early = decoder(features.dense, text, skips)
+        return {
+            f"loss_sem_seg_{index}": mean_loss(logits, targets, vocabulary)
+            for index, logits in enumerate([final, *early])
+            if index or not self.heads_only
+        }
+
+    def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
+        text = self.sem_seg_head.encode_text(vocabulary.entries)
+        features, skips = self._features(self._squash(images, 1))
+        decoder = self.sem_seg_head.predictor.transformer
+        if self.reject_early:
+            logits = decoder.forward_rejecting(features.dense, text, skips, self.top_k)
+        else:
+            logits, _ = decoder(features.dense, text, skips)
+        return self._crop(logits.float().sigmoid(), images)
+
+
+def _check_dims(cfg: CfgNode, stages: tuple[int, ...]) -> None:
+    node = cfg.MODEL.SEM_SEG_HEAD
+    if sorted(node.IN_FEATURES) != list(_STAGES):
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.IN_FEATURES of SED must be {list(_STAGES)}, "
+            f"got {list(node.IN_FEATURES)}."
+        )
+    expected = list(stages[-2::-1])
+    if list(node.DECODER_GUIDANCE_DIMS) != expected:
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS must be the channels of "
+            f"{node.CLIP_PRETRAINED}'s stages, {expected}, got {list(node.DECODER_GUIDANCE_DIMS)}."
+        )
+
+
+def _build_decoder(cfg: CfgNode, num_templates: int) -> GradualDecoder:
+    node = cfg.MODEL.SEM_SEG_HEAD
+    return GradualDecoder(
+        num_templates=num_templates,
+        text_dim=node.TEXT_GUIDANCE_DIM,
+        decoder_dims=node.DECODER_DIMS,
+        skip_dims=node.DECODER_GUIDANCE_DIMS,
+        skip_guidance_dims=node.DECODER_GUIDANCE_PROJ_DIMS,
+        num_heads=node.NUM_HEADS,
+        hidden_dim=node.HIDDEN_DIMS,
+        pooling=node.POOLING_SIZES,
+        grid=feature_grid(cfg),
+        window_size=node.WINDOW_SIZES,
+        attention_type=node.ATTENTION_TYPE,
+        block_type=node.CNEXT_TYPE,
+        kernel_sizes=node.KERNEL_SIZE,
+        class_chunk_size=cfg.TEST.CLASS_CHUNK_SIZE,
+    )

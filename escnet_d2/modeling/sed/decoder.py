@@ -1,0 +1,287 @@
+"""SED's gradual fusion decoder and its early rejection of categories (SED sections 3.2, 3.3).
+
+Shapes: B images, K classes (k after rejection), P templates, H x W cells of the last stage, D
+channels of CLIP's shared space, C channels of the class maps, G_t text guidance channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from escnet_d2.layers import class_chunks, image_text_correlation
+from escnet_d2.layers.class_transformer import ClassTransformer
+from escnet_d2.layers.guided_upsampling import (
+    DoubleConv,
+    channels_first,
+    channels_last,
+    classwise,
+    upsample,
+)
+from escnet_d2.layers.swin_pair import SwinPair
+
+from .convnext_block import ConvNextBlock
+
+BLOCK_TYPES = ("V1", "V2", "Swin")
+_NUM_LEVELS = 3
+
+
+class GradualDecoder(nn.Module):
+    """Correlation maps to class logits at eight times the grid.
+
+    Three levels refine the class maps in space and over the classes and double their size, each
+    joined by a stage of the image tower and by the upsampled correlation. A head on the input of
+    each level predicts the classes as well: for the training, and to drop classes early.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_templates: int,
+        text_dim: int,
+        decoder_dims: Sequence[int],
+        skip_dims: Sequence[int],
+        skip_guidance_dims: Sequence[int],
+        num_heads: int,
+        hidden_dim: int,
+        pooling: Sequence[int],
+        grid: tuple[int, int],
+        window_size: int,
+        attention_type: str,
+        block_type: str,
+        kernel_sizes: Sequence[int],
+        class_chunk_size: int = 0,
+    ) -> None:
+        """Sizes; see the keys of MODEL.SEM_SEG_HEAD.
+
+        Args:
+            num_templates: P.
+            text_dim: D, or 0 for attention over the classes without text guidance.
+            decoder_dims: channels after each level.
+            skip_dims: channels of the stages at strides 16, 8 and 4.
+            skip_guidance_dims: channels of the projected stages, and of the correlation that joins
+                at the same level.
+            num_heads: of every attention.
+            hidden_dim: C of the first level.
+            pooling: (rows, columns) averaged before the attention over the classes.
+            grid: (H, W).
+            window_size: of Swin blocks, in cells.
+            attention_type: over the classes, "linear" or "full".
+            block_type: what refines in space: "V1" or "V2" of ConvNeXt's blocks, or "Swin".
+            kernel_sizes: of ConvNeXt's blocks, by level.
+            class_chunk_size: classes at a time outside the attention over them, in testing.
+
+        Raises:
+            ValueError: numbers that do not fit together, or another block type.
+        """
+        super().__init__()
+        sizes = (decoder_dims, skip_dims, skip_guidance_dims, kernel_sizes)
+        if any(len(size) != _NUM_LEVELS for size in sizes):
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.DECODER_DIMS, DECODER_GUIDANCE_DIMS, "
+                "DECODER_GUIDANCE_PROJ_DIMS and KERNEL_SIZE of SED need three values each, got "
+                f"{', '.join(str(list(size)) for size in sizes)}."
+            )
+        if block_type not in BLOCK_TYPES:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.CNEXT_TYPE must be one of {', '.join(BLOCK_TYPES)}, "
+                f"got {block_type!r}."
+            )
+        dims = (hidden_dim, *decoder_dims)
+        self.conv1 = nn.Conv2d(num_templates, hidden_dim, kernel_size=7, padding=3)
+        self.text_guidance_projection = (
+            nn.ModuleList(
+                nn.Sequential(nn.Linear(text_dim, dim), nn.ReLU()) for dim in dims[:_NUM_LEVELS]
+            )
+            if text_dim
+            else None
+        )
+        self.decoder_guidance_projection = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, kernel_size=3, padding=1), nn.ReLU())
+            for i, o in zip(skip_dims, skip_guidance_dims)
+        )
+        correlation_dims = (num_templates, *skip_guidance_dims)
+        self.decoder_corr_guidance_projection = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(i, o, kernel_size=2, stride=2), nn.ReLU())
+            for i, o in zip(correlation_dims, skip_guidance_dims)
+        )
+        levels = [
+            _Level(
+                in_dim=dims[level],
+                out_dim=dims[level + 1],
+                skip_dim=skip_guidance_dims[level],
+                text_dim=dims[level] if text_dim else 0,
+                num_heads=num_heads,
+                pooling=pooling,
+                grid=tuple(side * 2**level for side in grid),
+                window_size=window_size,
+                attention_type=attention_type,
+                block_type=block_type,
+                kernel_size=kernel_sizes[level],
+                class_chunk_size=class_chunk_size,
+            )
+            for level in range(_NUM_LEVELS)
+        ]
+        self.decoder1, self.decoder2, self.decoder3 = levels
+        heads = [nn.Conv2d(dim, 1, kernel_size=3, padding=1) for dim in dims]
+        self.head0, self.head1, self.head2, self.head = heads
+
+    def forward(
+        self, image: Tensor, text: Tensor, skips: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Predicts class logits, and those of the heads on the input of each level.
+
+        Args:
+            image: dense features of CLIP, (B, D, H, W).
+            text: text embeddings, (K, P, D).
+            skips: stages at strides 16, 8 and 4: (B, skip_dims[i], 2 H, 2 W) and so on.
+
+        Returns:
+            (B, K, 8 H, 8 W), and (B, K, H, W) to (B, K, 4 H, 4 W). No gradient flows from the
+            latter into what they are read from.
+        """
+        x, correlation, text_guidance, skips = self._start(image, text, skips)
+        early = []
+        for level, head in enumerate(self._early_heads):
+            early.append(classwise(head, x.detach()))
+            correlation = self._upsample_correlation(correlation, level)
+            x = self._levels[level](x, skips[level], correlation, text_guidance[level])
+        return classwise(self.head, x), early
+
+    def forward_rejecting(
+        self, image: Tensor, text: Tensor, skips: Sequence[Tensor], top_k: int
+    ) -> Tensor:
+        """Predicts class logits, dropping classes at each level.
+
+        A class goes on where the level's head puts it among the ``top_k`` of some cell.
+
+        Args:
+            image: as :meth:`forward`.
+            text: as :meth:`forward`.
+            skips: as :meth:`forward`.
+            top_k: 1 or more.
+
+        Returns:
+            (B, K, 8 H, 8 W); minus infinity for classes that were dropped.
+        """
+        parts = [
+            self._reject_in_one(
+                image[index : index + 1], text, [s[index : index + 1] for s in skips], top_k
+            )
+            for index in range(len(image))
+        ]
+        return torch.cat(parts)
+
+    def _reject_in_one(
+        self, image: Tensor, text: Tensor, skips: Sequence[Tensor], top_k: int
+    ) -> Tensor:
+        x, correlation, text_guidance, skips = self._start(image, text, skips)
+        num_classes = x.shape[1]
+        kept = torch.arange(num_classes, device=x.device)
+        for level, head in enumerate(self._early_heads):
+            ranked = classwise(head, x)[0].topk(min(top_k, x.shape[1]), dim=0).indices
+            going_on = ranked.unique()
+            kept = kept[going_on]
+            x, correlation = x[:, going_on], correlation[:, going_on]
+            correlation = self._upsample_correlation(correlation, level)
+            guidance = text_guidance[level]
+            guidance = None if guidance is None else guidance[:, kept]
+            x = self._levels[level](x, skips[level], correlation, guidance)
+        logits = classwise(self.head, x)
+        full = logits.new_full((1, num_classes, *logits.shape[2:]), float("-inf"))
+        return full.index_copy(1, kept, logits)
+
+    @property
+    def _levels(self) -> tuple[_Level, ...]:
+        return (self.decoder1, self.decoder2, self.decoder3)
+
+    @property
+    def _early_heads(self) -> tuple[nn.Module, ...]:
+        return (self.head0, self.head1, self.head2)
+
+    def _start(
+        self, image: Tensor, text: Tensor, skips: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor | None], list[Tensor]]:
+        """Class maps (B, K, C, H, W), correlation (B, K, P, H, W), text and image guidance."""
+        correlation = image_text_correlation(image, text).transpose(1, 2)
+        x = self.conv1(correlation.flatten(0, 1)).unflatten(0, correlation.shape[:2])
+        skips = [layer(skip) for layer, skip in zip(self.decoder_guidance_projection, skips)]
+        if self.text_guidance_projection is None:
+            return x, correlation, [None] * _NUM_LEVELS, skips
+        mean = F.normalize(F.normalize(text, dim=-1).mean(dim=1), dim=-1)
+        text_guidance = [
+            layer(mean).expand(len(image), -1, -1) for layer in self.text_guidance_projection
+        ]
+        return x, correlation, text_guidance, skips
+
+    def _upsample_correlation(self, correlation: Tensor, level: int) -> Tensor:
+        return upsample(self.decoder_corr_guidance_projection[level], correlation)
+
+
+class _Level(nn.Module):
+    """One level of the decoder."""
+
+    def __init__(
+        self,
+        *,
+        in_dim: int,
+        out_dim: int,
+        skip_dim: int,
+        text_dim: int,
+        num_heads: int,
+        pooling: Sequence[int],
+        grid: tuple[int, int],
+        window_size: int,
+        attention_type: str,
+        block_type: str,
+        kernel_size: int,
+        class_chunk_size: int,
+    ) -> None:
+        super().__init__()
+        self.class_chunk_size = class_chunk_size
+        self.up = nn.ConvTranspose2d(in_dim, in_dim - skip_dim, kernel_size=2, stride=2)
+        self.conv = DoubleConv(in_dim + skip_dim, out_dim)
+        if block_type == "Swin":
+            self.cnext = SwinPair(
+                dim=in_dim, guidance_dim=0, grid=grid, num_heads=num_heads, window_size=window_size
+            )
+        else:
+            self.cnext = ConvNextBlock(in_dim, kernel_size, version=block_type)
+        self.attention = ClassTransformer(
+            dim=in_dim,
+            text_dim=text_dim,
+            num_heads=num_heads,
+            pooling=pooling,
+            attention_type=attention_type,
+        )
+
+    def forward(self, x: Tensor, skip: Tensor, correlation: Tensor, text: Tensor | None) -> Tensor:
+        """Refines and doubles class maps.
+
+        Args:
+            x: (B, K, in_dim, h, w).
+            skip: (B, skip_dim, 2 h, 2 w), the same for all classes.
+            correlation: (B, K, skip_dim, 2 h, 2 w).
+            text: (B, K, in_dim), or None.
+
+        Returns:
+            (B, K, out_dim, 2 h, 2 w).
+        """
+        chunks = class_chunks(x.shape[1], 0 if self.training else self.class_chunk_size)
+        x = torch.cat([self._refine(x[:, chunk]) for chunk in chunks], dim=1)
+        x = channels_first(self.attention(channels_last(x), text))
+        return torch.cat(
+            [
+                self.conv([upsample(self.up, x[:, c]), skip.unsqueeze(1), correlation[:, c]])
+                for c in chunks
+            ],
+            dim=1,
+        )
+
+    def _refine(self, x: Tensor) -> Tensor:
+        if isinstance(self.cnext, SwinPair):
+            return channels_first(self.cnext(channels_last(x)))
+        return self.cnext(x)

@@ -1,0 +1,236 @@
+"""CATSeg as a whole: against plain formulas, and what the release's bugs would break."""
+
+import json
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch.nn import functional as F
+
+from escnet_d2.engine.setup import load_config
+from escnet_d2.structures import Vocabulary
+
+
+def build(*opts):
+    model = build_model(load_config("cat_seg_tiny", opts)).eval()
+    # Nothing stays at zero or one: padding tokens and guidance start at zero.
+    with torch.no_grad():
+        for name, parameter in model.sem_seg_head.predictor.transformer.named_parameters():
+            if "padding" in name:
+                parameter.normal_()
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+def segment(model, batch):
+    with torch.no_grad():
+        return model.eval()(batch)
+
+
+def logits_of(model, image, vocabulary):
+    """The release's way to whole images: normalise, pad with zeros to 32, squash."""
+    mean = torch.tensor([122.7709383, 116.7460125, 104.09373615]).view(3, 1, 1)
+    std = torch.tensor([68.5005327, 66.6321579, 70.3231630]).view(3, 1, 1)
+    image = (image - mean) / std
+    height, width = image.shape[1:]
+    padded = torch.zeros(1, 3, -(-height // 32) * 32, -(-width // 32) * 32)
+    padded[0, :, :height, :width] = image
+    squashed = F.interpolate(padded, size=(96, 96), mode="bilinear", align_corners=False)
+    text = model.sem_seg_head.encode_text(vocabulary.entries)
+    return model.predict(squashed, text)
+
+
+def test_whole_image_is_padded_squashed_and_resized_as_probabilities(model, batch):
+    for inputs in batch:
+        with torch.no_grad():
+            scores = logits_of(model, inputs["image"], inputs["vocabulary"]).sigmoid()
+        size = (inputs["height"], inputs["width"])
+        expected = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)[0]
+        got = segment(model, [inputs])[0]["sem_seg"]
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_image_of_a_batch_gets_its_own_result(model, batch):
+    together = segment(model, batch)
+    alone = [segment(model, [inputs])[0] for inputs in batch]
+    for a, b in zip(together, alone):
+        torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=1e-4, atol=1e-6)
+
+
+def test_loss_is_binary_cross_entropy_with_unlabelled_pixels_as_negatives(model, batch):
+    model.train()
+    inputs = batch[0]
+    inputs["sem_seg"][:9] = 255
+    logits = logits_of(model, inputs["image"], inputs["vocabulary"])
+    target = inputs["sem_seg"]
+    one_hot = torch.zeros(1, 5, *target.shape)
+    for k in range(5):
+        one_hot[0, k] = target == k
+    resized = F.interpolate(logits, size=target.shape, mode="bilinear", align_corners=False)
+    expected = F.binary_cross_entropy_with_logits(resized, one_hot)
+    losses = model([inputs])
+    assert list(losses) == ["loss_sem_seg"]
+    torch.testing.assert_close(losses["loss_sem_seg"], expected)
+
+
+def test_gradients_reach_what_trains(batch):
+    model = build("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "attention")
+    sum(model.train()(batch).values()).backward()
+    open_ = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert open_ == {n for n, p in model.named_parameters() if p.grad is not None}
+    zero = {n for n, p in model.named_parameters() if p.grad is not None and not p.grad.any()}
+    # Trained in name only, in the release too.
+    last = "sem_seg_head.predictor.clip_model.visual.transformer.resblocks.3.attn.q_proj_weight"
+    assert zero == {last}
+
+
+def test_text_is_fresh_after_training_and_with_other_classes(batch):
+    model = build()
+    before = segment(model, batch[:1])[0]["sem_seg"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    sum(model.train()(batch).values()).backward()
+    optimizer.step()
+    after = segment(model, batch[:1])[0]["sem_seg"]
+    fresh = build()
+    fresh.load_state_dict(model.state_dict())
+    torch.testing.assert_close(after, segment(fresh, batch[:1])[0]["sem_seg"])
+    assert not torch.allclose(after, before)
+    other = Vocabulary.from_classes(["house", "tree"])
+    assert len(segment(model, [{**batch[0], "vocabulary": other}])[0]["sem_seg"]) == 2
+
+
+def test_pruning_keeps_the_likeliest_and_changes_nothing_below_its_number(model, batch):
+    aggregator = model.sem_seg_head.predictor.transformer
+    inputs = batch[0]
+    with torch.no_grad():
+        whole = logits_of(model, inputs["image"], inputs["vocabulary"])
+        aggregator.pad_length = 3
+        try:
+            pruned = logits_of(model, inputs["image"], inputs["vocabulary"])
+            # Rows of classes that are not pruned at all: no padding, no loss of classes.
+            kept = (pruned[0] > -100).flatten(1).any(dim=1)
+            assert kept.sum() == 3
+            names = [inputs["vocabulary"].class_names[k] for k in kept.nonzero().flatten()]
+            alone = logits_of(model, inputs["image"], Vocabulary.from_classes(names))
+        finally:
+            aggregator.pad_length = 256
+    assert (pruned[0, ~kept] == -100).all()
+    assert not torch.allclose(whole[0, kept], pruned[0, kept])
+    # The attention's own padding stays at 256, with the same classes.
+    torch.testing.assert_close(pruned[0, kept], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_padding_makes_results_depend_on_its_length(batch):
+    vocabulary = batch[0]["vocabulary"]
+    model = build("MODEL.SEM_SEG_HEAD.PAD_LENGTH", 8)
+    other = build("MODEL.SEM_SEG_HEAD.PAD_LENGTH", 64)
+    other.load_state_dict(model.state_dict())
+    a, b = (segment(m, [{**batch[0], "vocabulary": vocabulary}])[0] for m in (model, other))
+    assert not torch.allclose(a["sem_seg"], b["sem_seg"], atol=1e-4)
+    names = [n for n in build("MODEL.SEM_SEG_HEAD.PAD_LENGTH", 0).state_dict() if "padding" in n]
+    assert names == []
+
+
+def test_class_chunks_change_nothing(model, batch):
+    expected = segment(model, batch)
+    model.sem_seg_head.predictor.transformer.class_chunk_size = 2
+    got = segment(model, batch)
+    model.sem_seg_head.predictor.transformer.class_chunk_size = 0
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=1e-4, atol=1e-6)
+
+
+def test_several_sentences_are_channels_of_the_first_convolution(batch):
+    model = build("MODEL.PROMPT_ENSEMBLE_TYPE", "imagenet_select")
+    assert model.sem_seg_head.predictor.transformer.conv1.in_channels == 8
+    text = model.sem_seg_head.encode_text(batch[0]["vocabulary"].entries)
+    assert text.shape == (5, 8, 64)
+    torch.testing.assert_close(text.norm(dim=-1), torch.ones(5, 8))
+    assert torch.isfinite(segment(model, batch)[1]["sem_seg"]).all()
+
+
+def test_sliding_window_is_another_prediction_for_each_image(batch):
+    model = build("TEST.SLIDING_WINDOW", True)
+    results = segment(model, batch)
+    assert [r["sem_seg"].shape[1:] for r in results] == [(x["height"], x["width"]) for x in batch]
+    alone = segment(model, batch[1:])[0]["sem_seg"]
+    torch.testing.assert_close(results[1]["sem_seg"], alone)
+    whole = build()
+    whole.load_state_dict(model.state_dict())
+    assert not torch.allclose(alone, segment(whole, batch[1:])[0]["sem_seg"], atol=1e-4)
+
+
+def test_entries_meet_after_resizing(batch):
+    vocabulary = Vocabulary.from_classes(
+        ["cat, kitten", "dog"], synonyms="max", background="threshold", background_threshold=0.5
+    )
+    entries = Vocabulary.from_classes(["cat", "kitten", "dog"])
+    model = build()
+    inputs = {**batch[0], "vocabulary": vocabulary}
+    parts = segment(model, [{**inputs, "vocabulary": entries}])[0]["sem_seg"]
+    expected = torch.stack(
+        [torch.maximum(parts[0], parts[1]), parts[2], torch.full_like(parts[0], 0.5)]
+    )
+    torch.testing.assert_close(segment(model, [inputs])[0]["sem_seg"], expected)
+    model.label_map_only = True
+    result = segment(model, [inputs])[0]
+    torch.testing.assert_close(result["score_map"], expected.amax(dim=0))
+    assert (result["label_map"] == expected.argmax(dim=0)).all()
+
+
+def test_score_map_is_cut_only_if_that_is_asked(model, batch):
+    inputs = {**batch[1], "image": batch[1]["image"][:, :40, :30], "height": 40, "width": 30}
+    with torch.no_grad():
+        scores = logits_of(model, inputs["image"], inputs["vocabulary"]).sigmoid()
+    whole = segment(model, [inputs])[0]["sem_seg"]
+    model.crop_score_map = True
+    cut = segment(model, [inputs])[0]["sem_seg"]
+    model.crop_score_map = False
+    # The map has 48 x 48 cells, the image fewer pixels: a corner of the map at the image's size.
+    torch.testing.assert_close(cut, scores[0, :, :40, :30], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(cut, whole, atol=1e-4)
+
+
+def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch):
+    for name, classes in (("train", ["cat, kitten", "dog"]), ("test", ["sky", "grass", "tree"])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(classes))
+    model = build(
+        "MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON", str(tmp_path / "train.json"),
+        "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", str(tmp_path / "test.json"),
+    )  # fmt: skip
+    inputs = {key: value for key, value in batch[0].items() if key != "vocabulary"}
+    assert len(segment(model, [inputs])[0]["sem_seg"]) == 3
+    assert model.train_vocabulary.entries == (("cat",), ("dog",))
+    model.train()
+    own = model([{**inputs, "sem_seg": inputs["sem_seg"] % 2}])
+    given = model(
+        [{**inputs, "sem_seg": inputs["sem_seg"] % 2, "vocabulary": model.train_vocabulary}]
+    )
+    torch.testing.assert_close(own["loss_sem_seg"], given["loss_sem_seg"])
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (
+            ("MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED", "ViT-Z"),
+            "CLIP_PRETRAINED must be one of ViT-B/16",
+        ),
+        (("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "half"), "CLIP_FINETUNE must be one of attention"),
+        (("MODEL.SEM_SEG_HEAD.PROMPT_DEPTH", 2), "PROMPT_LENGTH must be 0"),
+        (("MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION", [12]), r"FEATURE_RESOLUTION must be \(rows"),
+        (("MODEL.SEM_SEG_HEAD.DECODER_DIMS", [16]), "need two values each"),
+        (("MODEL.PROMPT_ENSEMBLE_TYPE", "many"), "PROMPT_ENSEMBLE_TYPE must be one of single"),
+        (("TEST.WINDOW_SIZE", 200), "WINDOW_SIZE must fit into TEST.WINDOW_IMAGE_SIZE"),
+        (("TEST.CLASS_CHUNK_SIZE", -1), "CLASS_CHUNK_SIZE must be 0 or more"),
+        (("MODEL.CLIP.DENSE_RESIDUAL", "none"), "DENSE_RESIDUAL must be one of cls, token"),
+        (("INPUT.FORMAT", "BGR"), "INPUT.FORMAT must be RGB"),
+    ],
+)
+def test_wrong_values_are_refused_by_key(opts, message):
+    with pytest.raises(ValueError, match=message):
+        build(*opts)

@@ -1,0 +1,107 @@
+"""CAT-Seg and SED through the program: training, a checkpoint, and the releases' evaluation."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[1]
+NAME = "baseline_test"
+CLASSES = ["sky, heaven", "grass", "dog"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two images, which are both for training and for testing."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (root / kind).mkdir()
+    for index in range(2):
+        labels = generator.integers(0, 3, (2, 2)).repeat(18, 0).repeat(20, 1).astype(np.uint8)
+        image = labels[..., None] * 80 + generator.integers(0, 60, (36, 40, 3))
+        Image.fromarray(image.astype(np.uint8)).save(root / f"images/{index}.png")
+        Image.fromarray(labels).save(root / f"labels/{index}.png")
+    split = {"image_root": "images", "sem_seg_root": "labels", "num_images": 2}
+    content = {
+        "name": NAME,
+        "ignore_label": 255,
+        "classes": CLASSES,
+        "splits": {"train": split, "val": split},
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+    (root / "classes.json").write_text(json.dumps(CLASSES))
+    return root
+
+
+def train_net(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, str(REPO / "train_net.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def own_head(method, folder):
+    """Sizes of the tiny model in a file of the release's kind."""
+    tiny = yaml.safe_load((REPO / f"configs/{method}/{method}_tiny.yaml").read_text())
+    base = yaml.safe_load((REPO / f"configs/_base_/{method}.yaml").read_text())
+    lists = {"TRAIN_CLASS_JSON": "datasets/coco.json", "TEST_CLASS_JSON": "datasets/coco.json"}
+    head = {**base["MODEL"]["SEM_SEG_HEAD"], **tiny["MODEL"]["SEM_SEG_HEAD"], **lists}
+    model = {**base["MODEL"], **tiny["MODEL"], "SEM_SEG_HEAD": head, "CLIP": {"WEIGHTS": "random"}}
+    content = {"MODEL": model, "SOLVER": {"OPTIMIZER": "ADAMW", "BACKBONE_MULTIPLIER": 0.0}}
+    content["INPUT"] = {"MIN_SIZE_TEST": 48, "DATASET_MAPPER_NAME": "mask_former_semantic"}
+    path = folder / f"{method}_release.yaml"
+    path.write_text(yaml.safe_dump({**content, "DATALOADER": {"NUM_WORKERS": 0}, "VERSION": 2}))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["cat_seg", "sed"])
+def test_train_export_and_evaluate_in_the_words_of_the_release(method, folder, tmp_path):
+    data = ("DATASETS.FOLDERS", f"('{folder}',)")
+    train_net(
+        "--config-file", f"{method}_tiny", *data,
+        "DATASETS.TRAIN", f"('{NAME}_train',)", "DATASETS.TEST", "()",
+        "SOLVER.MAX_ITER", 1, "SOLVER.IMS_PER_BATCH", 2, "OUTPUT_DIR", tmp_path / "run",
+    )  # fmt: skip
+    exported = tmp_path / "model.pth"
+    subprocess.run(
+        [
+            sys.executable, str(REPO / "tools/export_checkpoint.py"),
+            "--to", "release", str(tmp_path / "run/model_final.pth"), str(exported),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert set(torch.load(exported, weights_only=True)) == {"model"}
+    # As eval.sh writes it, "--config" and all.
+    output = train_net(
+        "--config", own_head(method, tmp_path), "--num-gpus", 1, "--dist-url", "auto",
+        "--eval-only", *data,
+        "OUTPUT_DIR", tmp_path / "eval",
+        "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", folder / "classes.json",
+        "DATASETS.TEST", f'("{NAME}_val",)',
+        "TEST.SLIDING_WINDOW", "True",
+        "TEST.WINDOW_SIZE", 96, "TEST.WINDOW_IMAGE_SIZE", "(160, 160)",
+        "MODEL.SEM_SEG_HEAD.POOLING_SIZES", "[1,1]",
+        "MODEL.WEIGHTS", exported,
+    )  # fmt: skip
+    # What Detectron2's checkpointer says of missing and unexpected names.
+    assert "not found in the checkpoint" not in output
+    assert "not used by the model" not in output
+    results = json.loads((tmp_path / f"eval/inference/{NAME}_val/results.json").read_text())
+    assert results["num_images"] == 2
+    assert 0 <= results["mIoU"] <= 100
