@@ -1,0 +1,152 @@
+"""Names of tensors in checkpoints of the CAT-Seg and SED releases, against open_clip's.
+
+The releases keep CLIP below ``sem_seg_head.predictor.clip_model.``. CAT-Seg holds separate query,
+key and value weights for every attention; SED holds them joined, as open_clip does. Everything else
+of CLIP has open_clip's names, which are OpenAI's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CLIP_PREFIX = "sem_seg_head.predictor.clip_model."
+TRANSFORMER_PREFIX = "sem_seg_head.predictor.transformer."
+# ESC-Net's checkpoints keep the same tensors, with split attention, below this.
+ESCNET_CLIP_PREFIX = "clip.model."
+
+JOINED = "in_proj_weight"
+# In the order in which open_clip stacks them along the first dimension.
+SPLIT = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+# Tensors that only one method's checkpoints have, to tell them apart.
+_METHOD_MARKS = {
+    "CATSeg": f"{TRANSFORMER_PREFIX}layers.0.attention.norm1.weight",
+    "SED": f"{TRANSFORMER_PREFIX}decoder1.attention.norm1.weight",
+}
+
+
+def release_method(names: Mapping[str, object]) -> str:
+    """The method that a checkpoint is of: "CATSeg" or "SED".
+
+    Args:
+        names: tensors by name.
+
+    Raises:
+        ValueError: of neither.
+    """
+    for method, mark in _METHOD_MARKS.items():
+        if mark in names:
+            return method
+    raise ValueError(
+        f"No checkpoint of {' or '.join(_METHOD_MARKS)}: it has none of "
+        f"{', '.join(_METHOD_MARKS.values())}."
+    )
+
+
+def join_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stacks query, key and value weights into open_clip's single tensor.
+
+    Args:
+        tensors: by name; those joined already stay.
+
+    Raises:
+        ValueError: one of the three is missing.
+    """
+    joined: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        prefix, _, last = name.rpartition(".")
+        if last not in SPLIT:
+            joined[name] = tensor
+        elif last == SPLIT[0]:
+            parts = [f"{prefix}.{part}" for part in SPLIT]
+            missing = [part for part in parts if part not in tensors]
+            if missing:
+                raise ValueError(f"{name} stands without {', '.join(missing)}.")
+            joined[f"{prefix}.{JOINED}"] = torch.cat([tensors[part] for part in parts])
+        elif f"{prefix}.{SPLIT[0]}" not in tensors:
+            raise ValueError(f"{name} stands without {prefix}.{SPLIT[0]}.")
+    return joined
+
+
+def split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Cuts open_clip's single tensor into query, key and value weights; inverts the joining."""
+    split: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        prefix, _, last = name.rpartition(".")
+        if last == JOINED:
+            split.update(zip((f"{prefix}.{part}" for part in SPLIT), tensor.chunk(len(SPLIT))))
+        else:
+            split[name] = tensor
+    return split
+
+
+def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP of a checkpoint of CAT-Seg, SED or ESC-Net under open_clip's names.
+
+    Args:
+        tensors: the checkpoint's, by name.
+
+    Returns:
+        What ``open_clip``'s model loads, and MODEL.CLIP.WEIGHTS reads from a file.
+
+    Raises:
+        ValueError: there is no CLIP in it, or an incomplete one.
+    """
+    for prefix in (CLIP_PREFIX, ESCNET_CLIP_PREFIX):
+        found = {
+            name[len(prefix) :]: tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        if found:
+            return join_attention(found)
+    raise ValueError(
+        f"There is no CLIP in it: no name begins with {CLIP_PREFIX} or {ESCNET_CLIP_PREFIX}"
+    )
+
+
+def release_clip_tensors(tensors: Mapping[str, Tensor], *, method: str) -> dict[str, Tensor]:
+    """open_clip's tensors under a release's names; inverts :func:`open_clip_tensors`.
+
+    Args:
+        tensors: by open_clip's names.
+        method: "CATSeg", which splits attention weights, or "SED".
+
+    Raises:
+        ValueError: another method.
+    """
+    if method not in _METHOD_MARKS:
+        raise ValueError(f"method must be one of {', '.join(_METHOD_MARKS)}, got {method!r}.")
+    named = split_attention(tensors) if method == "CATSeg" else tensors
+    return {f"{CLIP_PREFIX}{name}": tensor for name, tensor in named.items()}
+
+
+def save_release_checkpoint(tensors: Mapping[str, Tensor], path: str | Path) -> str:
+    """Writes the file that the release's own program loads: ``{"model": tensors}``, float32.
+
+    Args:
+        tensors: all of a model of CATSeg or SED, by its names, which are the release's.
+        path: of the file, which must not exist.
+
+    Returns:
+        The method.
+
+    Raises:
+        FileExistsError: the file is there.
+        ValueError: the tensors are of another model.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} is there already.")
+    method = release_method(tensors)
+    # Attention of SED is joined, of CAT-Seg split, whatever program the weights come from.
+    clip = release_clip_tensors(open_clip_tensors(tensors), method=method)
+    rest = {name: t for name, t in tensors.items() if not name.startswith(CLIP_PREFIX)}
+    # Storage of its own for each, or parts of a joined tensor would carry all of it.
+    model = {name: tensor.float().clone() for name, tensor in {**clip, **rest}.items()}
+    torch.save({"model": model}, path)
+    return method
