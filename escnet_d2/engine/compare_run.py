@@ -1,0 +1,161 @@
+"""One model of a comparison, in a process of its own.
+
+``python -m escnet_d2.engine.compare_run FILE`` reads a :class:`ModelRun` from a JSON file and
+writes what came of it beside that file; :func:`run_in_process` does so from another program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog
+from detectron2.utils.logger import setup_logger
+
+from escnet_d2.data import SemanticDatasetMapper
+from escnet_d2.evaluation.report import SCORES, write_json
+
+from .benchmark_run import evaluate_datasets
+from .checkpoint import TrainingCheckpointer
+from .model_cost import measure_cost
+from .precision import INFERENCE_DTYPES, autocast
+from .setup import check_config, load_config
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+_SPEC_NAME, _RECORD_NAME, _LOG_NAME = "run.json", "record.json", "log.txt"
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """What to evaluate.
+
+    Attributes:
+        name: of the row; runs of one name are of one method, such as its seeds.
+        config: a configuration, by name or file.
+        weights: a checkpoint, or "" for an untrained model.
+        datasets: registered names.
+        opts: ``KEY VALUE`` pairs.
+        cost_images: images of the first data set that the cost is measured on.
+        allow_incomplete: evaluate data sets that lack images too.
+    """
+
+    name: str
+    config: str
+    weights: str
+    datasets: tuple[str, ...]
+    opts: tuple[object, ...] = field(default=())
+    cost_images: int = 10
+    allow_incomplete: bool = False
+
+
+def run_in_process(run: ModelRun, folder: str | Path) -> dict[str, Any]:
+    """Evaluates a model in a new process, which may die without harm.
+
+    Args:
+        run: what to evaluate.
+        folder: for its files and its log; results of an earlier run there are kept.
+
+    Returns:
+        As :func:`evaluate_run`, or ``name`` and ``error`` where it failed.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _RECORD_NAME).unlink(missing_ok=True)
+    write_json(folder / _SPEC_NAME, dataclasses.asdict(run))
+    with (folder / _LOG_NAME).open("a", encoding="utf-8") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(folder / _SPEC_NAME)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode == 0:
+        return json.loads((folder / _RECORD_NAME).read_text(encoding="utf-8"))
+    lines = (folder / _LOG_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    error = f"exit code {done.returncode}: {last.strip()[:200]} ({folder / _LOG_NAME})"
+    return {"name": run.name, "weights": run.weights, "error": error}
+
+
+def evaluate_run(run: ModelRun, folder: str | Path) -> dict[str, Any]:
+    """Evaluates a model on its data sets, and measures its cost on the first that is there.
+
+    Args:
+        run: what to evaluate.
+        folder: ``OUTPUT_DIR``.
+
+    Returns:
+        ``name``, ``config``, ``weights``; ``datasets``: state, detail and scores of each by name;
+        ``cost``: fields of :class:`ModelCost` and ``dataset``, or None.
+
+    Raises:
+        FileNotFoundError: no such configuration or checkpoint.
+        RuntimeError: a checkpoint that does not fit.
+        ValueError: an unknown key, value or data set.
+    """
+    options = [*run.opts, "DATASETS.TEST", tuple(run.datasets), "OUTPUT_DIR", str(folder)]
+    cfg = load_config(run.config, options)
+    cfg.MODEL.WEIGHTS = run.weights
+    check_config(cfg, world_size=1, eval_only=True)
+    cfg.freeze()
+    model = Trainer.build_model(cfg)
+    if run.weights:
+        TrainingCheckpointer(model).load(run.weights)
+    outcomes = evaluate_datasets(
+        cfg, model, run.datasets, weights=run.weights, allow_incomplete=run.allow_incomplete
+    )
+    there = [outcome.name for outcome in outcomes if outcome.results]
+    cost = None
+    if there and run.cost_images > 0:
+        mapper = SemanticDatasetMapper(cfg, is_train=False, dataset_names=there[:1])
+        images = DatasetCatalog.get(there[0])[: run.cost_images]
+        samples = [mapper({**image, "dataset_name": there[0]}) for image in images]
+        with autocast(cfg.MODEL.DEVICE, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
+            cost = {**dataclasses.asdict(measure_cost(model, samples)), "dataset": there[0]}
+    return {
+        "name": run.name,
+        "config": run.config,
+        "weights": run.weights,
+        "datasets": {
+            outcome.name: {
+                "state": outcome.state,
+                "detail": outcome.detail,
+                "scores": {key: outcome.results[key] for key in SCORES} if outcome.results else {},
+            }
+            for outcome in outcomes
+        },
+        "cost": cost,
+    }
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs what a file describes.
+
+    Args:
+        arguments: the file.
+    """
+    setup_logger(name="escnet_d2")
+    spec = Path(arguments[0])
+    content = json.loads(spec.read_text(encoding="utf-8"))
+    run = ModelRun(
+        **{**content, "datasets": tuple(content["datasets"]), "opts": tuple(content["opts"])}
+    )
+    record = evaluate_run(run, spec.parent)
+    # Renamed at the end, so that a file that is there is whole.
+    partial = spec.with_name(f"{_RECORD_NAME}.partial")
+    write_json(partial, record)
+    os.replace(partial, spec.with_name(_RECORD_NAME))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,116 @@
+"""Prediction files of other programs get the scores that the predictions would have got."""
+
+import json
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from escnet_d2.evaluation import SemSegEvaluator
+from escnet_d2.evaluation.predictions import encode_label_map
+from escnet_d2.evaluation.rescoring import decode_label_map, rescore_predictions
+
+NAME = "rescoring_test"
+IDS = {7: 0, 3: 1, 9: 2}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Three images in two folders, two of which share a file name."""
+    generator = np.random.default_rng(0)
+    samples = []
+    for folder, file in (("a", "x"), ("b", "x"), ("b", "y")):
+        target = generator.integers(0, 4, (12, 15)).astype(np.uint8)
+        target[target == 3] = 255
+        path = tmp_path / folder / f"{file}_labels.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(target).save(path)
+        image = str(tmp_path / folder / f"{file}.jpg")
+        samples.append({"file_name": image, "sem_seg_file_name": str(path)})
+    DatasetCatalog.register(NAME, lambda: samples)
+    MetadataCatalog.get(NAME).set(stuff_classes=["cat", "dog", "sky"], ignore_label=255)
+    yield samples
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+
+
+def predictions(samples):
+    generator = np.random.default_rng(1)
+    return [generator.integers(0, 3, (12, 15)) for _ in samples]
+
+
+def write(tmp_path, records):
+    path = tmp_path / "sem_seg_predictions.json"
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
+    maps = predictions(dataset)
+    evaluator = SemSegEvaluator(NAME, output_dir=None, distributed=False)
+    evaluator.process(dataset, [{"label_map": labels} for labels in maps])
+    expected = evaluator.evaluate()["sem_seg"]
+    # Of another machine, in another order.
+    records = [
+        record
+        for sample, labels in reversed(list(zip(dataset, maps)))
+        for record in encode_label_map(
+            labels, sample["file_name"].replace(str(tmp_path), "/elsewhere/images")
+        )
+    ]
+    path = write(tmp_path, records)
+    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out")
+    assert got == dict(expected)
+    assert (tmp_path / "out/results.json").is_file()
+
+
+def test_ids_of_the_data_set_become_indices(dataset, tmp_path):
+    maps = predictions(dataset)
+    path = write(
+        tmp_path,
+        [r for s, m in zip(dataset, maps) for r in encode_label_map(m, s["file_name"])],
+    )
+    plain = rescore_predictions(path, NAME)
+    MetadataCatalog.get(NAME).stuff_dataset_id_to_contiguous_id = IDS
+    to_id = {index: category for category, index in IDS.items()}
+    path = write(
+        tmp_path,
+        [
+            r
+            for s, m in zip(dataset, maps)
+            for r in encode_label_map(m, s["file_name"], category_ids=to_id)
+        ],
+    )
+    assert rescore_predictions(path, NAME) == plain
+
+
+def test_decoding_inverts_encoding():
+    labels = np.random.default_rng(2).integers(0, 5, (9, 4))
+    np.testing.assert_array_equal(decode_label_map(encode_label_map(labels, "x")), labels)
+
+
+def test_faults_are_named(dataset, tmp_path):
+    records = [
+        [*encode_label_map(m, s["file_name"])] for s, m in zip(dataset, predictions(dataset))
+    ]
+    flat = [record for image in records for record in image]
+    with pytest.raises(ValueError, match=r"no prediction for 1 of 3 images .*y\.jpg"):
+        rescore_predictions(write(tmp_path, records[0] + records[1]), NAME)
+    incomplete = write(tmp_path, records[0] + records[1])
+    assert rescore_predictions(incomplete, NAME, allow_incomplete=True)["num_images"] == 2
+    with pytest.raises(ValueError, match=r"y\.jpg: \d+ of 180 pixels have no class"):
+        rescore_predictions(write(tmp_path, flat[:-1]), NAME)
+    with pytest.raises(ValueError, match=r"json: x\.jpg is not one image of it"):
+        renamed = [{**flat[0], "file_name": "x.jpg"}]
+        rescore_predictions(write(tmp_path, renamed), NAME)
+    with pytest.raises(ValueError, match=r"w\.jpg is no image of it"):
+        rescore_predictions(write(tmp_path, [{**flat[0], "file_name": "w.jpg"}]), NAME)
+    with pytest.raises(ValueError, match="is no list of COCO predictions"):
+        rescore_predictions(write(tmp_path, {"a": 1}), NAME)
+    with pytest.raises(ValueError, match="of different sizes"):
+        other = encode_label_map(np.zeros((2, 2), dtype=int), dataset[0]["file_name"])
+        rescore_predictions(write(tmp_path, flat + other), NAME)
+    MetadataCatalog.get(NAME).stuff_dataset_id_to_contiguous_id = {5: 0}
+    with pytest.raises(ValueError, match="category_id 0 is none of the data set's ids"):
+        rescore_predictions(write(tmp_path, flat), NAME)

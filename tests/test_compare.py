@@ -1,0 +1,189 @@
+"""The comparison: rows of models that ran, failed, and were published."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from escnet_d2.engine.compare_table import write_comparison
+from escnet_d2.engine.model_cost import measure_cost
+from escnet_d2.structures import Vocabulary
+
+REPO = Path(__file__).resolve().parents[1]
+NAME = "compare_test"
+
+
+def load_program():
+    spec = importlib.util.spec_from_file_location("compare", REPO / "tools/compare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two prepared test images of two classes."""
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for index in range(2):
+        labels = np.zeros((20, 24), dtype=np.uint8)
+        labels[:, 8 * (index + 1) :] = 1
+        image = np.stack([labels * 200] * 3, axis=2).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"data/images/{index}.png")
+        Image.fromarray(labels).save(tmp_path / f"data/labels/{index}.png")
+    split = {"image_root": "images", "sem_seg_root": "labels", "num_images": 2}
+    content = {"name": NAME, "ignore_label": 255, "classes": ["a", "b"], "splits": {"val": split}}
+    (tmp_path / "data/dataset.json").write_text(json.dumps(content))
+    return tmp_path / "data"
+
+
+class OneLayer(nn.Module):
+    """3 x 3 convolution of 3 channels to 2 without padding: 2 x 3 x 9 products to a cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.frozen = nn.Parameter(torch.zeros(5), requires_grad=False)
+        self.calls = 0
+
+    def forward(self, batch):
+        self.calls += 1
+        assert len(batch) == 1
+        assert not self.training
+        return self.conv(batch[0]["image"])
+
+
+def test_cost_is_counted():
+    vocabulary = Vocabulary.from_classes(["a", "b", "c"])
+    samples = [{"image": torch.randn(3, 12, 22), "vocabulary": vocabulary}] * 3
+    model = OneLayer().train()
+    cost = measure_cost(model, samples, warm_up=2)
+    assert cost.parameters == 2 * 3 * 9 + 2 + 5
+    assert cost.trainable_parameters == 2 * 3 * 9 + 2
+    assert cost.gflops == pytest.approx(2 * (10 * 20) * (2 * 3 * 9) / 1e9)
+    assert model.calls == 2 + 3 + 1
+    assert (cost.images, cost.classes, cost.image_size) == (3, 3, (12, 22))
+    assert cost.latency_ms > 0
+    assert cost.peak_memory_mb > 10
+    with pytest.raises(ValueError, match="no image"):
+        measure_cost(model, [])
+
+
+def record(name, miou, *, weights="w.pth", **others):
+    cost = {
+        "parameters": 2_500_000,
+        "trainable_parameters": 500_000,
+        "gflops": 1.5,
+        "latency_ms": 12.0,
+        "latency_spread_ms": 0.5,
+        "peak_memory_mb": 300.0,
+        "images": 2,
+        "device": "cpu, 1 threads",
+        "classes": 150,
+        "dataset": "ade20k_150_test_sem_seg",
+    }
+    outcome = {"state": "evaluated", "detail": "", "scores": {"mIoU": miou}}
+    return {
+        "name": name,
+        "weights": weights,
+        "datasets": {"ade20k_150_test_sem_seg": outcome},
+        "cost": cost,
+        **others,
+    }
+
+
+def test_table_keeps_kinds_of_rows_apart(tmp_path):
+    datasets = ["ade20k_150_test_sem_seg", "my_val"]
+    records = [
+        record("A", 10.0),
+        record("A", 14.0),
+        {"name": "B", "weights": "", "error": "exit code -9: killed"},
+        record("C", None, weights=""),
+    ]
+    rescored = {"D": {"my_val": {"mIoU": 33.333}}}
+    text = write_comparison(records, rescored, datasets, tmp_path, published=["cat-seg"])
+    measured, published = text.split("## Published figures")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in measured.splitlines()
+        if line.startswith("| ")
+    ]
+    header, a, b, c, d = rows
+    assert header[:3] == ["model", "A-150", "my_val"]
+    # Sample standard deviation of 10 and 14.
+    assert a[:4] == ["A", "12.00 ± 2.83", "-", "2.50"]
+    assert a[4:8] == ["0.50", "1.50", "12.0 (0.5)", "300"]
+    assert a[8] == "2 runs"
+    assert b[1:8] == ["-"] * 7
+    assert "FAILED, exit code -9: killed" in b[8]
+    assert c[1] == "-"
+    assert "untrained" in c[8]
+    assert d[:3] == ["D", "-", "33.33"]
+    assert d[8] == "re-scored"
+    assert "CAT-Seg" in published
+    assert "31.8" in published
+    assert "CAT-Seg" not in measured
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert content["records"] == records
+    assert (tmp_path / "comparison.csv").is_file()
+    # A point needs every data set; here none has.
+    assert not (tmp_path / "comparison.png").exists()
+    write_comparison(records[:2], {}, datasets[:1], tmp_path)
+    assert (tmp_path / "comparison.png").stat().st_size > 5000
+
+
+def test_arguments_are_checked():
+    program = load_program()
+    base = ["--output", "out", "--datasets", "A-150, my_val"]
+    args = program.parse([*base, "--model", "A b=c.yaml:w.pth", "--model", "B=d", "X.Y", "1"])
+    first, second = program.model_runs(args)
+    assert (first.name, first.config, first.weights) == ("A b", "c.yaml", "w.pth")
+    assert first.datasets == ("ade20k_150_test_sem_seg", "my_val")
+    assert first.opts == ("X.Y", "1")
+    assert (second.name, second.weights) == ("B", "")
+    with pytest.raises(ValueError, match=r"is not NAME=CONFIG\[:WEIGHTS\]"):
+        program.model_runs(program.parse([*base, "--model", "nothing"]))
+    with pytest.raises(ValueError, match="--model-opts of no model: Z"):
+        program.model_runs(program.parse([*base, "--model", "A=b", "--model-opts", "Z", "K", "V"]))
+    with pytest.raises(SystemExit, match=r"give a --model or --predictions"):
+        program.main(base)
+
+
+@pytest.mark.slow
+def test_each_model_runs_by_itself_and_a_failure_costs_its_row(folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        load_program().main(
+            [
+                *("--output", str(output), "--datasets", f"{NAME}_val", "--images", "1"),
+                *("--model", "CAT-Seg=cat_seg_tiny"),
+                *("--model", f"broken=cat_seg_tiny:{tmp_path / 'missing.pth'}"),
+                *("DATASETS.FOLDERS", f"('{folder}',)", "INPUT.MIN_SIZE_TEST", "32"),
+            ]
+        )
+    assert stop.value.code == 1
+    good, bad = json.loads((output / "comparison.json").read_text())["records"]
+    assert good["datasets"][f"{NAME}_val"]["state"] == "evaluated"
+    assert 0 <= good["datasets"][f"{NAME}_val"]["scores"]["mIoU"] <= 100
+    assert good["cost"]["parameters"] == 4_343_154
+    assert good["cost"]["gflops"] > 0.1
+    assert "missing.pth does not exist" in bad["error"]
+    assert "FAILED" in capsys.readouterr().out
+
+    # The file that the run left scores the same.
+    predictions = next(output.glob("models/01*/inference/*/sem_seg_predictions.json"))
+    load_program().main(
+        [
+            *("--output", str(tmp_path / "again"), "--datasets", f"{NAME}_val"),
+            *("--predictions", f"other={NAME}_val:{predictions}"),
+            *("DATASETS.FOLDERS", f"('{folder}',)"),
+        ]
+    )
+    again = json.loads((tmp_path / "again/comparison.json").read_text())["rescored"]
+    scores = good["datasets"][f"{NAME}_val"]["scores"]
+    assert again["other"][f"{NAME}_val"]["mIoU"] == pytest.approx(scores["mIoU"])

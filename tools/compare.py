@@ -1,0 +1,148 @@
+#!/usr/bin/env python
+r"""Compares models on data sets: one table and one plot, each model in a process of its own.
+
+::
+
+    python tools/compare.py --output output/comparison --datasets A-150,PC-59 \
+        --model "ESC-Net=escnet_vitb16_384_bs4_80k:esc_net.pth" \
+        --model "CAT-Seg=CAT-Seg/configs/vitb_384.yaml:model_base.pth" \
+        --published ESC-Net,CAT-Seg,SED TEST.SLIDING_WINDOW True
+    python tools/compare.py --output output/comparison --datasets A-150 \
+        --predictions "other=A-150:sem_seg_predictions.json"
+
+A model is ``NAME=CONFIG[:WEIGHTS]``; models of one name, such as seeds, make one row of means and
+standard deviations. ``--model-opts NAME KEY VALUE ...`` changes one model, the KEY VALUE pairs at
+the end all of them. A model that fails costs its row. docs/baselines.md explains the columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from escnet_d2.engine.compare_run import ModelRun, run_in_process
+from escnet_d2.engine.compare_table import write_comparison
+from escnet_d2.engine.setup import load_config
+from escnet_d2.evaluation.published import BENCHMARK_NAMES
+from escnet_d2.evaluation.report import SCORES
+from escnet_d2.evaluation.rescoring import rescore_predictions
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="folder; finished data sets in it are kept")
+    add("--datasets", required=True, metavar="NAME,...", help="registered, or the papers' (A-150)")
+    add("--model", action="append", default=[], metavar="NAME=CONFIG[:WEIGHTS]")
+    add("--model-opts", action="append", nargs="+", default=[], metavar="NAME KEY VALUE")
+    add("--predictions", action="append", default=[], metavar="NAME=DATASET:FILE")
+    add("--published", default="", metavar="METHOD,...", help="quote these methods' figures")
+    add("--score", default="mIoU", choices=SCORES)
+    add("--images", type=int, default=10, help="of the first data set, to measure the cost on")
+    add("--allow-incomplete", action="store_true", help="evaluate data sets that lack images too")
+    add("opts", nargs="*", metavar="KEY VALUE", help="configuration keys of all models")
+    return parser.parse_args(arguments)
+
+
+def model_runs(args: argparse.Namespace) -> list[ModelRun]:
+    """What the command line asks to run.
+
+    Raises:
+        ValueError: a model is not NAME=CONFIG[:WEIGHTS], or options are of no model.
+    """
+    special = {name: tuple(pairs) for name, *pairs in args.model_opts}
+    runs = []
+    for text in args.model:
+        match = re.fullmatch(r"([^=]+)=([^:]+)(?::(.+))?", text)
+        if match is None:
+            raise ValueError(f"--model {text!r} is not NAME=CONFIG[:WEIGHTS].")
+        name, config, weights = match.groups()
+        runs.append(
+            ModelRun(
+                name=name,
+                config=config,
+                weights=weights or "",
+                datasets=tuple(split_names(args.datasets)),
+                opts=(*args.opts, *special.get(name, ())),
+                cost_images=args.images,
+                allow_incomplete=args.allow_incomplete,
+            )
+        )
+    strangers = sorted(set(special) - {run.name for run in runs})
+    if strangers:
+        raise ValueError(f"--model-opts of no model: {', '.join(strangers)}.")
+    return runs
+
+
+def split_names(text: str) -> list[str]:
+    """Registered names of data sets from a list with commas."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return [BENCHMARK_NAMES.get(name, name) for name in names]
+
+
+def rescore(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of the prediction files, by name and data set.
+
+    Raises:
+        FileNotFoundError: a file or data set is not there.
+        ValueError: an argument or a file is not what it should be.
+    """
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for text in args.predictions:
+        match = re.fullmatch(r"([^=]+)=([^:]+):(.+)", text)
+        if match is None:
+            raise ValueError(f"--predictions {text!r} is not NAME=DATASET:FILE.")
+        name, (dataset,), file = match[1], split_names(match[2]), match[3]
+        scores.setdefault(name, {})[dataset] = rescore_predictions(
+            file,
+            dataset,
+            output_dir=args.output / "rescored" / folder_name(name) / dataset,
+            allow_incomplete=args.allow_incomplete,
+        )
+    return scores
+
+
+def folder_name(name: str) -> str:
+    """A row's name without what a path cannot hold."""
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the program; ends with exit code 1 if a model failed."""
+    args = parse(arguments)
+    try:
+        runs = model_runs(args)
+        if not runs and not args.predictions:
+            raise ValueError("give a --model or --predictions.")
+        # Registers the data folders that the keys name, which prediction files may be of.
+        if args.opts and args.predictions:
+            load_config("escnet_tiny", args.opts)
+        rescored = rescore(args)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"compare.py: error: {error}")
+    records = []
+    for number, run in enumerate(runs, start=1):
+        folder = args.output / "models" / f"{number:02}_{folder_name(run.name)}"
+        print(f"{number} of {len(runs)}: {run.name}, log in {folder / 'log.txt'}", flush=True)
+        records.append(run_in_process(run, folder))
+    text = write_comparison(
+        records,
+        rescored,
+        split_names(args.datasets),
+        args.output,
+        published=[name.strip() for name in args.published.split(",") if name.strip()],
+        score=args.score,
+    )
+    print(text)
+    if any("error" in record for record in records):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
