@@ -16,6 +16,7 @@ from PIL import Image
 
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.semantic_mapper import build_augmentations
+from escnet_d2.data.vocabulary_settings import synonym_mode
 from escnet_d2.structures import Segmentation, Vocabulary
 from escnet_d2.structures.image_io import read_image, to_rgb
 
@@ -98,7 +99,7 @@ class OpenVocabPredictor:
         options = self.cfg.VOCABULARY
         return resolve_vocabulary(
             vocabulary,
-            synonyms=options.SYNONYMS,
+            synonyms=synonym_mode(self.cfg),
             background=options.BACKGROUND,
             background_words=options.BACKGROUND_WORDS,
             background_threshold=options.BACKGROUND_THRESHOLD,
@@ -153,7 +154,7 @@ class OpenVocabPredictor:
             )
         if not images:
             return []
-        batch = [self._to_input(image, resolved) for image in images]
+        batch = [self.model_input(image, resolved) for image in images]
         dtype = INFERENCE_DTYPES[self.cfg.TEST.DTYPE]
         with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, dtype):
             outputs = self.model(batch)
@@ -166,8 +167,8 @@ class OpenVocabPredictor:
             for output in outputs
         ]
 
-    def _to_input(self, image: ImageInput, vocabulary: Vocabulary) -> dict[str, Any]:
-        """What the test mapper makes of an image file."""
+    def model_input(self, image: ImageInput, vocabulary: Vocabulary) -> dict[str, Any]:
+        """One image as the model takes it: what the test mapper makes of an image file."""
         is_path = isinstance(image, (str, os.PathLike))
         rgb = read_image(image) if is_path else to_rgb(image)
         height, width = rgb.shape[:2]

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+r"""Draws what happens inside ESC-Net: correlation, regions, pseudo points and masks of each block.
+
+::
+
+    python demo/inspect_prompts.py --config-file escnet_tiny_shapes --weights escnet_tiny_shapes \
+        --input demo/images/00000.png --vocabulary "striped red circle, grass" --output results/
+
+One picture per image: a row for each class and ESC-Block, with CLIP's correlation or the refined
+class map, the probability map with its pseudo points, the regions of the k-means, and the pseudo
+mask (figures 3 and 6 of the paper).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+logger = logging.getLogger("escnet_d2.inspect_prompts")
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments; made without importing the package, so that ``--help`` is quick."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="PATH", help="folders, images or quoted globs")
+    add("--output", required=True, metavar="DIR", help="where the pictures go")
+    add("--vocabulary", required=True, metavar="WORDS|FILE|NAME", help="as for demo.py")
+    add("--config-file", default="escnet_tiny_shapes", metavar="F", help="name or path")
+    add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
+    add("--classes", metavar="NAMES", help="comma-separated classes to draw; default: the largest")
+    add("--max-classes", type=int, default=4, help="how many without --classes (%(default)s)")
+    add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draws one picture per image.
+
+    Raises:
+        OSError: an input or the output folder is not usable.
+        ValueError: an argument with a wrong value, or a model without ESC-Blocks.
+        RuntimeError: weights that cannot be loaded.
+    """
+    from escnet_d2.engine import OpenVocabPredictor
+    from escnet_d2.engine.inspection import inspect_image
+    from escnet_d2.outputs import find_images
+    from escnet_d2.outputs.prompt_picture import draw_prompt_picture
+
+    images = find_images(args.input)
+    predictor = OpenVocabPredictor(
+        args.config_file, weights=args.weights, device=args.device, opts=args.opts
+    )
+    vocabulary = predictor.resolve_vocabulary(args.vocabulary)
+    wanted = [name.strip() for name in args.classes.split(",")] if args.classes else None
+    output_dir = Path(args.output)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for image in images.images:
+        inspection = inspect_image(
+            predictor, image.path, vocabulary, classes=wanted, max_classes=args.max_classes
+        )
+        path = output_dir / f"{image.name}_prompts.png"
+        draw_prompt_picture(inspection).save(path)
+        logger.info("Wrote %s: %s", path, ", ".join(inspection.class_names))
+
+
+def main() -> int:
+    """Runs the program; wrong use ends in one line of explanation."""
+    args = argument_parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("escnet_d2").setLevel(logging.INFO)
+    try:
+        run(args)
+    except (OSError, ValueError, RuntimeError) as error:
+        logger.error("inspect_prompts.py: error: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Looks into ESC-Net while it segments an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from escnet_d2.modeling import ESCNet
+from escnet_d2.modeling.escnet import HeadOutput, PseudoPromptGenerator
+from escnet_d2.outputs import class_areas
+from escnet_d2.structures import Vocabulary
+from escnet_d2.structures.image_io import read_image, to_rgb
+from escnet_d2.structures.inspection import BlockInspection, PromptInspection
+
+from .predictor import ImageInput, OpenVocabPredictor
+
+
+def inspect_image(
+    predictor: OpenVocabPredictor,
+    image: ImageInput,
+    vocabulary: Vocabulary,
+    *,
+    classes: Sequence[str] | None = None,
+    max_classes: int = 4,
+) -> PromptInspection:
+    """Segments an image as a whole and keeps what each ESC-Block was prompted with.
+
+    Args:
+        predictor: of an ESC-Net with SAM blocks.
+        image: as for the predictor.
+        vocabulary: what the image is segmented into.
+        classes: names of the classes to keep, by default the largest ones in the result.
+        max_classes: how many of these.
+
+    Raises:
+        ValueError: another model, no SAM blocks, or a class that the vocabulary lacks.
+    """
+    model = predictor.model
+    if not isinstance(model, ESCNet):
+        raise ValueError(
+            f"Only ESCNet has pseudo prompts, MODEL.META_ARCHITECTURE is {type(model).__name__}."
+        )
+    segmentation = predictor(image, vocabulary)
+    with torch.inference_mode():
+        output = model.inspect(predictor.model_input(image, vocabulary))
+    if output.prompts[0] is None:
+        raise ValueError("MODEL.ESCNET.USE_SAM is False: this model makes no pseudo prompts.")
+    areas = class_areas(segmentation.labels, len(segmentation.class_names))
+    chosen = _chosen_classes(vocabulary, areas, classes, max_classes)
+    # One map per class: its first entry that was computed.
+    computed = [vocabulary.entry_classes[entry] for entry in output.entries[0].tolist()]
+    chosen = [index for index in chosen if index in computed]
+    rows = torch.tensor([computed.index(index) for index in chosen], dtype=torch.long)
+    is_path = not hasattr(image, "shape") and not hasattr(image, "size")
+    return PromptInspection(
+        image=read_image(image) if is_path else to_rgb(image),
+        labels=segmentation.labels,
+        vocabulary_names=segmentation.class_names,
+        class_names=tuple(segmentation.class_names[index] for index in chosen),
+        blocks=tuple(
+            _block(output, number, rows, model.sem_seg_head.prompt_generator)
+            for number in range(len(output.prompts))
+        ),
+    )
+
+
+def _chosen_classes(
+    vocabulary: Vocabulary, areas: np.ndarray, names: Sequence[str] | None, max_classes: int
+) -> list[int]:
+    scored = range(max(vocabulary.entry_classes) + 1)
+    if names is None:
+        largest = sorted(scored, key=lambda index: -areas[index])
+        return [index for index in largest if areas[index]][:max_classes]
+    unknown = [name for name in names if name not in vocabulary.class_names]
+    if unknown:
+        raise ValueError(
+            f"The vocabulary has no class {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(vocabulary.class_names)}."
+        )
+    return [vocabulary.class_names.index(name) for name in names]
+
+
+def _block(
+    output: HeadOutput, number: int, rows: torch.Tensor, generator: PseudoPromptGenerator
+) -> BlockInspection:
+    prompts, class_map = output.prompts[number], output.class_maps[number]
+    # The softmax goes over all classes, so before some are picked.
+    probability = generator.probability(class_map)
+    parts = {
+        "class_map": class_map,
+        "probability": probability,
+        "regions": prompts.regions,
+        "points": prompts.points,
+        "point_labels": prompts.point_labels,
+        "masks": prompts.masks,
+    }
+    return BlockInspection(**{name: part[0].cpu()[rows].numpy() for name, part in parts.items()})

@@ -1,0 +1,131 @@
+"""Pictures of the method: what they are made of, and the program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from escnet_d2.engine import OpenVocabPredictor
+from escnet_d2.engine.inspection import inspect_image
+from escnet_d2.outputs.prompt_picture import draw_prompt_picture
+from escnet_d2.structures.inspection import PromptInspection
+
+REPO = Path(__file__).resolve().parents[1]
+CLASSES = "grass, water, red circle, a dog"
+
+
+@pytest.fixture
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def predictor(tiny_cfg):
+    return OpenVocabPredictor(tiny_cfg)
+
+
+def test_blocks_show_what_the_head_computed(predictor, photo):
+    vocabulary = predictor.resolve_vocabulary(CLASSES)
+    names = ["a dog", "grass"]
+    inspection = inspect_image(predictor, photo, vocabulary, classes=names)
+    assert inspection.class_names == ("a dog", "grass")
+    assert inspection.vocabulary_names == tuple(CLASSES.split(", "))
+    assert len(inspection.blocks) == 2
+    np.testing.assert_array_equal(inspection.image, photo)
+    np.testing.assert_array_equal(inspection.labels, predictor(photo, vocabulary).labels)
+    with torch.inference_mode():
+        output = predictor.model.inspect(predictor.model_input(photo, vocabulary))
+    for number, block in enumerate(inspection.blocks):
+        rows = [3, 0]
+        np.testing.assert_array_equal(block.class_map, output.class_maps[number][0, rows])
+        np.testing.assert_array_equal(block.regions, output.prompts[number].regions[0, rows])
+        # A softmax over all four classes, of which two are shown.
+        softmax = output.class_maps[number][0].softmax(dim=0)[rows]
+        np.testing.assert_allclose(block.probability, softmax, atol=1e-6)
+        for index in range(2):
+            foreground = block.probability[index] >= 0.1
+            np.testing.assert_array_equal(block.regions[index] >= 0, foreground)
+            assert (block.masks[index][~foreground] == 0).all()
+
+
+def test_the_largest_classes_are_chosen(predictor, photo):
+    vocabulary = predictor.resolve_vocabulary(CLASSES)
+    inspection = inspect_image(predictor, photo, vocabulary, max_classes=1)
+    labels = predictor(photo, vocabulary).labels
+    largest = np.bincount(labels.ravel(), minlength=4).argmax()
+    assert inspection.class_names == (vocabulary.class_names[largest],)
+
+
+def test_pruned_classes_are_left_out(tiny_cfg, photo):
+    tiny_cfg.MODEL.ESCNET.MAX_CLASSES = 2
+    predictor = OpenVocabPredictor(tiny_cfg)
+    vocabulary = predictor.resolve_vocabulary(CLASSES)
+    inspection = inspect_image(predictor, photo, vocabulary, classes=CLASSES.split(", "))
+    assert len(inspection.class_names) == 2
+
+
+def test_what_cannot_be_shown_is_refused(tiny_cfg, predictor, photo):
+    vocabulary = predictor.resolve_vocabulary(CLASSES)
+    with pytest.raises(ValueError, match="no class 'cat'; it has grass, water"):
+        inspect_image(predictor, photo, vocabulary, classes=["cat"])
+    tiny_cfg.MODEL.ESCNET.USE_SAM = False
+    with pytest.raises(ValueError, match="USE_SAM is False"):
+        inspect_image(OpenVocabPredictor(tiny_cfg), photo, vocabulary)
+    tiny_cfg.MODEL.META_ARCHITECTURE = "ZeroShotCLIP"
+    with pytest.raises(ValueError, match="Only ESCNet has pseudo prompts, .* is ZeroShotCLIP"):
+        inspect_image(OpenVocabPredictor(tiny_cfg), photo, vocabulary)
+
+
+def test_a_picture_has_a_row_for_each_class_and_block(predictor, photo):
+    vocabulary = predictor.resolve_vocabulary(CLASSES)
+    heights = []
+    for names in (["grass"], ["grass", "water"]):
+        picture = draw_prompt_picture(inspect_image(predictor, photo, vocabulary, classes=names))
+        assert picture.mode == "RGB"
+        assert np.asarray(picture).std() > 10
+        heights.append(picture.height)
+    assert heights[1] / heights[0] == pytest.approx(5 / 3, abs=0.05)
+
+
+def test_no_class_is_no_picture(photo):
+    empty = PromptInspection(
+        image=photo,
+        labels=np.zeros((50, 70), int),
+        vocabulary_names=("a",),
+        class_names=(),
+        blocks=(),
+    )
+    with pytest.raises(ValueError, match="no class to draw"):
+        draw_prompt_picture(empty)
+
+
+@pytest.mark.slow
+def test_the_program_writes_one_picture_per_image(tmp_path, photo):
+    for name in ("a", "b"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{name}.png")
+    command = [
+        sys.executable,
+        str(REPO / "demo/inspect_prompts.py"),
+        *("--config-file", "escnet_tiny"),
+        *("--input", str(tmp_path / "photos")),
+        *("--vocabulary", CLASSES),
+        *("--output", str(tmp_path / "out")),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a_prompts.png",
+        "b_prompts.png",
+    ]
+    wrong = subprocess.run(
+        [*command, "--classes", "cat"], capture_output=True, text=True, cwd=REPO, check=False
+    )
+    assert wrong.returncode == 2
+    assert "no class 'cat'" in wrong.stderr
