@@ -1,0 +1,123 @@
+"""The weights in the package: whole, small, found without network, and as good as recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from escnet_d2.config import get_cfg
+from escnet_d2.data.shapes import prepare_split
+from escnet_d2.engine import find_config
+from escnet_d2.modeling.clip import ClipEncoder
+from escnet_d2.pretraining.clip_accuracy import clip_accuracy
+from escnet_d2.pretraining.prompt_batches import PromptBatches
+from escnet_d2.pretraining.region_clip import RegionClip
+from escnet_d2.pretraining.sam_accuracy import sam_accuracy
+from escnet_d2.pretraining.tiny_sam import PromptedSam, build_tiny_sam
+from escnet_d2.weights import (
+    WeightsError,
+    keep_token_rows,
+    load_state_dict,
+    model_weights_path,
+    resolve_clip_weights,
+    resolve_sam_weights,
+    shipped_manifest,
+    shipped_weights,
+)
+from escnet_d2.weights.token_rows import restore_token_rows
+
+REPO = Path(__file__).resolve().parents[2]
+NAMES = ("clip_shapes", "sam_shapes", "escnet_tiny_shapes")
+
+
+@pytest.fixture
+def cfg():
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config("escnet_tiny_shapes"))
+    return cfg
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setenv("ESCNET_OFFLINE", "1")
+    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path))
+
+
+def test_manifest_says_how_each_file_was_made():
+    manifest = shipped_manifest()
+    assert set(manifest) == set(NAMES)
+    for entry in manifest.values():
+        assert (REPO / "configs/shapes" / f"{entry['config']}.yaml").is_file()
+        assert entry["command"].startswith("python ")
+        assert (REPO / entry["command"].split()[1]).is_file()
+        assert entry["metrics"]
+        assert entry["date"].startswith("20")
+        assert "CPU" in entry["device"]
+
+
+def test_all_files_are_small():
+    folder = shipped_weights.SHIPPED_DIR
+    files = list(folder.glob("*.safetensors"))
+    assert {path.stem for path in files} == set(NAMES)
+    assert sum(path.stat().st_size for path in files) < 12e6
+
+
+def test_names_are_found_without_network(offline):
+    assert resolve_clip_weights("escnet_shapes", "clip_shapes").suffix == ".safetensors"
+    assert resolve_sam_weights("sam_shapes").is_file()
+    assert Path(model_weights_path("escnet_tiny_shapes")).is_file()
+    assert model_weights_path("some/file.pth") == "some/file.pth"
+    with pytest.raises(WeightsError, match="sam_shapes"):
+        resolve_sam_weights("sam_shape")
+
+
+def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(b"damaged")
+    content = {"a": {"file": "a.safetensors", "sha256": "0" * 64}, "b": {"file": "b", "sha256": ""}}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    monkeypatch.setattr(shipped_weights, "SHIPPED_DIR", tmp_path)
+    with pytest.raises(WeightsError, match="damaged"):
+        model_weights_path("a")
+    with pytest.raises(WeightsError, match="missing"):
+        model_weights_path("b")
+
+
+def test_token_rows_come_back():
+    weight = torch.arange(12.0).view(6, 2)
+    kept = keep_token_rows({"clip.token_embedding.weight": weight, "other": torch.ones(1)}, [4, 1])
+    assert kept["clip.token_embedding.weight"].tolist() == [[2, 3], [8, 9]]
+    restored = restore_token_rows(kept)
+    assert set(restored) == {"clip.token_embedding.weight", "other"}
+    rows = restored["clip.token_embedding.weight"]
+    assert rows[[1, 4]].tolist() == [[2, 3], [8, 9]]
+    assert rows[[0, 2, 3, 5]].tolist() == [[5, 6]] * 4
+    assert restore_token_rows({"a": weight}) == {"a": weight}
+
+
+@pytest.mark.slow
+def test_clip_passes_its_gate(cfg, tmp_path):
+    model = RegionClip(ClipEncoder(cfg)).eval()
+    folder = prepare_split(tmp_path, "pretrain_val", num_scenes=120)
+    accuracy = clip_accuracy(model, folder)
+    recorded = shipped_manifest()["clip_shapes"]["metrics"]
+    assert recorded["shape"] > 0.6
+    assert accuracy["shape"] > 0.6
+    for name in ("texture", "colour", "shape", "name"):
+        assert accuracy[name] == pytest.approx(recorded[name], abs=0.05)  # 120 of 400 scenes
+
+
+@pytest.mark.slow
+def test_sam_passes_its_gate(cfg, tmp_path):
+    model = PromptedSam(build_tiny_sam(cfg)).eval()
+    model.sam.load_state_dict(load_state_dict(resolve_sam_weights("sam_shapes")))
+    folder = prepare_split(tmp_path, "val", num_scenes=60)
+    batches = PromptBatches(folder, batch_size=8, num_prompts=4, seed=0)
+    accuracy = sam_accuracy(model, batches)
+    recorded = shipped_manifest()["sam_shapes"]["metrics"]
+    assert recorded["five_points_and_mask"] > 0.7
+    assert accuracy["five_points_and_mask"] > 0.7
+    for name, value in accuracy.items():
+        assert value == pytest.approx(recorded[name], abs=0.06)  # 60 of 400 scenes
