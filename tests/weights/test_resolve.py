@@ -90,9 +90,9 @@ def test_a_folder_and_an_address_are_no_files(tmp_path):
 
 @pytest.mark.parametrize("spec", ["vit_h", "", "random"])
 def test_unknown_words_list_what_is_accepted(spec):
-    with pytest.raises(WeightsError, match='accepted: "vit_b", the path of a file, "random", or') as caught:
+    accepted = 'accepted: "vit_b", the path of a file, "random", or .*sam_shapes'
+    with pytest.raises(WeightsError, match=accepted):
         resolve_sam_weights(spec)
-    assert "sam_shapes" in str(caught.value)
     with pytest.raises(WeightsError, match="laion400m_e31, laion400m_e32"):
         resolve_clip_weights("ViT-B-16", spec)
 
