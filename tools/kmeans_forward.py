@@ -45,13 +45,18 @@ def maps_of_model(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """Scores and masks (M, H, W) that the generators of a trained model get, where not empty.
 
     Args:
-        args: ``config_file``, ``weights``, ``images`` and ``vocabulary`` of the command line.
+        args: ``config_file`` (by default named like the weights), ``weights``, ``resolution``,
+            ``images`` and ``vocabulary`` of the command line.
 
     Raises:
         ValueError: no class has foreground in any image, or the maps differ in size.
     """
     predictor = OpenVocabPredictor(
-        args.config_file, weights=args.weights, vocabulary=args.vocabulary, device="cpu"
+        args.config_file or args.weights,
+        weights=args.weights,
+        vocabulary=args.vocabulary,
+        device="cpu",
+        opts=("MODEL.CLIP.RESOLUTION", args.resolution),
     )
     scores, masks = [], []
 
