@@ -62,7 +62,7 @@ def test_the_wheel_has_every_file_of_the_package(built_wheel):
     with zipfile.ZipFile(built_wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = set()
-    for suffix in (".py", ".csv", ".json", ".txt", "py.typed"):
+    for suffix in (".py", ".csv", ".json", ".safetensors", ".txt", "py.typed"):
         wanted |= {path.relative_to(ROOT) for path in ROOT.glob(f"escnet_d2/**/*{suffix}")}
     wanted |= {
         Path("escnet_d2") / path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.yaml")
