@@ -139,13 +139,10 @@ class Counter:
 
     def __init__(self, clip):
         self.calls = 0
-        tokenizer = clip.tokenizer
+        clip.model.ln_final.register_forward_hook(self._count)
 
-        def counting(sentences):
-            self.calls += 1
-            return tokenizer(sentences)
-
-        clip.tokenizer = counting
+    def _count(self, *_):
+        self.calls += 1
 
 
 def test_cache_is_used_in_eval_mode_only():
@@ -276,3 +273,19 @@ def test_weights_from_a_path(tiny_cfg, tmp_path):
     torch.save({"state_dict": {"conv": torch.zeros(1)}}, path)
     with pytest.raises(RuntimeError, match="clip.pt does not fit MODEL.CLIP.NAME escnet_tiny"):
         ClipEncoder(tiny_cfg)
+
+
+def test_names_are_tokenized_once():
+    """Training embeds the same names at every step."""
+    clip = encoder().train()
+    calls = []
+
+    def tokenize(sentences, tokenizer=clip.tokenizer):
+        calls.append(len(sentences))
+        return tokenizer(sentences)
+
+    clip.tokenizer = tokenize
+    first, again = clip.encode_text(CAT_DOG), clip.encode_text(CAT_DOG)
+    torch.testing.assert_close(first, again)
+    clip.encode_text([["cat"], ["bird"]])
+    assert calls == [3, 2]

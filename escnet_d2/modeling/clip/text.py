@@ -5,6 +5,7 @@ Shapes: K entries of the vocabulary, P templates, C channels of the space shared
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -66,9 +67,15 @@ def embed_sentences(
 ) -> Tensor:
     """Embeds sentences as they are, ``batch_size`` at a time; unit vectors, (sentences, C)."""
     device = next(model.parameters()).device
-    tokens = tokenizer(sentences).to(device)
+    tokens = _tokenize(tokenizer, tuple(sentences)).to(device)
     parts = [_encode_text(model, part) for part in tokens.split(batch_size)]
     return F.normalize(torch.cat(parts).float(), dim=-1)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tensor:
+    """Tokens, (sentences, length): each training step reads the same names once more."""
+    return tokenizer(sentences)
 
 
 def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
