@@ -45,11 +45,26 @@ def tiny_cfg():
 
 
 @pytest.fixture
-def tiny_model(tiny_cfg):
-    """The model of ``tiny_cfg``, in eval mode."""
+def past_the_start():
+    """Returns a model's head with weights in ``from_sam``, which are zero before training."""
+
+    def randomise(head):
+        for block in head.blocks:
+            if block.sam is not None:
+                torch.nn.init.normal_(block.from_sam.weight, std=0.1)
+        return head
+
+    return randomise
+
+
+@pytest.fixture
+def tiny_model(tiny_cfg, past_the_start):
+    """The model of ``tiny_cfg``, in eval mode, with SAM blocks that have a say."""
     from detectron2.modeling import build_model
 
-    return build_model(tiny_cfg).eval()
+    model = build_model(tiny_cfg).eval()
+    past_the_start(model.sem_seg_head)
+    return model
 
 
 @pytest.fixture

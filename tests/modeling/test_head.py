@@ -9,9 +9,11 @@ D, WIDTH, H, W = 16, 24, 8, 10
 
 
 @pytest.fixture
-def head(tiny_cfg):
+def head(tiny_cfg, past_the_start):
     tiny_cfg.MODEL.ESCNET.ALPHA = 0.6
-    return ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1).eval()
+    return past_the_start(
+        ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1).eval()
+    )
 
 
 @pytest.fixture
@@ -138,3 +140,15 @@ def test_bad_sizes(tiny_cfg):
         ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1)
     with pytest.raises(ValueError, match="two values each"):
         MaskDecoder(in_dim=4, skip_width=4, dims=(3,), skip_dims=(3, 2))
+
+
+def test_before_training_sam_blocks_change_nothing(tiny_cfg, features, text):
+    sizes = {"clip_dim": D, "clip_width": WIDTH, "num_templates": 1}
+    with_sam = ESCNetHead(tiny_cfg, **sizes).eval()
+    tiny_cfg.MODEL.ESCNET.USE_SAM = False
+    without = ESCNetHead(tiny_cfg, **sizes).eval()
+    left_out = without.load_state_dict(with_sam.state_dict(), strict=False)
+    assert not left_out.missing_keys
+    assert all(".sam." in k or "_sam." in k for k in left_out.unexpected_keys)
+    expected = without(features, text, TEMPERATURE).logits
+    torch.testing.assert_close(with_sam(features, text, TEMPERATURE).logits, expected)

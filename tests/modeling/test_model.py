@@ -34,9 +34,10 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_trainable_parameter_gets_a_gradient(tiny_cfg, batch, variant):
+def test_every_trainable_parameter_gets_a_gradient(tiny_cfg, batch, variant, past_the_start):
     tiny_cfg.merge_from_list(VARIANTS[variant])
     model = build_model(tiny_cfg)
+    past_the_start(model.sem_seg_head)
     values = losses(model, batch)
     assert "loss_sem_seg" in values
     total = sum(values.values())

@@ -41,7 +41,11 @@ class EscBlock(nn.Module):
             self.to_sam = nn.Sequential(
                 nn.Linear(image_dim, sam.embed_dim), nn.LayerNorm(sam.embed_dim)
             )
+            # Zero at first: SAM reads projected features that it never saw, so training starts from
+            # CLIP's own features and lets SAM's in as they begin to help.
             self.from_sam = nn.Linear(sam.embed_dim, image_dim)
+            nn.init.zeros_(self.from_sam.weight)
+            nn.init.zeros_(self.from_sam.bias)
 
     def forward(
         self,
