@@ -78,7 +78,8 @@ def add_escnet_config(cfg: CfgNode) -> None:
     # Classes computed at a time; 0 means all. Equal results and, in inference, less memory.
     cfg.MODEL.ESCNET.CLASS_CHUNK_SIZE = 0
     # In training, compute only this many classes per image: those in it, then for one half the
-    # absent ones with the highest correlation, for the other half any; 0 computes all.
+    # absent ones with the highest correlation, for the other half any of the MAX_CLASSES
+    # likeliest, which are those that compete in testing; 0 computes all.
     cfg.MODEL.ESCNET.TRAIN_CLASSES = 0
     # In testing, keep only this many classes per image, the ones with the highest correlation
     # anywhere in it; the others score 0. Exact below that number; 0 keeps all.

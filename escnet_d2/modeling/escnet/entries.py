@@ -6,17 +6,21 @@ import torch
 from torch import Tensor
 
 
-def sample_entries(hardness: Tensor, present: Tensor | None, number: int) -> Tensor:
+def sample_entries(
+    hardness: Tensor, present: Tensor | None, number: int, *, likeliest: int = 0
+) -> Tensor:
     """Draws the entries that one training step looks at.
 
     Args:
         hardness: how easily each entry is mistaken for one in the image, (B, K).
         present: entries in the image, bool (B, K); None for none.
         number: how many entries; more where an image of the batch has more.
+        likeliest: how many of the hardest entries testing keeps, 0 for all. The others never
+            compete there, so they are drawn only where these do not suffice.
 
     Returns:
         Ascending indices, (B, K'): those present, then for half of the rest the hardest absent
-        ones, and any others.
+        ones, and any others of the likeliest.
     """
     if present is None:
         present = torch.zeros_like(hardness, dtype=torch.bool)
@@ -26,5 +30,8 @@ def sample_entries(hardness: Tensor, present: Tensor | None, number: int) -> Ten
     # Place of each entry in that order, those present first.
     place = order.argsort(dim=1)
     is_hard = place < counts + (number - counts) // 2
-    priority = torch.rand_like(hardness).masked_fill(is_hard, 2.0)
+    competes = hardness.argsort(dim=1, descending=True).argsort(dim=1) < (
+        likeliest or len(place[0])
+    )
+    priority = (torch.rand_like(hardness) + competes).masked_fill(is_hard, 3.0)
     return priority.topk(number, dim=1).indices.sort(dim=1).values

@@ -207,7 +207,7 @@ class ESCNetHead(nn.Module):
             return torch.arange(K, device=correlation.device).expand(B, K)
         best = correlation.detach().mean(dim=1).amax(dim=(2, 3))
         if self.training:
-            return sample_entries(best, present, limit)
+            return sample_entries(best, present, limit, likeliest=self.max_classes)
         return likeliest_classes(best, limit)
 
     def _embed(self, correlation: Tensor) -> Tensor:
