@@ -22,8 +22,11 @@ setup: ## make the environment: VENV=.venv PYTHON=python3 TORCH_SPEC="torch torc
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.9 or newer is needed, PYTHON=$(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 9) else 0)'
 	@$(PYTHON) tools/setup_env.py --venv "$(VENV)"
 
+# One thread for each process of the tests, of which there are as many as cores: two pools of threads
+# on the same cores slow each other down. A file's tests share what they build, so files are dealt out.
 test: setup ## run all tests; PYTEST_ARGS="-m 'not slow'" for the quick ones
-	@$(PY) -m pytest --durations=15 $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest --durations=15 \
+		--numprocesses=auto --maxprocesses=8 --dist=loadfile $(PYTEST_ARGS)
 
 cuda-check: setup ## compile the CUDA kernels where nvcc is, fail on register spills
 	@$(PY) tools/check_cuda_build.py
