@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Trains and scores ESC-Net and its ablations on the data set `shapes`, and writes the tables.
+r"""Trains and scores ESC-Net, its ablations, CAT-Seg and SED on `shapes`, and writes the tables.
 
     python tools/reproduce_shapes.py                  # every variant, three seeds, what is missing
     python tools/reproduce_shapes.py --report-only    # tables and plots of the runs that are there
@@ -20,6 +20,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ REPO = Path(__file__).resolve().parents[1]
 DOCUMENT = REPO / "docs/benchmarks.md"
 PLOT = REPO / "docs/images/shapes_ablation.png"
 COLUMNS = ("stuff", "seen things", "unseen things", "harmonic mean")
+# What the others are compared with.
+REFERENCE = "escnet_tiny_shapes"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Variant:
 
 VARIANTS = (
     Variant("zero_shot_clip_shapes", "zero-shot CLIP", is_trained=False),
-    Variant("escnet_tiny_shapes", "ESC-Net (N = 2, points and masks, softmax over classes)"),
+    Variant("cat_seg_tiny_shapes", "CAT-Seg"),
+    Variant("sed_tiny_shapes", "SED"),
+    Variant(REFERENCE, "ESC-Net (N = 2, points and masks, softmax over classes)"),
     Variant("escnet_tiny_shapes_no_sam", "without the SAM block"),
     Variant("escnet_tiny_shapes_random_sam", "SAM block from random weights"),
     Variant("escnet_tiny_shapes_n1", "N = 1"),
@@ -164,6 +169,7 @@ def write_report(variants: list[Variant], seeds: list[int], output: Path) -> Non
             f"Mean and, in brackets, least and greatest over the seeds, in percent, on the 400 "
             f"scenes of `shapes_val_sem_seg`. {_machine()}; one thread for each run; "
             "`python tools/reproduce_shapes.py`.",
+            *_difference_table(variants, table),
             _pretraining_table(),
         ]
     )
@@ -172,28 +178,53 @@ def write_report(variants: list[Variant], seeds: list[int], output: Path) -> Non
     _plot({v.title: list(table[v.config].values()) for v in variants if table[v.config]})
 
 
+def _difference_table(variants: list[Variant], table: dict[str, dict]) -> list[str]:
+    """ESC-Net minus each trained variant, seed by seed; nothing where no seed is shared."""
+    reference = table.get(REFERENCE, {})
+    names = ("seen things", "unseen things")
+    rows = []
+    for variant in variants:
+        runs = table[variant.config]
+        shared = [seed for seed in runs if seed in reference]
+        if variant.config == REFERENCE or not variant.is_trained or not shared:
+            continue
+        gaps = [{name: reference[s][name] - runs[s][name] for name in names} for s in shared]
+        rows.append([variant.title, len(shared), *_cells(gaps, names, form="+.1f")])
+    if not rows:
+        return []
+    return [
+        "ESC-Net minus the variant, seed by seed: only where both ends of the range have the same "
+        "sign do the seeds agree on which is better.",
+        markdown_table(["variant", "seeds", *(f"{name}, points" for name in names)], rows),
+    ]
+
+
 def _pretraining_table() -> str:
     """What the shipped CLIP and SAM can do, by the manifest."""
     manifest = shipped_manifest()
     rows = [
         [name, measure.replace("_", " "), value]
-        for name in ("clip_shapes", "sam_shapes")
+        for name in ("clip_shapes", "clip_convnext_shapes", "sam_shapes")
         for measure, value in manifest[name]["metrics"].items()
         if isinstance(value, float)
     ]
     return (
-        "What ESC-Net starts from. CLIP: share of boxes (or of the patches at their middle) whose "
+        "What the models start from; `clip_convnext_shapes` is SED's, with the text tower of "
+        "`clip_shapes`. CLIP: share of boxes (or of the patches at their middle) whose "
         "texture, colour, shape or whole name is right among 60 names. SAM: mean IoU of the mask "
         "for a prompt.\n\n" + markdown_table(["weights", "measure", "0 to 1"], rows)
     )
 
 
-def _cells(runs: list[dict[str, float]]) -> list[str]:
+def _cells(
+    runs: list[dict[str, float]], names: Sequence[str] = COLUMNS, form: str = ".1f"
+) -> list[str]:
+    """Mean of each score, and its range where there is more than one run."""
     cells = []
-    for name in COLUMNS:
+    for name in names:
         values = [scores[name] for scores in runs]
-        spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.1f}{spread}")
+        spread = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):{form}}{spread}")
     return cells
 
 
