@@ -38,15 +38,14 @@ def clip_accuracy(model: RegionClip, folder: Path) -> dict[str, float]:
         pooling, owner, items = [], [], []
         for row, scene in enumerate(scenes[start : start + _BATCH_SIZE]):
             for item, box in described_things(scene):
-                weights = box_weights(box, batch.shape[1:3], model.clip.patch_size)
+                weights = box_weights(box, batch.shape[1:3], model.cell_size)
                 middle = np.zeros_like(weights)
                 middle.flat[weights.argmax()] = 1
                 pooling += [weights.ravel(), middle.ravel()]
                 owner += [row, row]
                 items.append(item)
-        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float()
         features = model.region_features(
-            (pixels - model.pixel_mean) / model.pixel_std,
+            model.prepare(torch.from_numpy(batch).permute(0, 3, 1, 2)),
             torch.from_numpy(np.stack(pooling)).float(),
             torch.tensor(owner),
         )
