@@ -22,6 +22,17 @@ CHANGES = {
     "escnet_tiny_shapes_spatial": {"MODEL.ESCNET.SOFTMAX": "spatial"},
     "zero_shot_clip_shapes": {"MODEL.META_ARCHITECTURE": "ZeroShotCLIP"},
 }
+# By name: the method, and the side of what its CLIP sees of a scene.
+BASELINES = {"cat_seg_tiny_shapes": ("CATSeg", 128), "sed_tiny_shapes": ("SED", 256)}
+# What a baseline may have otherwise than ESC-Net: keys of its own method, those that the crop and
+# the window would read, which are off, and limits on longer sides than scenes have.
+BASELINE_PREFIXES = (
+    "MODEL.",
+    "SOLVER.SAM_MULTIPLIER",
+    "INPUT.CROP.SIZE",
+    "INPUT.MAX_SIZE_",
+    "TEST.WINDOW_",
+)
 
 
 def flat(node, prefix=""):
@@ -33,12 +44,8 @@ def flat(node, prefix=""):
 
 
 def test_every_file_is_known():
-    # Baselines have keys of their own; tests/config/test_baseline_configs.py looks at theirs.
     names = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert {name for name in names if not name.startswith(("cat_seg", "sed"))} == {
-        DEFAULT,
-        *CHANGES,
-    }
+    assert names == {DEFAULT, *CHANGES, *BASELINES}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -59,6 +66,34 @@ def test_it_builds_from_what_is_shipped(name, monkeypatch, tmp_path):
     check_config(cfg, world_size=1, eval_only=False)
     model = build_model(cfg)
     assert isinstance(model, ZeroShotCLIP if name.startswith("zero") else ESCNet)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_trains_and_is_tested_as_esc_net(name):
+    default, baseline = dict(flat(load_config(DEFAULT))), dict(flat(load_config(name)))
+    differing = {key for key, value in baseline.items() if value != default[key]}
+    differing = {key for key in differing if not key.startswith(BASELINE_PREFIXES)}
+    assert differing == {"OUTPUT_DIR"}
+    assert baseline["OUTPUT_DIR"].startswith("output/shapes/")
+    assert not baseline["INPUT.CROP.ENABLED"]
+    assert not baseline["TEST.SLIDING_WINDOW"]
+
+
+@pytest.mark.parametrize(("name", "method", "side"), [(n, *v) for n, v in BASELINES.items()])
+def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch, tmp_path):
+    monkeypatch.setenv("ESCNET_OFFLINE", "1")
+    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path))
+    cfg = load_config(name)
+    check_config(cfg, world_size=1, eval_only=False)
+    model = build_model(cfg)
+    assert type(model).__name__ == method
+    assert model.resolution == (side, side)
+    assert sum(p.numel() for p in model.sem_seg_head.predictor.transformer.parameters()) < 300_000
+
+
+def test_cat_seg_computes_as_many_classes_as_esc_net():
+    head = load_config("cat_seg_tiny_shapes").MODEL.SEM_SEG_HEAD
+    assert head.PAD_LENGTH == load_config(DEFAULT).MODEL.ESCNET.MAX_CLASSES
 
 
 def test_training_sees_the_seen_classes_only():
