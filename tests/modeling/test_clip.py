@@ -289,3 +289,12 @@ def test_names_are_tokenized_once():
     torch.testing.assert_close(first, again)
     clip.encode_text([["cat"], ["bird"]])
     assert calls == [3, 2]
+
+
+def test_names_first_read_in_inference_mode_can_train():
+    clip = encoder(finetune="full")
+    names = (("inference",), ("mode",))
+    with torch.inference_mode():
+        clip.encode_text(names)
+    clip.train().encode_text(names).square().sum().backward()
+    assert clip.model.token_embedding.weight.grad is not None

@@ -75,7 +75,9 @@ def embed_sentences(
 @functools.lru_cache(maxsize=4)
 def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tensor:
     """Tokens, (sentences, length): each training step reads the same names once more."""
-    return tokenizer(sentences)
+    # What is remembered from inference mode must serve training, too.
+    with torch.inference_mode(False):
+        return tokenizer(sentences)
 
 
 def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
