@@ -30,8 +30,7 @@ def sample_entries(
     # Place of each entry in that order, those present first.
     place = order.argsort(dim=1)
     is_hard = place < counts + (number - counts) // 2
-    competes = hardness.argsort(dim=1, descending=True).argsort(dim=1) < (
-        likeliest or len(place[0])
-    )
+    rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
+    competes = rank < (likeliest or hardness.shape[1])
     priority = (torch.rand_like(hardness) + competes).masked_fill(is_hard, 3.0)
     return priority.topk(number, dim=1).indices.sort(dim=1).values
