@@ -2,10 +2,13 @@
 r"""Pre-trains the tiny CLIPs of the data set `shapes` on captions and boxes, without any mask.
 
     python tools/pretrain_clip.py --output output/shapes/clip
+    python tools/pretrain_clip.py --output output/shapes/clip_long --batch-size 16 \
+        --init output/shapes/clip/clip.safetensors --text-tower output/shapes/clip/clip.safetensors
     python tools/pretrain_clip.py --output output/shapes/clip_convnext \
         --config-file sed_tiny_shapes --text-tower clip_shapes --base-lr 3e-3 --batch-size 16
 
-The second is SED's: a ConvNeXt image tower learns the space of the first one's text tower.
+The first two make clip_shapes: the second goes on with the image tower. The third is SED's: a
+ConvNeXt image tower learns the space of that text tower.
 
 It reads every class, as web text does. The weights are exported, to clip.safetensors, only if it
 then names the things of scenes that it never saw well enough; `--resume` goes on after an
