@@ -105,7 +105,8 @@ class ClassTransformer(nn.Module):
         query, key, value = (_at_least_float32(t) for t in self.attention(x, guidance))
         missing = max(self.pad_length - x.shape[1], 0)
         padding = None
-        if missing:
+        # In training even for no copy: distributed training asks every weight for a gradient.
+        if missing or (self.pad_length and self.training):
             token = self.norm1(self.padding_tokens)[0, 0]
             text = None if self.padding_guidance is None else self.padding_guidance[0, 0]
             # Keys and values alone: nobody reads what the copies attend to.
