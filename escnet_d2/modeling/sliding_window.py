@@ -6,6 +6,7 @@ without resampling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -52,7 +53,7 @@ def sliding_window_scores(
         batch_size: windows per call of ``predict``.
 
     Returns:
-        (classes, cells, cells) that cover the image up to its last whole or partial cell.
+        (classes, cells, cells) that cover just the image, a partial cell counted as one.
     """
     height, width = image.shape[1:]
     side = window // patch
@@ -82,8 +83,25 @@ def sliding_window_scores(
             )
             total[(slice(None), *place)] += scores
             count[place] += 1
-    cell = patch / CELLS_PER_PATCH
-    return (total / count)[:, : max(1, round(height / cell)), : max(1, round(width / cell))]
+    return _fit(total / count, (height, width), patch / CELLS_PER_PATCH)
+
+
+def _fit(scores: Tensor, size: tuple[int, int], cell: float) -> Tensor:
+    """Cuts a map off at an image's border, which may run through the last row or column of cells.
+
+    A score map has equal cells, so that those of an image of no whole number of them are a little
+    smaller; merely cut off, all scores would be drawn towards the border.
+    """
+    rows, columns = (math.ceil(extent / cell) for extent in size)
+    scores = scores[:, :rows, :columns]
+    y, x = size[0] / (rows * cell), size[1] / (columns * cell)
+    if (y, x) == (1.0, 1.0):
+        return scores
+    # Coordinates run from -1 to 1; shrunk towards the upper left corner.
+    shrink = scores.new_tensor([[[x, 0.0, x - 1.0], [0.0, y, y - 1.0]]])
+    maps = scores.unsqueeze(0)
+    places = F.affine_grid(shrink, list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, places, padding_mode="border", align_corners=False)[0]
 
 
 def _batches(items: list, size: int) -> Iterator[list]:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from escnet_d2.modeling.class_scores import resize_scores
 from escnet_d2.modeling.meta_arch.inference_options import InferenceOptions
 from escnet_d2.modeling.sliding_window import sliding_window_scores, window_starts
 
@@ -32,12 +33,28 @@ def test_windows_fit_together(size, batch_size):
     got = sliding_window_scores(
         image, mean_colour, window=32, patch=8, overlap=0.4, batch_size=batch_size
     )
+    rows, columns = (-(-extent // 2) for extent in size)
+    assert got.shape[1:] == (rows, columns)
     # Overlapping windows agree, so the mosaic is the pooled image itself.
-    padded = torch.nn.functional.pad(image, (0, 100 - size[1] % 2, 0, 100 - size[0] % 2))
-    expected = torch.nn.functional.avg_pool2d(padded, 2)
-    expected = expected[:, : got.shape[1], : got.shape[2]]
-    assert got.shape[1:] == tuple(max(1, round(s / 2)) for s in size)
+    padded = torch.nn.functional.pad(image, (0, 2 * columns - size[1], 0, 2 * rows - size[0]))
+    pooled = mean_colour(padded.unsqueeze(0))
+    # Each cell of the result lies where equal cells over the whole image have their centres.
+    centres = [(torch.arange(n) + 0.5) * (s / n) / (2 * n) for n, s in zip((rows, columns), size)]
+    grid = torch.stack(torch.meshgrid(*centres, indexing="ij")[::-1], dim=-1) * 2 - 1
+    expected = torch.nn.functional.grid_sample(
+        pooled, grid.unsqueeze(0), padding_mode="border", align_corners=False
+    )[0]
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("height", [96, 97, 98, 99, 101, 103])
+def test_scores_stay_in_their_place(height):
+    """A map whose scores are the y coordinate still is that at the size of the image."""
+    y = (torch.arange(height) + 0.5).view(1, -1, 1).expand(3, height, 32)
+    scores = sliding_window_scores(y, mean_colour, window=32, patch=8, overlap=0.4, batch_size=4)
+    got = resize_scores(scores, (height, 32))
+    # But for the last cell, which is partly padding, and what is interpolated with it.
+    torch.testing.assert_close(got[:, :-6], y[:, :-6].clamp(min=1), rtol=0, atol=0.06)
 
 
 def test_overlaps_are_averaged():
