@@ -238,6 +238,15 @@ def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch
         (("TEST.CLASS_CHUNK_SIZE", -1), "CLASS_CHUNK_SIZE must be 0 or more"),
         (("MODEL.CLIP.DENSE_RESIDUAL", "none"), "DENSE_RESIDUAL must be one of cls, token"),
         (("INPUT.FORMAT", "BGR"), "INPUT.FORMAT must be RGB"),
+        (("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 512), "TEXT_GUIDANCE_DIM must be 64"),
+        (("MODEL.SEM_SEG_HEAD.APPEARANCE_GUIDANCE_DIM", 48), "APPEARANCE_GUIDANCE_DIM must be 64"),
+        (("MODEL.SEM_SEG_HEAD.APPEARANCE_GUIDANCE_DIM", 0), "PROJ_DIM must be 0 together"),
+        (("MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS", [0, 0]), "PROJ_DIMS must be 0 together"),
+        (
+            ("MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_PROJ_DIMS", [64, 8]),
+            "narrower than what they join",
+        ),
+        (("MODEL.SEM_SEG_HEAD.NUM_HEADS", 3), r"NUM_HEADS must divide what it splits, \[32\]"),
     ],
 )
 def test_wrong_values_are_refused_by_key(opts, message):

@@ -293,6 +293,15 @@ def test_bad_batches(tiny_model, batch):
         losses(tiny_model, batch)
 
 
+@pytest.mark.parametrize("label_map_only", [False, True])
+def test_scores_that_are_no_numbers_are_an_error(tiny_model, batch, label_map_only):
+    tiny_model.label_map_only = label_map_only
+    with torch.no_grad():
+        next(tiny_model.sem_seg_head.decoder.parameters())[:] = float("nan")
+    with pytest.raises(FloatingPointError, match="scores that are no numbers.*TEST.DTYPE"):
+        segment(tiny_model, batch)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (9, 2)])
 def test_tiny_images(tiny_model, vocabulary, size):
     image = torch.randint(0, 256, (3, *size)).byte()

@@ -244,6 +244,9 @@ def test_variants_train_and_reject(batch, opts):
         (("MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS", [1, 2, 3]), r"stages, \[48, 32, 24\]"),
         (("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["res5"]), "IN_FEATURES of SED must be"),
         (("TEST.TOPK", 0), "TEST.TOPK must be 1 or more"),
+        (("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 48), "TEXT_GUIDANCE_DIM must be 64"),
+        (("MODEL.SEM_SEG_HEAD.NUM_HEADS", 3), r"must divide what it splits, \[32, 32, 16\]"),
+        (("MODEL.SEM_SEG_HEAD.DECODER_DIMS", [32, 9, 8]), r"divide what it splits, \[32, 32, 9\]"),
     ],
 )
 def test_wrong_values_are_refused_by_key(opts, message):

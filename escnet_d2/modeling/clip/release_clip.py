@@ -45,6 +45,16 @@ RELEASE_CLIPS = {
 }
 
 
+def release_embed_dim(name: str) -> int:
+    """Channels of the space that images and texts share.
+
+    Args:
+        name: of the releases or of open_clip.
+    """
+    clip = RELEASE_CLIPS.get(name, ReleaseClip(name))
+    return open_clip.get_model_config(clip.name)["embed_dim"]
+
+
 def build_release_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Module, Tokenizer]:
     """Builds the CLIP of MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED and its tokenizer.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from escnet_d2.structures import Vocabulary
 from .release_head import ReleaseHead
 from .release_segmentor import (
     ReleaseSegmentor,
+    check_head_widths,
     feature_grid,
     mean_loss,
     release_options,
@@ -91,6 +94,7 @@ class CATSeg(ReleaseSegmentor):
                 f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {node.CLIP_PRETRAINED!r} has fewer than three "
                 "blocks."
             )
+        _check_widths(cfg)
         open_by_policy(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
         templates = prompt_templates(
             cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE"
@@ -172,6 +176,29 @@ class CATSeg(ReleaseSegmentor):
             )
             for image in images
         ]
+
+
+def _check_widths(cfg: CfgNode) -> None:
+    node = cfg.MODEL.SEM_SEG_HEAD
+    check_head_widths(
+        cfg,
+        guidance=("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"),
+        attended=(node.HIDDEN_DIMS,),
+    )
+    for key, projected in (
+        ("TEXT_GUIDANCE_DIM", "TEXT_GUIDANCE_PROJ_DIM"),
+        ("APPEARANCE_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_PROJ_DIM"),
+        ("DECODER_GUIDANCE_DIMS", "DECODER_GUIDANCE_PROJ_DIMS"),
+    ):
+        if _is_zero(node[key]) != _is_zero(node[projected]):
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.{key} and {projected} must be 0 together, "
+                f"got {node[key]} and {node[projected]}."
+            )
+
+
+def _is_zero(width: int | Sequence[int]) -> bool:
+    return not (any(width) if isinstance(width, Sequence) else width)
 
 
 def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:

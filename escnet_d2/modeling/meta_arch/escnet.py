@@ -16,6 +16,7 @@ from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
 from escnet_d2.structures import Vocabulary
 
 from .inference_options import InferenceOptions
+from .segmentor import check_input_format
 from .view_segmentor import Predict, ViewSegmentor, resize_image
 
 
@@ -74,8 +75,7 @@ class ESCNet(ViewSegmentor):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the head and the options."""
-        if cfg.INPUT.FORMAT != "RGB":
-            raise ValueError(f"INPUT.FORMAT must be RGB, which CLIP reads, got {cfg.INPUT.FORMAT}.")
+        check_input_format(cfg)
         clip = ClipEncoder(cfg)
         return {
             "clip": clip,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
+from escnet_d2.modeling.clip.release_clip import release_embed_dim
 from escnet_d2.modeling.criterion import sem_seg_loss
 from escnet_d2.structures import Vocabulary
 
 from .release_head import ReleaseHead
-from .segmentor import OpenVocabSegmentor
+from .segmentor import OpenVocabSegmentor, check_input_format
 
 
 class ReleaseSegmentor(OpenVocabSegmentor):
@@ -149,8 +151,7 @@ def release_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
         ValueError: a value that is not supported; names the key.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
-    if cfg.INPUT.FORMAT != "RGB":
-        raise ValueError(f"INPUT.FORMAT must be RGB, which CLIP reads, got {cfg.INPUT.FORMAT}.")
+    check_input_format(cfg)
     if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
         raise ValueError(
             "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are not "
@@ -170,6 +171,39 @@ def release_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
         "crop_score_map": cfg.TEST.CROP_SCORE_MAP,
         "gradient_checkpointing": cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
     }
+
+
+def check_head_widths(cfg: CfgNode, *, guidance: Sequence[str], attended: Sequence[int]) -> None:
+    """Refuses widths of the head that fit neither CLIP nor each other, by their keys.
+
+    Args:
+        cfg: the configuration.
+        guidance: keys of the widths that read CLIP's embeddings, or 0 where nothing does.
+        attended: widths that the attentions split into heads.
+
+    Raises:
+        ValueError: a width that does not fit; names the keys.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    embed_dim = release_embed_dim(head.CLIP_PRETRAINED)
+    for key in guidance:
+        if head[key] not in (0, embed_dim):
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.{key} must be {embed_dim}, as wide as the embeddings of "
+                f"{head.CLIP_PRETRAINED}, or 0 for none; got {head[key]}."
+            )
+    if head.NUM_HEADS < 1 or any(width % head.NUM_HEADS for width in attended):
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.NUM_HEADS must divide what it splits, {list(attended)} of "
+            f"HIDDEN_DIMS and DECODER_DIMS; got {head.NUM_HEADS}."
+        )
+    joined = (head.HIDDEN_DIMS, *head.DECODER_DIMS)[: len(head.DECODER_GUIDANCE_PROJ_DIMS)]
+    if not all(0 <= skip < dim for skip, dim in zip(head.DECODER_GUIDANCE_PROJ_DIMS, joined)):
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_PROJ_DIMS must be narrower than what they join, "
+            f"{list(joined)} of HIDDEN_DIMS and DECODER_DIMS; got "
+            f"{list(head.DECODER_GUIDANCE_PROJ_DIMS)}."
+        )
 
 
 def feature_grid(cfg: CfgNode) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from escnet_d2.structures import Vocabulary
 from .release_head import ReleaseHead
 from .release_segmentor import (
     ReleaseSegmentor,
+    check_head_widths,
     feature_grid,
     mean_loss,
     release_options,
@@ -78,6 +79,11 @@ class SED(ReleaseSegmentor):
         clip, tokenizer = build_release_clip(cfg, split_attention=False)
         check_convnext(clip.visual, node.CLIP_PRETRAINED)
         _check_dims(cfg, stage_dims(clip.visual))
+        check_head_widths(
+            cfg,
+            guidance=("TEXT_GUIDANCE_DIM",),
+            attended=(node.HIDDEN_DIMS, *node.DECODER_DIMS[:-1]),
+        )
         open_by_policy(clip, node.CLIP_FINETUNE, SED_POLICIES)
         templates = prompt_templates(
             cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE"

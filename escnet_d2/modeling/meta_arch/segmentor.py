@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 
 import torch
+from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from escnet_d2.modeling.class_scores import label_map, resize_scores
@@ -65,6 +66,7 @@ class OpenVocabSegmentor(nn.Module):
 
         Raises:
             ValueError: an image without a vocabulary, or without ``sem_seg`` in training.
+            FloatingPointError: scores that are no numbers.
         """
         if self.training:
             return self._losses(batched_inputs)
@@ -122,6 +124,11 @@ class OpenVocabSegmentor(nn.Module):
             images = [self._normalise(x["image"]) for x in inputs]
             scores = self._group_scores(images, vocabulary)
             for index, x, image, score in zip(indices, inputs, images, scores):
+                if score.isnan().any():
+                    raise FloatingPointError(
+                        f"Image {_name(x)} has class scores that are no numbers. If float16 "
+                        "overflows, TEST.DTYPE bfloat16 or float32 helps."
+                    )
                 size = (x.get("height", image.shape[1]), x.get("width", image.shape[2]))
                 results[index] = self._result(score, size, vocabulary)
         return results
@@ -151,6 +158,16 @@ class OpenVocabSegmentor(nn.Module):
                 f"'sem_seg' is {tuple(target.shape)}."
             )
         return target.to(self.device, torch.int64)
+
+
+def check_input_format(cfg: CfgNode) -> None:
+    """Refuses images that CLIP would read wrongly.
+
+    Raises:
+        ValueError: INPUT.FORMAT is not RGB.
+    """
+    if cfg.INPUT.FORMAT != "RGB":
+        raise ValueError(f"INPUT.FORMAT must be RGB, which CLIP reads, got {cfg.INPUT.FORMAT}.")
 
 
 def _name(inputs: dict) -> str:

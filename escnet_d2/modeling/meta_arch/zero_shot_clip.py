@@ -14,6 +14,7 @@ from escnet_d2.modeling.sliding_window import CELLS_PER_PATCH
 from escnet_d2.structures import Vocabulary
 
 from .inference_options import InferenceOptions
+from .segmentor import check_input_format
 from .view_segmentor import Predict, ViewSegmentor
 
 
@@ -42,6 +43,7 @@ class ZeroShotCLIP(ViewSegmentor):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP and the options."""
+        check_input_format(cfg)
         return {
             "clip": ClipEncoder(cfg),
             "resolution": cfg.MODEL.CLIP.RESOLUTION,
