@@ -92,6 +92,12 @@ def run(args: argparse.Namespace) -> int:
     kinds = [kind.strip() for kind in args.save.split(",")]
     check_output_options(kinds, args.opacity)
     output_dir = Path(args.output)
+    own_classes = output_dir / "classes.txt"
+    if own_classes.exists() and Path(args.vocabulary).resolve() == own_classes.resolve():
+        raise ValueError(
+            f"--vocabulary {args.vocabulary} is what this run would overwrite with the names of "
+            "its classes: copy it, or choose another --output."
+        )
     own_folders = [output_dir / folder for folder in OUTPUT_KINDS.values()]
     image_list = find_images(args.input, recursive=args.recursive, exclude=own_folders)
 

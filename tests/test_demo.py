@@ -291,6 +291,24 @@ def test_wrong_use_is_explained_in_a_line(
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
+def test_a_vocabulary_is_not_overwritten(tmp_path, monkeypatch, caplog):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "classes.txt").write_text("couch, sofa  # and more\ndog\n")
+    photo(8, 8).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--input", "a.png", "--output", "out", "--vocabulary", "out/../out/classes.txt"]
+    monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
+    for log in ("", "progress.jsonl"):
+        if log:
+            (tmp_path / "out" / log).touch()
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
+        assert stop.value.code == 2
+        assert "is what this run would overwrite" in caplog.text
+        assert (tmp_path / "out" / "classes.txt").read_text().startswith("couch, sofa  # and")
+        caplog.clear()
+
+
 @pytest.mark.slow
 def test_wrong_use_as_a_process(tmp_path):
     done = demo("--input", "no", "--output", "out", "--vocabulary", "a", cwd=tmp_path)

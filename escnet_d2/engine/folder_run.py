@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from escnet_d2.outputs import (
     RunLog,
     class_colors,
     run_summary,
+    source_stamp,
     write_json,
     write_text,
 )
@@ -125,6 +126,8 @@ def run_folder(
 
     Raises:
         ValueError: an unknown kind of output, a batch size below 1, an opacity out of range.
+        FileExistsError: ``output_dir`` holds files that no run of this kind has written, where the
+            outputs would go.
         OSError: ``output_dir`` cannot be written.
     """
     if batch_size < 1:
@@ -139,6 +142,7 @@ def run_folder(
         kinds=kinds,
         opacity=opacity,
     )
+    _check_output_dir(output_dir, kinds)
     settings = {**settings, "vocabulary": asdict(vocabulary)}
     log = RunLog(output_dir / LOG_FILE, {**settings, "opacity": opacity})
     report = FolderRunReport(
@@ -186,6 +190,25 @@ def run_folder(
     return report
 
 
+def _check_output_dir(output_dir: Path, kinds: Sequence[str]) -> None:
+    """Refuses to write over what is no output: labels drawn by hand, or somebody's class list.
+
+    Every run starts its log before it writes anything else.
+    """
+    if (output_dir / LOG_FILE).is_file():
+        return
+    folders = [output_dir / OUTPUT_KINDS[kind] for kind in kinds]
+    taken = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
+    taken += [
+        file for file in (output_dir / CLASSES_FILE, output_dir / SUMMARY_FILE) if file.exists()
+    ]
+    if taken:
+        raise FileExistsError(
+            f"{', '.join(map(str, taken))} would be overwritten, but there is no {LOG_FILE} in "
+            f"{output_dir}, so that no earlier run has written it: choose another output folder."
+        )
+
+
 def _counts(report: FolderRunReport, image_list: ImageList) -> dict[str, int]:
     reached = report.num_done + report.num_skipped + len(report.failures)
     return {
@@ -220,6 +243,24 @@ def _skip_done(
     return todo
 
 
+class _Loaded(NamedTuple):
+    """An image that was read.
+
+    Attributes:
+        image: the file.
+        stamp: :func:`source_stamp` from before it was read.
+        pixels: (H, W, 3) uint8, RGB.
+    """
+
+    image: ImageFile
+    stamp: tuple[int, int]
+    pixels: np.ndarray
+
+    @classmethod
+    def read(cls, image: ImageFile) -> _Loaded:
+        return cls(image, source_stamp(image.path), read_image(image.path))
+
+
 class _Run:
     """The moving parts of one run: reader threads, the model, writer threads."""
 
@@ -240,17 +281,17 @@ class _Run:
         self._bar = bar
         self._readers = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="read")
         self._writers = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="write")
-        self._pending: deque[tuple[ImageFile, Future]] = deque()
+        self._pending: deque[tuple[ImageFile, tuple[int, int], Future]] = deque()
 
     def process(self, images: Sequence[ImageFile], batch_size: int) -> None:
         """Reads, segments and hands to the writers, batch by batch."""
-        batch: list[tuple[ImageFile, np.ndarray]] = []
+        batch: list[_Loaded] = []
         for image, future in self._read_ahead(images, depth=2 * batch_size):
             error = future.exception()
             if error is not None:
                 self._fail(image, error)
                 continue
-            batch.append((image, future.result()))
+            batch.append(future.result())
             if len(batch) == batch_size:
                 self._segment(batch)
                 batch = []
@@ -272,7 +313,7 @@ class _Run:
         reading: deque[tuple[ImageFile, Future]] = deque()
 
         def read(image: ImageFile) -> None:
-            reading.append((image, self._readers.submit(read_image, image.path)))
+            reading.append((image, self._readers.submit(_Loaded.read, image)))
 
         for image in islice(remaining, depth):
             read(image)
@@ -281,42 +322,44 @@ class _Run:
             for image in islice(remaining, 1):
                 read(image)
 
-    def _segment(self, batch: Sequence[tuple[ImageFile, np.ndarray]]) -> None:
+    def _segment(self, batch: Sequence[_Loaded]) -> None:
         """Predicts a batch, or its images one by one where that fails, and queues the outputs."""
         try:
             segmentations = self._predictor.predict_batch(
-                [pixels for _, pixels in batch], self._vocabulary
+                [loaded.pixels for loaded in batch], self._vocabulary
             )
         except Exception as error:
             # Whatever it is, it must not cost the other images their results.
             if len(batch) == 1:
-                logger.debug("Traceback of %s:", batch[0][0].path, exc_info=True)
-                self._fail(batch[0][0], error)
+                logger.debug("Traceback of %s:", batch[0].image.path, exc_info=True)
+                self._fail(batch[0].image, error)
                 return
             logger.warning("A batch failed and is repeated image by image: %s", _reason(error))
             segmentations = None
         if segmentations is None:
             # Outside of the handler, whose traceback holds on to the batch's tensors.
             torch.cuda.empty_cache()
-            for item in batch:
-                self._segment([item])
+            for loaded in batch:
+                self._segment([loaded])
             return
-        for (image, pixels), segmentation in zip(batch, segmentations):
-            future = self._writers.submit(self._writer.write, image, pixels, segmentation)
-            self._pending.append((image, future))
+        for loaded, segmentation in zip(batch, segmentations):
+            future = self._writers.submit(
+                self._writer.write, loaded.image, loaded.pixels, segmentation
+            )
+            self._pending.append((loaded.image, loaded.stamp, future))
             # Results wait in memory until they are written.
             while len(self._pending) > 2 * _NUM_THREADS:
                 self._finish_oldest()
 
     def _finish_oldest(self) -> None:
-        image, future = self._pending.popleft()
+        image, stamp, future = self._pending.popleft()
         error = future.exception()
         if error is not None:
             self._fail(image, error)
             return
         areas = future.result()
         try:
-            self._log.add(image, self._writer.kinds, areas)
+            self._log.add(image, self._writer.kinds, areas, stamp)
         except OSError as log_error:
             self._fail(image, log_error)
             return

@@ -7,7 +7,7 @@ from .overlay import draw_overlay
 from .palette import BACKGROUND_COLOR, class_colors
 from .records import FORMAT_VERSION, image_record, run_summary
 from .regions import class_areas, mean_scores
-from .run_log import RunLog
+from .run_log import RunLog, source_stamp
 from .writer import OUTPUT_KINDS, OutputWriter, check_output_options
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "mean_scores",
     "run_summary",
     "save_label_png",
+    "source_stamp",
     "write_json",
     "write_text",
 ]

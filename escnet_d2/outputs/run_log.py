@@ -90,7 +90,7 @@ class RunLog:
             done is None
             or done.settings != self._settings_hash
             or not done.outputs.issuperset(outputs)
-            or done.source != _source_stamp(image.path)
+            or not _has_stamp(image.path, done.source)
         ):
             return None
         return done
@@ -99,20 +99,25 @@ class RunLog:
         """Whether an earlier run finished an image of this name, whatever its settings."""
         return image.name in self._done
 
-    def add(self, image: ImageFile, outputs: Iterable[str], areas: Mapping[int, int]) -> None:
+    def add(
+        self,
+        image: ImageFile,
+        outputs: Iterable[str],
+        areas: Mapping[int, int],
+        source: tuple[int, int],
+    ) -> None:
         """Notes that an image's outputs are written.
 
         Args:
             image: the image.
             outputs: the kinds written.
             areas: pixels by class index, of the classes present.
+            source: :func:`source_stamp` of the file from before it was read, so that an image that
+                changed meanwhile is not taken for done.
 
         Raises:
             OSError: the log cannot be written.
         """
-        source = _source_stamp(image.path)
-        if source is None:
-            return
         earlier = self._done.get(image.name)
         kinds = frozenset(outputs)
         if earlier and (earlier.settings, earlier.source) == (self._settings_hash, source):
@@ -157,10 +162,19 @@ def _hash(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
-def _source_stamp(path: Path) -> tuple[int, int] | None:
-    """Size and modification time; None when the image has gone meanwhile."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
+def source_stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and modification time in ns of a file, by which a change is noticed.
+
+    Raises:
+        OSError: the file has gone, or cannot be reached.
+    """
+    status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _has_stamp(path: Path, stamp: tuple[int, int]) -> bool:
+    try:
+        return source_stamp(path) == stamp
+    except OSError:
+        # It has gone since it was listed; reading it will say so.
+        return False

@@ -148,8 +148,9 @@ def test_out_of_memory_falls_back_to_single_images(photos, caplog):
 
 def test_an_output_that_cannot_be_written_is_reported(photos):
     blocked = photos.parent / "out" / "labels" / "4.png"
-    # A folder where the file should go.
+    # A folder where the file should go, in an output folder of ours.
     (blocked / "x").mkdir(parents=True)
+    (photos.parent / "out" / "progress.jsonl").touch()
     report = run(photos)
     assert report.num_done == 5
     assert [file for file, _ in report.failures] == [str(photos / "4.png")]
@@ -222,6 +223,41 @@ def test_resume_redoes_missing_outputs_and_changed_images(photos):
     run(photos, predictor, resume=True, kinds=["labels"])
     assert predictor.batches == [[2], [5]]
     assert labels_of(photos, "5").all()
+
+
+def test_an_image_that_changes_while_it_is_segmented_is_not_done(photos):
+    class Meanwhile(BrightnessPredictor):
+        def predict_batch(self, images, vocabulary):
+            if images[0].shape[1] == 3:
+                Image.new("RGB", (3, 2), (255, 255, 255)).save(photos / "3.png")
+            return super().predict_batch(images, vocabulary)
+
+    run(photos, Meanwhile())
+    assert not labels_of(photos, "3").any()
+    predictor = BrightnessPredictor()
+    run(photos, predictor, resume=True)
+    assert predictor.batches == [[3]]
+    assert labels_of(photos, "3").all()
+
+
+@pytest.mark.parametrize("name", ["labels/train/1.png", "classes.txt", "summary.json"])
+def test_files_of_others_are_not_overwritten(photos, name):
+    own = photos.parent / "out" / name
+    own.parent.mkdir(parents=True)
+    own.write_text("drawn by hand")
+    with pytest.raises(FileExistsError, match=r"no progress\.jsonl.*choose another"):
+        run(photos)
+    assert own.read_text() == "drawn by hand"
+    assert not (photos.parent / "out" / "progress.jsonl").exists()
+
+
+def test_folders_that_no_output_goes_to_may_hold_anything(photos):
+    own = photos.parent / "out" / "labels" / "1.png"
+    own.parent.mkdir(parents=True)
+    (photos.parent / "out" / "json").mkdir()
+    own.write_text("drawn by hand")
+    assert run(photos, kinds=["overlay", "json"]).num_done == 6
+    assert own.read_text() == "drawn by hand"
 
 
 def test_resume_tries_failed_images_again(photos):

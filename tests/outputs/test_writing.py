@@ -14,6 +14,7 @@ from escnet_d2.outputs import (
     RunLog,
     atomic_path,
     class_colors,
+    source_stamp,
     write_json,
     write_text,
 )
@@ -111,54 +112,57 @@ def new_log(tmp_path, *, resume=True, **settings):
 def test_the_log_remembers(tmp_path, image):
     log = new_log(tmp_path)
     assert log.find(image, ["json"]) is None
-    log.add(image, ["json"], {3: 12})
+    log.add(image, ["json"], {3: 12}, source_stamp(image.path))
     again = new_log(tmp_path)
     assert again.find(image, ["json"]).areas == {3: 12}
     assert again.find(image, ["json", "labels"]) is None
     assert again.changed_settings() == []
     # A second run for another kind adds to what is there.
-    again.add(image, ["labels"], {3: 12})
+    again.add(image, ["labels"], {3: 12}, source_stamp(image.path))
     assert new_log(tmp_path).find(image, ["json", "labels"]) is not None
 
 
 def test_the_log_knows_when_results_are_out_of_date(tmp_path, image):
-    new_log(tmp_path).add(image, ["json"], {})
+    new_log(tmp_path).add(image, ["json"], {}, source_stamp(image.path))
     other = new_log(tmp_path, weights="new", opacity=0.1)
     assert other.find(image, ["json"]) is None
     assert other.knows(image)
     assert other.changed_settings() == ["opacity", "weights"]
     # Results of the other settings replace the first ones, also for a third run with the first.
-    other.add(image, ["labels"], {})
+    other.add(image, ["labels"], {}, source_stamp(image.path))
     assert new_log(tmp_path).find(image, ["json"]) is None
 
 
 def test_a_changed_image_is_not_done(tmp_path, image):
-    new_log(tmp_path).add(image, ["json"], {})
+    new_log(tmp_path).add(image, ["json"], {}, source_stamp(image.path))
+    assert new_log(tmp_path).find(image, ["json"]) is not None
     os.utime(image.path, ns=(0, 0))
+    assert new_log(tmp_path).find(image, ["json"]) is None
+    image.path.unlink()
     assert new_log(tmp_path).find(image, ["json"]) is None
 
 
 def test_starting_anew_forgets(tmp_path, image):
-    new_log(tmp_path).add(image, ["json"], {})
+    new_log(tmp_path).add(image, ["json"], {}, source_stamp(image.path))
     assert not new_log(tmp_path, resume=False).knows(image)
     assert not new_log(tmp_path).knows(image)
 
 
 def test_a_log_cut_short_loses_its_last_line_only(tmp_path, image):
     log = new_log(tmp_path)
-    log.add(image, ["json"], {0: 1})
-    log.add(ImageFile(image.path, "second"), ["json"], {0: 2})
+    log.add(image, ["json"], {0: 1}, source_stamp(image.path))
+    log.add(ImageFile(image.path, "second"), ["json"], {0: 2}, source_stamp(image.path))
     path = tmp_path / "log.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     again = new_log(tmp_path)
     assert again.find(image, ["json"]).areas == {0: 1}
     assert not again.knows(ImageFile(image.path, "second"))
-    again.add(ImageFile(image.path, "third"), ["json"], {0: 3})
+    again.add(ImageFile(image.path, "third"), ["json"], {0: 3}, source_stamp(image.path))
     assert new_log(tmp_path).find(ImageFile(image.path, "third"), ["json"]).areas == {0: 3}
 
 
 def test_settings_with_tuples_are_equal_after_reading(tmp_path, image):
-    new_log(tmp_path, opts=("A", 1)).add(image, ["json"], {})
+    new_log(tmp_path, opts=("A", 1)).add(image, ["json"], {}, source_stamp(image.path))
     again = new_log(tmp_path, opts=("A", 1))
     assert again.find(image, ["json"]) is not None
     assert again.changed_settings() == []
