@@ -46,8 +46,14 @@ def pair_files(
         FileNotFoundError: a folder does not exist.
         ValueError: a folder has no such file, or two files that differ only in their suffix.
     """
-    images = _files_by_stem(Path(image_root), image_suffixes, "image")
-    labels = _files_by_stem(Path(sem_seg_root), label_suffixes, "label")
+    roots = {"image": Path(image_root), "label": Path(sem_seg_root)}
+    missing = [f"the {kind} folder {root}" for kind, root in roots.items() if not root.is_dir()]
+    if missing:
+        first, *rest = missing
+        also = "".join(f", nor does {other}" for other in rest)
+        raise FileNotFoundError(f"T{first[1:]} does not exist{also}.")
+    images = _files_by_stem(roots["image"], image_suffixes, "image")
+    labels = _files_by_stem(roots["label"], label_suffixes, "label")
     return FilePairs(
         pairs=[(images[stem], labels[stem]) for stem in sorted(images.keys() & labels.keys())],
         images_without_label=[images[stem] for stem in sorted(images.keys() - labels.keys())],
@@ -56,8 +62,6 @@ def pair_files(
 
 
 def _files_by_stem(root: Path, suffixes: tuple[str, ...], kind: str) -> dict[str, Path]:
-    if not root.is_dir():
-        raise FileNotFoundError(f"The {kind} folder {root} does not exist.")
     files: dict[str, Path] = {}
     for folder, _, names in os.walk(root, followlinks=True):
         for name in names:

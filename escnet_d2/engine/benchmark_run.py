@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from escnet_d2.data import build_test_loader
+from escnet_d2.data import build_test_loader, vocabulary_of_dataset
 from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
-from escnet_d2.data.sem_seg_dataset import SemSegDataset
+from escnet_d2.data.vocabulary_settings import class_list_setting, synonym_mode
+from escnet_d2.weights import model_weights_path
+from escnet_d2.weights.checksum import sha256_of
 
 from .precision import INFERENCE_DTYPES, autocast
 from .random_state import preserved_random_state
@@ -112,7 +114,10 @@ def _evaluate(
     if state:
         return DatasetOutcome(name, state, detail)
     folder = Path(cfg.OUTPUT_DIR) / "inference" / name
-    record = run_record(cfg, weights, num_images)
+    try:
+        record = run_record(cfg, name, weights, num_images)
+    except (OSError, ValueError) as failure:
+        return DatasetOutcome(name, FAILED, _describe(name, failure))
     if not rerun:
         results = _agreed(_finished_results(folder, record))
         if results is not None:
@@ -126,6 +131,7 @@ def _evaluate(
     if not comm.is_main_process():
         return DatasetOutcome(name, EVALUATED)
     results = json.loads((folder / _RESULTS_NAME).read_text(encoding="utf-8"))
+    record["results"] = sha256_of(folder / _RESULTS_NAME)
     # Last: what has a record is finished.
     (folder / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return DatasetOutcome(name, EVALUATED, results=results)
@@ -139,11 +145,6 @@ def _find(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str, in
             class_list_variant(metadata.get("class_list", ""), override)
         except ValueError as error:
             return SKIPPED, str(error), 0
-    entry = DatasetCatalog[name]
-    if isinstance(entry, SemSegDataset):
-        missing = [str(folder) for folder in entry.folders() if not folder.is_dir()]
-        if missing:
-            return SKIPPED, f"not prepared: {' and '.join(missing)} missing.", 0
     try:
         num_images = len(DatasetCatalog.get(name))
     except FileNotFoundError as error:
@@ -200,13 +201,19 @@ def _process(model: nn.Module, loader: DataLoader, evaluator: DatasetEvaluator) 
                 logger.info("Batch %d of %d.", number, len(loader))
 
 
-def run_record(cfg: CfgNode, weights: str, num_images: int) -> dict[str, Any]:
+def run_record(cfg: CfgNode, name: str, weights: str, num_images: int) -> dict[str, Any]:
     """What the results of a data set depend on.
 
     Args:
         cfg: the configuration.
-        weights: the file of the weights; one that is not there is recorded by name.
+        name: of the data set.
+        weights: the file of the weights, the name of shipped ones, or "" where CLIP's and SAM's own
+            make the model.
         num_images: of the data set.
+
+    Raises:
+        ValueError: the class list does not fit the data set.
+        FileNotFoundError: it does not exist.
     """
     settings = {
         node: {key: value for key, value in cfg[node].items() if key not in _IRRELEVANT[node]}
@@ -215,19 +222,31 @@ def run_record(cfg: CfgNode, weights: str, num_images: int) -> dict[str, Any]:
     settings["INPUT"] = {key: cfg.INPUT[key] for key in _INPUT_KEYS}
     settings["VOCABULARY"] = dict(cfg.VOCABULARY)
     settings["TRAIN"] = list(cfg.DATASETS.TRAIN)
-    text = json.dumps(settings, sort_keys=True, default=str)
-    record = {
-        "weights": weights,
-        "settings": hashlib.sha256(text.encode()).hexdigest(),
+    # What it says and not its name: class lists may be files.
+    vocabulary = vocabulary_of_dataset(
+        name, override=class_list_setting(cfg, is_train=False), synonyms=synonym_mode(cfg)
+    )
+    sources = [weights] if weights else [cfg.MODEL.CLIP.WEIGHTS, cfg.MODEL.SAM.WEIGHTS]
+    return {
+        "weights": [_file_stamp(source) for source in sources],
+        "settings": _digest(settings),
+        "vocabulary": _digest(asdict(vocabulary)),
         "num_images": num_images,
     }
-    path = Path(weights)
-    if weights and path.is_file():
-        stat = path.stat()
-        record.update(
-            weights=str(path.resolve()), weights_bytes=stat.st_size, weights_time=stat.st_mtime_ns
-        )
-    return record
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_stamp(weights: str) -> dict[str, Any]:
+    """A file by path, size and time; what is none (a tag of open_clip, an address) by name."""
+    path = Path(model_weights_path(weights))
+    if not path.is_file():
+        return {"name": weights}
+    stat = path.stat()
+    return {"file": str(path.resolve()), "bytes": stat.st_size, "time": stat.st_mtime_ns}
 
 
 def _finished_results(folder: Path, record: dict[str, Any]) -> dict[str, Any] | None:
@@ -235,9 +254,11 @@ def _finished_results(folder: Path, record: dict[str, Any]) -> dict[str, Any] | 
     try:
         earlier = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
         results = json.loads((folder / _RESULTS_NAME).read_text(encoding="utf-8"))
+        digest = sha256_of(folder / _RESULTS_NAME)
     except (OSError, ValueError):
         return None
-    if earlier != record:
+    # Another evaluation into this folder replaces the results and leaves the record.
+    if earlier != {**record, "results": digest}:
         logger.info("%s holds results of other weights or settings: evaluating anew.", folder)
         return None
     return results

@@ -174,8 +174,8 @@ def test_records_tell_weights_and_settings_apart(tmp_path):
     weights = tmp_path / "model.pth"
     weights.write_bytes(b"1")
 
-    def record(*opts, images=2):
-        return run_record(load_config("escnet_tiny", opts), str(weights), images)
+    def record(*opts, images=2, source=weights):
+        return run_record(load_config("escnet_tiny", opts), VOC, str(source), images)
 
     first = record()
     assert record() == first
@@ -192,6 +192,58 @@ def test_records_tell_weights_and_settings_apart(tmp_path):
         assert changed != first
     weights.write_bytes(b"22")
     assert record() != first
+
+    # Shipped weights are files like others.
+    (stamp,) = record(source="escnet_tiny_shapes")["weights"]
+    assert Path(stamp["file"]).name == "escnet_tiny_shapes.safetensors"
+    # Without a checkpoint CLIP and SAM make the model.
+    clip = [record("MODEL.CLIP.WEIGHTS", name, source="") for name in ("random", "clip_shapes")]
+    assert clip[0]["weights"] != clip[1]["weights"]
+    assert [stamp.get("name") for stamp in clip[0]["weights"]] == ["random", "random"]
+
+
+def test_records_hold_what_a_class_list_says(tmp_path):
+    names = [f"class {index}" for index in range(20)]
+    file = tmp_path / "classes.txt"
+
+    def record():
+        file.write_text("\n".join(names))
+        return run_record(load_config("escnet_tiny", ["VOCABULARY.TEST", str(file)]), VOC, "", 2)
+
+    first = record()
+    assert record() == first
+    names[3] = "other"
+    assert record() != first
+
+
+def test_results_that_another_program_replaced_are_not_kept(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2})
+    arguments = ("--datasets", "PAS-20")
+    run(tool, tmp_path, *arguments)
+    file = tmp_path / "out/inference" / VOC / "results.json"
+    own = file.read_text()
+    file.write_text(own.replace('"num_images": 2', '"num_images": 7'))
+    assert file.read_text() != own
+    _, report = run(tool, tmp_path, *arguments)
+    assert states(report) == {VOC: "evaluated"}
+    assert json.loads(file.read_text())["num_images"] == 2
+    _, report = run(tool, tmp_path, *arguments)
+    assert states(report) == {VOC: "kept"}
+
+
+def test_drawn_data_are_drawn(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "empty"))
+    code, report = run(tool, tmp_path, "--datasets", "shapes_demo_sem_seg")
+    assert (code, states(report)) == (0, {"shapes_demo_sem_seg": "evaluated"})
+
+
+def test_an_unknown_class_list_costs_each_data_set_its_row(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2, A150: 1})
+    code, report = run(
+        tool, tmp_path, "--datasets", "PAS-20,A-150", "VOCABULARY.TEST", "no_such_list.txt"
+    )
+    assert (code, states(report)) == (1, {VOC: "failed", A150: "failed"})
+    assert "no_such_list.txt" in report["datasets"][0]["detail"]
 
 
 @pytest.fixture

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..file_pairs import FilePairs
 from ..sem_seg_dataset import SemSegDataset, datasets_root, register_sem_seg
 from .splits import SPLITS, prepare_split
 from .world import CLASSES, TRAIN_CLASSES
 
+_FOLDER = "shapes"
+
 
 def shapes_root() -> Path:
     """The folder of the data set below ``$DETECTRON2_DATASETS``."""
-    return datasets_root() / "shapes"
+    return datasets_root() / _FOLDER
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,11 @@ class ShapesDataset(SemSegDataset):
 
     split: str = ""
 
-    def __call__(self) -> list[dict[str, str]]:
-        """Lists the samples, after drawing them if need be."""
-        prepare_split(shapes_root(), self.split)
-        return super().__call__()
+    def find_files(self, root: Path | None = None) -> FilePairs:
+        """Pairs images and label maps, after drawing them if need be."""
+        folder = shapes_root() if root is None else root / _FOLDER
+        prepare_split(folder, self.split)
+        return super().find_files(root)
 
 
 def register_shapes() -> None:
@@ -37,8 +41,8 @@ def register_shapes() -> None:
         register_sem_seg(
             ShapesDataset(
                 name=f"shapes_{split}_sem_seg",
-                image_dir=f"shapes/{split}/images",
-                sem_seg_dir=f"shapes/{split}/labels",
+                image_dir=f"{_FOLDER}/{split}/images",
+                sem_seg_dir=f"{_FOLDER}/{split}/labels",
                 classes=tuple(classes),
                 expected_images=SPLITS[split].num_scenes,
                 split=split,
