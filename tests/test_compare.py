@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,36 @@ def test_cost_is_counted():
     assert cost.peak_memory_mb > 10
     with pytest.raises(ValueError, match="no image"):
         measure_cost(model, [])
+
+
+def test_options_of_a_model_add_up():
+    program = load_program()
+    args = program.parse(
+        ["--output", "o", "--datasets", "A-150"]
+        + ["--model", "A=escnet_tiny", "--model", "B=sed_tiny"]
+        + ["--model-opts", "A", "SEED", "1", "--model-opts", "A", "TEST.DTYPE", "float16"]
+        + ["--model-opts", "B", "SEED", "2", "--", "OUTPUT_DIR", "x"]
+    )
+    first, second = program.model_runs(args)
+    assert first.opts == ("OUTPUT_DIR", "x", "SEED", "1", "TEST.DTYPE", "float16")
+    assert second.opts == ("OUTPUT_DIR", "x", "SEED", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "A=escnet_tiny", "--published", "ESCNet"], "knows no ESCNet; there is .*SED"),
+        (["--predictions", "A=no_such_set:file.json"], "no data set no_such_set is registered"),
+        (["--model", "A"], "is not NAME=CONFIG"),
+        (["--model", "A=escnet_tiny", "--model-opts", "B", "SEED", "1"], "of no model: B"),
+        ([], "give a --model or --predictions"),
+    ],
+)
+def test_wrong_use_of_the_program(tmp_path, arguments, message):
+    program = load_program()
+    with pytest.raises(SystemExit) as stop:
+        program.main(["--output", str(tmp_path), "--datasets", "A-150", *arguments])
+    assert re.search(message, str(stop.value))
 
 
 def record(name, miou, *, weights="w.pth", **others):

@@ -6,13 +6,15 @@ r"""Compares models on data sets: one table and one plot, each model in a proces
     python tools/compare.py --output output/comparison --datasets A-150,PC-59 \
         --model "ESC-Net=escnet_vitb16_384_bs4_80k:esc_net.pth" \
         --model "CAT-Seg=CAT-Seg/configs/vitb_384.yaml:model_base.pth" \
+        --model-opts CAT-Seg MODEL.SEM_SEG_HEAD.POOLING_SIZES "[1,1]" \
         --published ESC-Net,CAT-Seg,SED TEST.SLIDING_WINDOW True
     python tools/compare.py --output output/comparison --datasets A-150 \
         --predictions "other=A-150:sem_seg_predictions.json"
 
 A model is ``NAME=CONFIG[:WEIGHTS]``; models of one name, such as seeds, make one row of means and
-standard deviations. ``--model-opts NAME KEY VALUE ...`` changes one model, the KEY VALUE pairs at
-the end all of them. A model that fails costs its row. docs/baselines.md explains the columns.
+standard deviations. ``--model-opts NAME KEY VALUE ...`` changes one model, up to the next option or
+``--``; the KEY VALUE pairs at the end change all of them. A model that fails costs its row.
+docs/baselines.md explains the columns.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog
+
 from escnet_d2.engine.compare_run import ModelRun, run_in_process
 from escnet_d2.engine.compare_table import write_comparison
 from escnet_d2.engine.setup import load_config
-from escnet_d2.evaluation.published import BENCHMARK_NAMES
+from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
 from escnet_d2.evaluation.report import SCORES
 from escnet_d2.evaluation.rescoring import rescore_predictions
 
@@ -56,7 +60,9 @@ def model_runs(args: argparse.Namespace) -> list[ModelRun]:
     Raises:
         ValueError: a model is not NAME=CONFIG[:WEIGHTS], or options are of no model.
     """
-    special = {name: tuple(pairs) for name, *pairs in args.model_opts}
+    special: dict[str, list[str]] = {}
+    for name, *pairs in args.model_opts:
+        special.setdefault(name, []).extend(pairs)
     runs = []
     for text in args.model:
         match = re.fullmatch(r"([^=]+)=([^:]+)(?::(.+))?", text)
@@ -86,6 +92,22 @@ def split_names(text: str) -> list[str]:
     return [BENCHMARK_NAMES.get(name, name) for name in names]
 
 
+def published_methods(args: argparse.Namespace) -> list[str]:
+    """The methods whose published figures are asked for.
+
+    Raises:
+        ValueError: there are none of a method.
+    """
+    wanted = [name.strip() for name in args.published.split(",") if name.strip()]
+    known = list(dict.fromkeys(row.model for row in published_results()))
+    strangers = [name for name in wanted if name.casefold() not in map(str.casefold, known)]
+    if strangers:
+        raise ValueError(
+            f"--published knows no {', '.join(strangers)}; there is {', '.join(known)}."
+        )
+    return wanted
+
+
 def rescore(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     """Scores of the prediction files, by name and data set.
 
@@ -98,7 +120,9 @@ def rescore(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
         match = re.fullmatch(r"([^=]+)=([^:]+):(.+)", text)
         if match is None:
             raise ValueError(f"--predictions {text!r} is not NAME=DATASET:FILE.")
-        name, (dataset,), file = match[1], split_names(match[2]), match[3]
+        name, dataset, file = match[1], BENCHMARK_NAMES.get(match[2], match[2]), match[3]
+        if dataset not in DatasetCatalog:
+            raise ValueError(f"--predictions {text!r}: no data set {dataset} is registered.")
         scores.setdefault(name, {})[dataset] = rescore_predictions(
             file,
             dataset,
@@ -123,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Registers the data folders that the keys name, which prediction files may be of.
         if args.opts and args.predictions:
             load_config("escnet_tiny", args.opts)
+        published = published_methods(args)
         rescored = rescore(args)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"compare.py: error: {error}")
@@ -136,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rescored,
         split_names(args.datasets),
         args.output,
-        published=[name.strip() for name in args.published.split(",") if name.strip()],
+        published=published,
         score=args.score,
     )
     print(text)

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
+from torch import nn
 
 from escnet_d2.data import SemanticDatasetMapper
 from escnet_d2.evaluation.report import SCORES, write_json
@@ -111,17 +113,11 @@ def evaluate_run(run: ModelRun, folder: str | Path) -> dict[str, Any]:
     model = Trainer.build_model(cfg)
     if run.weights:
         TrainingCheckpointer(model).load(run.weights)
+    # Before the evaluation, whose memory would count.
+    cost = _cost(cfg, model, run)
     outcomes = evaluate_datasets(
         cfg, model, run.datasets, weights=run.weights, allow_incomplete=run.allow_incomplete
     )
-    there = [outcome.name for outcome in outcomes if outcome.results]
-    cost = None
-    if there and run.cost_images > 0:
-        mapper = SemanticDatasetMapper(cfg, is_train=False, dataset_names=there[:1])
-        images = DatasetCatalog.get(there[0])[: run.cost_images]
-        samples = [mapper({**image, "dataset_name": there[0]}) for image in images]
-        with autocast(cfg.MODEL.DEVICE, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
-            cost = {**dataclasses.asdict(measure_cost(model, samples)), "dataset": there[0]}
     return {
         "name": run.name,
         "config": run.config,
@@ -136,6 +132,23 @@ def evaluate_run(run: ModelRun, folder: str | Path) -> dict[str, Any]:
         },
         "cost": cost,
     }
+
+
+def _cost(cfg: CfgNode, model: nn.Module, run: ModelRun) -> dict[str, Any] | None:
+    """Cost on the first data set that is there; None where none is, or no image is asked for."""
+    if run.cost_images < 1:
+        return None
+    for name in run.datasets:
+        try:
+            images = DatasetCatalog.get(name)[: run.cost_images]
+        except (AssertionError, OSError, ValueError):
+            # The evaluation says what is wrong with it.
+            continue
+        mapper = SemanticDatasetMapper(cfg, is_train=False, dataset_names=[name])
+        samples = [mapper({**image, "dataset_name": name}) for image in images]
+        with autocast(cfg.MODEL.DEVICE, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
+            return {**dataclasses.asdict(measure_cost(model, samples)), "dataset": name}
+    return None
 
 
 def main(arguments: Sequence[str]) -> None:

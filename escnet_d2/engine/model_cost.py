@@ -68,6 +68,8 @@ def measure_cost(
     with torch.no_grad():
         for _ in range(max(warm_up, 1)):
             model([samples[0]])
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         seconds = [_timed(model, sample, device) for sample in samples]
         memory = _peak_memory(device)
         # Last: counting makes everything slow.
