@@ -68,7 +68,7 @@ class OpenVocabPredictor:
             RuntimeError: a checkpoint that is damaged or does not fit.
             ValueError: an unknown key or value, or a vocabulary that is none.
         """
-        cfg = load_config(config, opts)
+        cfg = load_config(config, opts, datasets_required=False)
         if weights is not None:
             cfg.MODEL.WEIGHTS = os.fspath(weights)
         if device is not None:

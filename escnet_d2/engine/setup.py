@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,9 @@ from escnet_d2.data import register_mess_datasets, register_prepared_folder
 from .config_files import find_config, merge_config_file, merge_options
 from .launch import LAUNCHERS
 from .precision import INFERENCE_DTYPES, TRAINING_DTYPES
+
+# Their releases pool in training only.
+_POOLING_METHODS = ("CATSeg", "SED")
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,12 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(config: str | os.PathLike | CfgNode, opts: Sequence[object] = ()) -> CfgNode:
+def load_config(
+    config: str | os.PathLike | CfgNode,
+    opts: Sequence[object] = (),
+    *,
+    datasets_required: bool = True,
+) -> CfgNode:
     """Reads a configuration and registers the data folders that it names.
 
     ``MODEL.DEVICE: cuda`` becomes ``cpu`` where torch sees no GPU.
@@ -60,6 +69,8 @@ def load_config(config: str | os.PathLike | CfgNode, opts: Sequence[object] = ()
     Args:
         config: as in :func:`find_config`, or a configuration, which is copied.
         opts: ``KEY VALUE`` pairs that win over the file.
+        datasets_required: False where images come from elsewhere: data sets that are not on this
+            machine are then left out, with a warning.
 
     Returns:
         A configuration that can still be changed.
@@ -75,9 +86,7 @@ def load_config(config: str | os.PathLike | CfgNode, opts: Sequence[object] = ()
         cfg = get_cfg()
         merge_config_file(cfg, find_config(config))
     merge_options(cfg, opts)
-    for folder in cfg.DATASETS.FOLDERS:
-        register_prepared_folder(folder)
-    register_mess_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    _register_datasets(cfg, required=datasets_required)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %s but torch sees no GPU: using cpu.", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -101,6 +110,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     setup_logger(distributed_rank=comm.get_rank(), name="escnet_d2")
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), eval_only=args.eval_only)
+    if not args.eval_only:
+        _check_test_data(cfg.DATASETS.TEST)
     cfg.freeze()
     args.config_file = find_config(args.config_file)
     default_setup(cfg, args)
@@ -132,6 +143,7 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     if eval_only:
         if not cfg.DATASETS.TEST:
             raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
+        _warn_of_pooling(cfg)
         return
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: there is nothing to train on.")
@@ -163,10 +175,45 @@ def _check_datasets(key: str, names: Iterable[str]) -> None:
         )
 
 
+def _register_datasets(cfg: CfgNode, *, required: bool) -> None:
+    """Registers the prepared folders, and MESS where one of its data sets is named."""
+    steps = [functools.partial(register_prepared_folder, path) for path in cfg.DATASETS.FOLDERS]
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    for step in (*steps, functools.partial(register_mess_datasets, names)):
+        try:
+            step()
+        except (FileNotFoundError, ValueError) as error:
+            if required:
+                raise
+            logger.warning("Left out, since no data set is needed here: %s", error)
+
+
+def _check_test_data(names: Iterable[str]) -> None:
+    """Finds test data that are not there before hours of training end at their evaluation."""
+    for name in names:
+        try:
+            DatasetCatalog.get(name)
+        except (AssertionError, FileNotFoundError, ValueError) as error:
+            raise FileNotFoundError(
+                f"DATASETS.TEST: {error or name} Training evaluates on it; to train without, set "
+                "DATASETS.TEST '()'."
+            ) from error
+
+
 def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:
     """Raises ValueError unless ``value`` of the configuration key ``key`` is accepted."""
     if value not in accepted:
         raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
+
+
+def _warn_of_pooling(cfg: CfgNode) -> None:
+    pooling = list(cfg.MODEL.SEM_SEG_HEAD.POOLING_SIZES)
+    if cfg.MODEL.META_ARCHITECTURE in _POOLING_METHODS and pooling != [1, 1]:
+        logger.warning(
+            "MODEL.SEM_SEG_HEAD.POOLING_SIZES is %s; the releases of CAT-Seg and SED train so, but "
+            'were evaluated with "[1,1]".',
+            pooling,
+        )
 
 
 def _check_at_least_one(key: str, value: int) -> None:

@@ -48,6 +48,36 @@ def test_missing_data_folder(tmp_path):
         load_config("escnet_tiny", ["DATASETS.FOLDERS", f"('{tmp_path}',)"])
 
 
+def test_prediction_needs_no_data_folder(tmp_path, caplog):
+    opts = ["DATASETS.FOLDERS", f"('{tmp_path}',)", "DATASETS.TEST", "('no_such_set',)"]
+    cfg = load_config("escnet_tiny", opts, datasets_required=False)
+    assert cfg.DATASETS.TEST == ("no_such_set",)
+    assert "Left out, since no data set is needed here" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+def test_training_asks_for_its_test_data_first(registered, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "empty"))
+    args = parse(
+        *("DATASETS.TRAIN", f"('{registered}',)", "DATASETS.TEST", "('ade20k_150_test_sem_seg',)"),
+        *("OUTPUT_DIR", str(tmp_path / "out")),
+    )
+    with pytest.raises(
+        FileNotFoundError, match=r"ade20k_150.*train without, set DATASETS\.TEST '\(\)'"
+    ):
+        setup(args)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["cat_seg_tiny", "sed_tiny"])
+def test_pooling_of_the_releases_training_is_noticed_in_testing(registered, caplog, method):
+    opts = ["DATASETS.TEST", f"('{registered}',)", "MODEL.SEM_SEG_HEAD.POOLING_SIZES"]
+    check_config(load_config(method, [*opts, "[1, 1]"]), world_size=1, eval_only=True)
+    assert not caplog.text
+    check_config(load_config(method, [*opts, "[2, 2]"]), world_size=1, eval_only=True)
+    assert 'were evaluated with "[1,1]"' in caplog.text
+
+
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
