@@ -37,11 +37,11 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(args: argparse.Namespace) -> None:
-    """Draws one picture per image.
+def run(args: argparse.Namespace) -> int:
+    """Draws one picture per image; returns how many images could not be read.
 
     Raises:
-        OSError: an input or the output folder is not usable.
+        OSError: an input folder or the output folder is not usable.
         ValueError: an argument with a wrong value, or a model without ESC-Blocks.
         RuntimeError: weights that cannot be loaded.
     """
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from escnet_d2.engine.inspection import inspect_image
     from escnet_d2.outputs import find_images
     from escnet_d2.outputs.prompt_picture import draw_prompt_picture
+    from escnet_d2.structures.image_io import read_image
 
     images = find_images(args.input)
     predictor = OpenVocabPredictor(
@@ -56,15 +57,23 @@ def run(args: argparse.Namespace) -> None:
     )
     vocabulary = predictor.resolve_vocabulary(args.vocabulary)
     wanted = [name.strip() for name in args.classes.split(",")] if args.classes else None
-    output_dir = Path(args.output)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    num_failed = 0
     for image in images.images:
+        path = Path(args.output) / f"{image.name}_prompts.png"
+        try:
+            pixels = read_image(image.path)
+        except (OSError, ValueError) as error:
+            logger.error("Failed: %s: %s", image.path, error)
+            num_failed += 1
+            continue
         inspection = inspect_image(
-            predictor, image.path, vocabulary, classes=wanted, max_classes=args.max_classes
+            predictor, pixels, vocabulary, classes=wanted, max_classes=args.max_classes
         )
-        path = output_dir / f"{image.name}_prompts.png"
+        # Names of images from several folders have folders of their own.
+        path.parent.mkdir(parents=True, exist_ok=True)
         draw_prompt_picture(inspection).save(path)
         logger.info("Wrote %s: %s", path, ", ".join(inspection.class_names))
+    return num_failed
 
 
 def main() -> int:
@@ -73,11 +82,10 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("escnet_d2").setLevel(logging.INFO)
     try:
-        run(args)
+        return 1 if run(args) else 0
     except (OSError, ValueError, RuntimeError) as error:
         logger.error("inspect_prompts.py: error: %s", error)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -124,6 +124,16 @@ def test_the_program_writes_one_picture_per_image(tmp_path, photo):
         "a_prompts.png",
         "b_prompts.png",
     ]
+    # Equal names get a folder each, and a damaged file costs its own picture only.
+    (tmp_path / "more").mkdir()
+    Image.fromarray(photo).save(tmp_path / "more" / "a.png")
+    (tmp_path / "more" / "b.png").write_bytes(b"no image")
+    both = [*command, "--input", str(tmp_path / "photos"), str(tmp_path / "more")]
+    mixed = subprocess.run(both, capture_output=True, text=True, cwd=REPO, check=False)
+    assert mixed.returncode == 1, mixed.stderr
+    assert f"Failed: {tmp_path / 'more' / 'b.png'}" in mixed.stderr
+    found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").glob("*/*.png")}
+    assert found == {"photos/a_prompts.png", "photos/b_prompts.png", "more/a_prompts.png"}
     wrong = subprocess.run(
         [*command, "--classes", "cat"], capture_output=True, text=True, cwd=REPO, check=False
     )
