@@ -19,6 +19,7 @@ from pathlib import Path
 from escnet_d2.data import dataset_status
 from escnet_d2.data.check import render
 from escnet_d2.data.dataset_check import check_dataset
+from escnet_d2.data.datasets import all_datasets
 from escnet_d2.data.prepare import PREPARATIONS, Settings
 from escnet_d2.data.sem_seg_dataset import datasets_root
 
@@ -34,7 +35,7 @@ def argument_parser() -> argparse.ArgumentParser:
     known = ", ".join(PREPARATIONS)
     add("names", nargs="*", metavar="NAME", help=f"any of {known}; or {ALL}: what there is")
     add("--list", action="store_true", help="say which archives are needed and where to get them")
-    add("--check", action="store_true", help="read all written label maps, and write nothing")
+    add("--check", action="store_true", help="read what was written, and write nothing")
     add("--root", type=Path, help="folder of the data sets (default $DETECTRON2_DATASETS)")
     add("--num-workers", type=int, default=0, metavar="N", help="processes to work with")
     add("--force", action="store_true", help="write again what is there and up to date")
@@ -49,9 +50,26 @@ def print_archives(root: Path, names: list[str]) -> None:
             print(f"    {archive.how_to_get(root)} Terms: {archive.terms}.")
 
 
-def check(root: Path, names: list[str], num_workers: int) -> bool:
-    """Reads all files, prints a table, and returns whether all data sets are complete and sound."""
+def check(root: Path, names: list[str], num_workers: int, *, skip_missing: bool) -> bool:
+    """Reads all files, prints a table, and returns whether all data sets are complete and sound.
+
+    Args:
+        root: folder of the data sets.
+        names: keys of ``PREPARATIONS``.
+        num_workers: processes beside this one.
+        skip_missing: a data set without its folder of label maps is no failure, unless all are.
+    """
     wanted = [dataset for name in names for dataset in PREPARATIONS[name].datasets]
+    if skip_missing:
+        known = all_datasets()
+        prepared = [name for name in wanted if known[name].folders(root)[1].is_dir()]
+        for name in wanted:
+            if name not in prepared:
+                print(f"{name}: skipped, not prepared", file=sys.stderr)
+        if not prepared:
+            print(f"Nothing is prepared in {root}.", file=sys.stderr)
+            return False
+        wanted = prepared
     reports = [check_dataset(name, num_workers=num_workers, root=root) for name in wanted]
     print(render(reports), end="")
     return not any(report.problems for report in reports)
@@ -101,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         print_archives(root, names)
         return 0
     if args.check:
-        return 0 if check(root, names, args.num_workers) else 1
+        return 0 if check(root, names, args.num_workers, skip_missing=everything) else 1
     settings = Settings(root, num_workers=args.num_workers, force=args.force)
     return 0 if prepare(settings, names, skip_missing=everything) else 1
 

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        set_up(options.venv.absolute(), os.environ, force=options.force)
+        set_up(options.venv.expanduser().absolute(), os.environ, force=options.force)
     except SetupError as error:
         print(f"setup failed: {error}", file=sys.stderr)
         return 1

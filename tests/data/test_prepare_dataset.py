@@ -180,6 +180,19 @@ def test_check_reads_what_was_written(tmp_path, capsys):
         assert part in output
 
 
+def test_check_without_names_reads_what_is_prepared(tmp_path, capsys):
+    assert run_tool("--check", "--root", tmp_path) == 1
+    assert f"Nothing is prepared in {tmp_path}" in capsys.readouterr().err
+    put(tmp_path / TARGET / "a.png", [[0, 1]])
+    put(tmp_path / ADE / "images/validation/a.jpg", np.zeros((1, 2, 3)))
+    # One image of 2,000: the data set that is there counts, those that are not do not.
+    assert run_tool("--check", "--root", tmp_path) == 1
+    captured = capsys.readouterr()
+    assert "voc_2012_test_sem_seg: skipped, not prepared" in captured.err
+    assert "1 labelled images, expected 2000" in captured.out
+    assert "does not exist" not in captured.out
+
+
 def test_list_names_every_archive(tmp_path, capsys):
     assert run_tool("--list", "--root", tmp_path) == 0
     output = capsys.readouterr().out
