@@ -57,6 +57,17 @@ def test_runs_go_on_where_they_stopped(tmp_path, workers):
     assert read_label_map(tmp_path / TARGET / "0.png").item() == 255
 
 
+def test_sources_that_were_unpacked_anew_are_converted_again(tmp_path):
+    put(tmp_path / SOURCE / "0.png", [[1]])
+    PREPARATIONS["ade20k_150"].run(Settings(tmp_path))
+    assert read_label_map(tmp_path / TARGET / "0.png").item() == 0
+    put(tmp_path / SOURCE / "0.png", [[2]])
+    # Archives keep the time at which their owners wrote a file.
+    os.utime(tmp_path / SOURCE / "0.png", (10**9, 10**9))
+    PREPARATIONS["ade20k_150"].run(Settings(tmp_path))
+    assert read_label_map(tmp_path / TARGET / "0.png").item() == 1
+
+
 def test_force_writes_again(tmp_path):
     put(tmp_path / SOURCE / "0.png", [[1]])
     put(tmp_path / TARGET / "0.png", [[77]])

@@ -62,11 +62,16 @@ def test_coco_stuff(tmp_path):
     ]
 
 
-def test_other_stuff_maps_are_reported(tmp_path):
-    put(tmp_path / "coco-stuff/annotations/train2017/a.png", [[0, 183]])
-    (problem,) = prepare("coco_stuff", tmp_path).problems
-    assert "a.png has the value 183" in problem
-    assert "stuffthingmaps_trainval2017.zip" in problem
+def test_other_stuff_maps_are_refused_until_they_are_replaced(tmp_path):
+    source = tmp_path / "coco-stuff/annotations/train2017/a.png"
+    put(source, [[0, 183]])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"a\.png has the value 183.*stuffthingmaps_trainval"):
+            prepare("coco_stuff", tmp_path)
+    put(source, [[0, 181]])
+    prepare("coco_stuff", tmp_path)
+    labels = read_label_map(tmp_path / "coco-stuff/annotations_detectron2/train2017/a.png")
+    assert labels.tolist() == [[0, 170]]
 
 
 def test_coco_panoptic(tmp_path):

@@ -38,11 +38,11 @@ def prepare_ade20k_150(settings: Settings) -> Prepared:
     name = "ade20k_150_test_sem_seg"
     target = label_folder(name, settings)
     jobs = [Job(file, (target / file.name,)) for file in files]
-    problems = run_jobs(jobs, convert_challenge_map, settings=settings, title="ADE20K-150")
-    return Prepared([name], problems)
+    run_jobs(jobs, convert_challenge_map, settings=settings, title="ADE20K-150")
+    return Prepared([name])
 
 
-def convert_challenge_map(job: Job) -> str:
+def convert_challenge_map(job: Job) -> None:
     """Writes one label map of the challenge.
 
     Raises:
@@ -62,4 +62,3 @@ def convert_challenge_map(job: Job) -> str:
             f"{ADE20K_CHALLENGE.name} have 0 to {_NUM_CLASSES}. Was it converted before?"
         )
     save_labels(np.where(labels == 0, _UNLABELLED, labels - 1).astype(np.uint8), job.targets[0])
-    return ""

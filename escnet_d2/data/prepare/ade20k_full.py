@@ -72,7 +72,7 @@ def prepare_ade20k_847(settings: Settings) -> Prepared:
     if len(jobs) < len(files):
         problems.append(f"{len(files) - len(jobs)} of {len(files)} validation images are missing.")
     convert = partial(convert_full_image, table=object_table())
-    problems += run_jobs(jobs, convert, settings=settings, title="ADE20K-847")
+    run_jobs(jobs, convert, settings=settings, title="ADE20K-847")
     return Prepared([DATASET], problems)
 
 
@@ -84,7 +84,7 @@ def object_table() -> np.ndarray:
     return table
 
 
-def convert_full_image(job: Job, *, table: np.ndarray) -> str:
+def convert_full_image(job: Job, *, table: np.ndarray) -> None:
     """Writes one image and its label map.
 
     Args:
@@ -110,7 +110,6 @@ def convert_full_image(job: Job, *, table: np.ndarray) -> str:
         Image.fromarray(image).save(temporary, "JPEG")
     # Last, since what has a label map counts as done.
     save_labels(table[objects], label_file)
-    return ""
 
 
 def target_size(height: int, width: int) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def prepare_coco_stuff(settings: Settings) -> Prepared:
         target = label_folder(dataset, settings)
         jobs = [Job(file, (target / file.name,)) for file in files]
         convert = partial(convert_stuff_map, table=table)
-        result.problems += run_jobs(jobs, convert, settings=settings, title=f"COCO-Stuff {split}")
+        run_jobs(jobs, convert, settings=settings, title=f"COCO-Stuff {split}")
         result.datasets.append(dataset)
     if not result.datasets:
         folder = settings.root / "coco-stuff/annotations"
@@ -55,26 +55,25 @@ def prepare_coco_stuff(settings: Settings) -> Prepared:
     return result
 
 
-def convert_stuff_map(job: Job, *, table: np.ndarray) -> str:
+def convert_stuff_map(job: Job, *, table: np.ndarray) -> None:
     """Writes one label map of COCO-Stuff.
 
     Args:
         job: the PNG and its target.
         table: uint8 (256,), class index by value.
 
-    Returns:
-        A remark where values occur that stuffthingmaps do not have.
+    Raises:
+        ValueError: the file has values that stuffthingmaps do not have.
     """
     labels = read_label_map(job.source)
     check_bytes(job.source, labels)
-    save_labels(table[labels], job.targets[0])
     strange = labels[(labels > COCO_STUFF_VALUES[-1]) & (labels != _UNLABELLED)]
-    if not strange.size:
-        return ""
-    return (
-        f"{job.source} has the value {strange[0]}, which {COCO_STUFF_MAPS.name} does not have: "
-        "stuff_*2017_pixelmaps and the 10k release are other files."
-    )
+    if strange.size:
+        raise ValueError(
+            f"{job.source} has the value {strange[0]}, which {COCO_STUFF_MAPS.name} does not have: "
+            "stuff_*2017_pixelmaps and the 10k release are other files."
+        )
+    save_labels(table[labels], job.targets[0])
 
 
 def prepare_coco_panoptic(settings: Settings) -> Prepared:
@@ -122,7 +121,7 @@ def prepare_coco_panoptic(settings: Settings) -> Prepared:
     return result
 
 
-def convert_panoptic_map(job: Job, *, index_of_category: dict[int, int]) -> str:
+def convert_panoptic_map(job: Job, *, index_of_category: dict[int, int]) -> None:
     """Writes one panoptic PNG as semantic labels: R + 256 G + 65536 B is the id of a segment.
 
     Args:
@@ -149,7 +148,6 @@ def convert_panoptic_map(job: Job, *, index_of_category: dict[int, int]) -> str:
             raise ValueError(f"{job.source}: {category} is no category of COCO panoptic.")
         labels[segments == segment] = index_of_category[category]
     save_labels(labels, job.targets[0])
-    return ""
 
 
 def check_bytes(file: Path, labels: np.ndarray) -> None:

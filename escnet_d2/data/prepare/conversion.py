@@ -19,7 +19,6 @@ from ..datasets.builtin import all_datasets
 
 logger = logging.getLogger(__name__)
 
-_MAX_LISTED = 5
 _CHUNK = 16
 
 
@@ -56,8 +55,14 @@ class Job:
         """Whether all targets are there and none is older than the source."""
         if not all(target.is_file() for target in self.targets):
             return False
-        newest = self.source.stat().st_mtime
-        return all(target.stat().st_mtime >= newest for target in self.targets)
+        newest = _last_change(self.source)
+        return all(_last_change(target) >= newest for target in self.targets)
+
+
+def _last_change(file: Path) -> float:
+    """When the file was written or came here: archives give what is unpacked its old time."""
+    status = file.stat()
+    return max(status.st_mtime, status.st_ctime)
 
 
 @dataclass
@@ -85,22 +90,19 @@ def image_folder(name: str, settings: Settings) -> Path:
 
 def run_jobs(
     jobs: Sequence[Job],
-    convert: Callable[[Job], str],
+    convert: Callable[[Job], None],
     *,
     settings: Settings,
     title: str,
-) -> list[str]:
+) -> None:
     """Runs ``convert`` on the jobs that are not done yet.
 
     Args:
         jobs: what to write.
         convert: a function at the top level of a module, or a partial of one, that writes a job's
-            targets; returns what is odd about the source, or "".
+            targets.
         settings: processes, and whether to redo everything.
         title: name of the progress bar, which is shown on terminals only.
-
-    Returns:
-        What was odd, at most one sentence for the first files and one for the number of the rest.
 
     Raises:
         FileNotFoundError: a source is missing.
@@ -109,19 +111,17 @@ def run_jobs(
     waiting = [job for job in jobs if settings.force or not job.is_done()]
     logger.info("%s: %d of %d files to write.", title, len(waiting), len(jobs))
     if not waiting:
-        return []
+        return
     if settings.num_workers > 0:
         with ProcessPoolExecutor(settings.num_workers) as pool:
             try:
-                remarks = _collect(pool.map(convert, waiting, chunksize=_CHUNK), waiting, title)
+                _finish(pool.map(convert, waiting, chunksize=_CHUNK), waiting, title)
             except BaseException:
                 # Else leaving the block would first work off everything that is queued.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     else:
-        remarks = _collect(map(convert, waiting), waiting, title)
-    rest = len(remarks) - _MAX_LISTED
-    return [*remarks[:_MAX_LISTED], *([f"... and {rest} more such files."] if rest > 0 else [])]
+        _finish(map(convert, waiting), waiting, title)
 
 
 def save_labels(labels: np.ndarray, target: Path) -> None:
@@ -174,7 +174,7 @@ def listed_files(folder: Path, ids: Iterable[str], suffix: str) -> tuple[list[Pa
     return present, [f"{missing} of {len(files)} files are missing, such as {first}."]
 
 
-def _collect(results: Iterable[str], jobs: Sequence[Job], title: str) -> list[str]:
+def _finish(results: Iterable[None], jobs: Sequence[Job], title: str) -> None:
     # disable=None: no bar where nobody watches, such as in a log file.
-    bar = tqdm(results, total=len(jobs), desc=title, unit="file", disable=None)
-    return [remark for remark in bar if remark]
+    for _ in tqdm(results, total=len(jobs), desc=title, unit="file", disable=None):
+        pass

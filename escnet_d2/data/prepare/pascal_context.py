@@ -67,11 +67,11 @@ def prepare_pascal_context_59(settings: Settings) -> Prepared:
         )
         for key, image in images.items()
     ]
-    problems = run_jobs(jobs, convert_detail_image, settings=settings, title="PASCAL-Context 59")
-    return Prepared([name], problems)
+    run_jobs(jobs, convert_detail_image, settings=settings, title="PASCAL-Context 59")
+    return Prepared([name])
 
 
-def convert_detail_image(job: Job) -> str:
+def convert_detail_image(job: Job) -> None:
     """Writes one label map.
 
     Args:
@@ -95,7 +95,6 @@ def convert_detail_image(job: Job) -> str:
         # Of a category that is no class, too: it covers what was drawn before.
         labels[mask] = index_of_id.get(category, _UNLABELLED_8BIT)
     save_labels(labels, job.targets[0])
-    return ""
 
 
 def prepare_pascal_context_459(settings: Settings) -> Prepared:
@@ -128,11 +127,11 @@ def prepare_pascal_context_459(settings: Settings) -> Prepared:
     name = "context_459_test_sem_seg"
     target = label_folder(name, settings)
     jobs = [Job(file, (target / f"{file.stem}.tif",)) for file in files]
-    problems += run_jobs(jobs, convert_label_map, settings=settings, title="PASCAL-Context 459")
+    run_jobs(jobs, convert_label_map, settings=settings, title="PASCAL-Context 459")
     return Prepared([name], problems)
 
 
-def convert_label_map(job: Job) -> str:
+def convert_label_map(job: Job) -> None:
     """Writes one label map of 16 bits.
 
     Raises:
@@ -152,7 +151,6 @@ def convert_label_map(job: Job) -> str:
         raise ValueError(f"{job.source} has labels outside 0..{_UNLABELLED_16BIT - 1}.")
     labels = np.where(labels == 0, _UNLABELLED_16BIT, labels - 1).astype(np.uint16)
     save_labels(labels, job.targets[0])
-    return ""
 
 
 def _read_detail(file: Path) -> tuple[dict[Any, dict], dict[Any, list]]:

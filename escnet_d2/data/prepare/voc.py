@@ -75,11 +75,11 @@ def prepare_voc(settings: Settings) -> Prepared:
         target = label_folder(name, settings)
         jobs = [Job(file, (target / file.name,)) for file in files]
         convert = partial(convert_voc_map, table=table)
-        problems += run_jobs(jobs, convert, settings=settings, title=name)
+        run_jobs(jobs, convert, settings=settings, title=name)
     return Prepared(list(tables), problems)
 
 
-def convert_voc_map(job: Job, *, table: np.ndarray) -> str:
+def convert_voc_map(job: Job, *, table: np.ndarray) -> None:
     """Writes one label map.
 
     Args:
@@ -104,7 +104,6 @@ def convert_voc_map(job: Job, *, table: np.ndarray) -> str:
             "255 is unlabelled. SegmentationObject numbers objects, not classes."
         )
     save_labels(table[labels], job.targets[0])
-    return ""
 
 
 def _wrong_folder(root: Path) -> str:
