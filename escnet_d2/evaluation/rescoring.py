@@ -41,8 +41,8 @@ def rescore_predictions(
 
     Raises:
         FileNotFoundError: the file or the data set is not there.
-        ValueError: the file is no such list, does not fit the data set, or leaves out images or
-            pixels; names the file.
+        ValueError: the file is no such list, does not fit the data set, leaves out images or
+            pixels, or has an image twice; names the file.
     """
     path = Path(path)
     try:
@@ -51,7 +51,11 @@ def rescore_predictions(
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is no list of COCO predictions: {error!r}.") from error
     samples = DatasetCatalog.get(dataset_name)
-    found = dict(_matches(list(by_file), samples, path))
+    found: dict[str, str] = {}
+    for file, name in _matches(list(by_file), samples, path):
+        if file in found:
+            raise ValueError(f"{path} has two predictions of {file}: {found[file]} and {name}.")
+        found[file] = name
     missing = [s["file_name"] for s in samples if s["file_name"] not in found]
     if missing and not allow_incomplete:
         raise ValueError(

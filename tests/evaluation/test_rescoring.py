@@ -106,6 +106,9 @@ def test_faults_are_named(dataset, tmp_path):
         rescore_predictions(write(tmp_path, renamed), NAME)
     with pytest.raises(ValueError, match=r"w\.jpg is no image of it"):
         rescore_predictions(write(tmp_path, [{**flat[0], "file_name": "w.jpg"}]), NAME)
+    with pytest.raises(ValueError, match=r"has two predictions of .*y\.jpg"):
+        again = [{**record, "file_name": "/elsewhere/y.jpg"} for record in records[2]]
+        rescore_predictions(write(tmp_path, flat + again), NAME)
     with pytest.raises(ValueError, match="is no list of COCO predictions"):
         rescore_predictions(write(tmp_path, {"a": 1}), NAME)
     with pytest.raises(ValueError, match="of different sizes"):
