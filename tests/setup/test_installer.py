@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from escnet_d2.doctor import REQUIREMENTS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -208,6 +210,10 @@ def test_installer_and_metadata_state_the_same_lower_bounds(setup_env):
     assert f'"torch>={oldest}"' in text
     assert f"torch>={oldest}" in setup_env.DEFAULT_TORCH_SPEC
     assert 'requires-python = ">=3.9"' in text
+    for requirement in REQUIREMENTS:
+        if requirement.oldest and requirement.distribution != "detectron2":
+            oldest = ".".join(map(str, requirement.oldest))
+            assert f'"{requirement.distribution}>={oldest}"' in text
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
