@@ -47,7 +47,9 @@ def pair_files(
         ValueError: a folder has no such file, or two files that differ only in their suffix.
     """
     roots = {"image": Path(image_root), "label": Path(sem_seg_root)}
-    missing = [f"the {kind} folder {root}" for kind, root in roots.items() if not root.is_dir()]
+    missing = [
+        f"the {kind} folder {root}" for kind, root in roots.items() if not os.path.isdir(root)
+    ]
     if missing:
         first, *rest = missing
         also = "".join(f", nor does {other}" for other in rest)

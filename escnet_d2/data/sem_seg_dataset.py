@@ -87,7 +87,8 @@ class SemSegDataset:
             Where no layout is complete, the folders of :meth:`prepared_folders`.
         """
         layouts = self._layouts(root)
-        return next((pair for pair in layouts if all(map(Path.is_dir, pair))), layouts[0])
+        # Not Path.is_dir, which raises below a folder that this user may not enter.
+        return next((pair for pair in layouts if all(map(os.path.isdir, pair))), layouts[0])
 
     def find_files(self, root: Path | None = None) -> FilePairs:
         """Pairs images and label maps.

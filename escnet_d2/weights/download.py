@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import logging
@@ -33,6 +34,8 @@ TIMEOUT_SECONDS = 15.0
 LOCK_SECONDS = 3600.0
 _CHUNK_BYTES = 1024 * 1024
 _STALE_PARTIAL_SECONDS = 24 * 3600.0
+# What a system answers where another process holds a lock.
+_HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
 
 
 def download(file: WeightsFile) -> Path:
@@ -153,6 +156,14 @@ def _remove_stale_partials(target: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def _system_error(error: BaseException) -> OSError | None:
+    """What the system said, in the chain of errors that led to this one."""
+    chain: BaseException | None = error
+    while chain is not None and not isinstance(chain, OSError):
+        chain = chain.__cause__ or chain.__context__
+    return chain
+
+
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Lets one process at a time fetch a file; makes the folder of the file."""
@@ -162,7 +173,11 @@ def _locked(target: Path) -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(fail_when_locked=True)
-        except AlreadyLocked:
+        except AlreadyLocked as error:
+            # portalocker < 4 says so of any failure, as where a file system has no locks.
+            failure = _system_error(error)
+            if failure is not None and failure.errno not in _HELD_BY_ANOTHER:
+                raise LockException(str(failure)) from error
             logger.info("Waiting for another process that is fetching %s.", target)
             lock.acquire(fail_when_locked=False)
     except OSError as error:

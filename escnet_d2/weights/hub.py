@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -88,6 +89,10 @@ def _require_connection(file: HubFile) -> None:
     except urllib.error.HTTPError as answer:
         logger.debug("%s answers %s", url, answer)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLError):
+            # There is a network. huggingface_hub trusts other certificates than Python.
+            logger.debug("%s: %s", url, error)
+            return
         raise DownloadError(f"{url}: {error}") from error
 
 

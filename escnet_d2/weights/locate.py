@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def find_cached(file: WeightsFile, *, rehash: bool = False) -> Path | None:
         WeightsError: it is there, but cannot be read.
     """
     path = cache_dir() / file.filename
-    if not path.is_file():
+    # Not Path.is_file, which raises below a folder that this user may not enter.
+    if not os.path.isfile(path):
         return None
     if _is_genuine(path, file, rehash=rehash):
         return path
@@ -79,7 +81,7 @@ def find_elsewhere(file: WeightsFile) -> Path | None:
     for folder in other_folders():
         path = folder / file.filename
         try:
-            if path.is_file() and _is_genuine(path, file):
+            if os.path.isfile(path) and _is_genuine(path, file):
                 return path
         except WeightsError as error:
             logger.info("%s", error)
@@ -96,7 +98,7 @@ def other_folders() -> tuple[Path, ...]:
 def describe_search_path() -> list[str]:
     """Where weights are looked for, in order, one line each, for people to read."""
     folder = cache_dir()
-    state = "exists" if folder.is_dir() else "not there yet"
+    state = "exists" if os.path.isdir(folder) else "not there yet"
     origin = "from" if os.environ.get(CACHE_VARIABLE) else "to choose another, set"
     if is_offline():
         network = f"no download: {OFFLINE_VARIABLE} is set"
@@ -126,18 +128,25 @@ def cached_files() -> list[CachedFile]:
         if isinstance(source, WeightsFile)
     }
     listed = []
-    for path in sorted(cache_dir().glob("*")):
-        if path.is_file() and not path.name.endswith((STAMP_SUFFIX, LOCK_SUFFIX, PARTIAL_SUFFIX)):
+    for path in sorted(_glob(cache_dir(), "*")):
+        if os.path.isfile(path) and not path.name.endswith(
+            (STAMP_SUFFIX, LOCK_SUFFIX, PARTIAL_SUFFIX)
+        ):
             listed.append(CachedFile(path, path.stat().st_size, names.get(path.name, "")))
-    for path in sorted(hub_cache_dir().glob("models--*/snapshots/*/*")):
-        if path.is_file() and not path.name.endswith(STAMP_SUFFIX):
+    for path in sorted(_glob(hub_cache_dir(), "models--*/snapshots/*/*")):
+        if os.path.isfile(path) and not path.name.endswith(STAMP_SUFFIX):
             repo_id = path.parents[2].name[len("models--") :].replace("--", "/")
             listed.append(CachedFile(path, path.stat().st_size, f"{repo_id}/{path.name}"))
     for folder in other_folders():
         for path in sorted(folder / filename for filename in names):
-            if path.is_file():
+            if os.path.isfile(path):
                 listed.append(CachedFile(path, path.stat().st_size, names[path.name]))
     return listed
+
+
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder; none where this user may not look."""
+    return [Path(found) for found in glob.glob(os.path.join(glob.escape(str(folder)), pattern))]
 
 
 def _is_genuine(path: Path, file: WeightsFile, *, rehash: bool = False) -> bool:

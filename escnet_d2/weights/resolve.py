@@ -155,7 +155,7 @@ def _how_to_get(sources: Sequence[Source], reason: str, failures: Sequence[str] 
     lines += [f"  {failure}" for failure in failures]
     for source in plain:
         target = cache_dir() / source.filename
-        there = " (the file there now has another SHA-256)" if target.is_file() else ""
+        there = " (the file there now has another SHA-256)" if os.path.isfile(target) else ""
         lines += [
             f"Put it at {target}{there}",
             f"  from {' or '.join(source.urls)}",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import portalocker
 import pytest
+from portalocker.exceptions import AlreadyLocked, LockException
 
 from escnet_d2.weights import WeightsError, WeightsFile
 from escnet_d2.weights import download as download_module
@@ -150,6 +152,24 @@ def test_a_lock_that_is_never_freed_is_named(server, cache, monkeypatch):
     assert download(file).is_file()
 
 
+def test_a_file_system_without_locks_is_named_at_once(server, cache, monkeypatch):
+    calls = []
+
+    def acquire(self, **options):
+        """What portalocker 3 makes of it."""
+        calls.append(options)
+        cause = LockException("no locks")
+        cause.__cause__ = OSError(errno.ENOLCK, "No locks available")
+        raise AlreadyLocked(cause) from cause
+
+    monkeypatch.setattr(portalocker.Lock, "acquire", acquire)
+    with pytest.raises(WeightsError, match=r"No locks available.*ESCNET_CACHE"):
+        download(server.offer())
+    # It does not wait, for an hour, as for another process.
+    assert len(calls) == 1
+    assert server.requests == []
+
+
 def test_a_wrong_checksum_is_refused(server, cache):
     file = server.offer(sha256="0" * 64)
     with pytest.raises(DownloadError, match="wrong checksum") as caught:
@@ -205,7 +225,7 @@ def test_every_address_that_failed_is_named(server, cache):
     file = dataclasses.replace(server.offer(), urls=(server.url("x.pt"), server.url("y.pt")))
     with pytest.raises(DownloadError) as caught:
         download(file)
-    assert str(caught.value).count("404") == 2
+    assert str(caught.value).count("HTTP Error 404") == 2
     assert all(url in str(caught.value) for url in file.urls)
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import threading
+import urllib.error
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -130,6 +132,16 @@ def test_the_common_cache_is_looked_into_but_not_counted_as_ours(hub, cache, tmp
     huggingface_hub.hf_hub_download(REPOSITORY, "m.safetensors", cache_dir=tmp_path / "common")
     assert find_in_hub_cache(FILE).read_bytes() == CONTENT
     assert find_in_hub_cache(FILE, only_ours=True) is None
+
+
+def test_a_certificate_that_only_python_distrusts_stops_nothing(hub, cache, monkeypatch):
+    hub.files = {"m.safetensors": CONTENT}
+
+    def distrust(*arguments, **options):
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("self-signed certificate"))
+
+    monkeypatch.setattr("urllib.request.urlopen", distrust)
+    assert download_from_hub(FILE).read_bytes() == CONTENT
 
 
 def test_without_a_connection_it_fails_at_once(hub, cache):

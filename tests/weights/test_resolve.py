@@ -237,3 +237,21 @@ def test_the_search_path_is_told_in_order(tmp_path, monkeypatch):
     assert lines[-1].startswith("no download")
     monkeypatch.delenv("ESCNET_OFFLINE")
     assert describe_search_path()[-1].startswith("download;")
+
+
+def test_folders_that_this_user_may_not_enter_hold_nothing(monkeypatch, tmp_path):
+    forbidden = {tmp_path / "home", tmp_path / "cache", tmp_path / "torch"}
+    stat = os.stat
+
+    def deny(path, *arguments, **options):
+        if not isinstance(path, int) and forbidden & {*Path(os.fsdecode(path)).parents}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", deny)
+    with pytest.raises(PermissionError):
+        (tmp_path / "home" / "x").stat()
+    assert cached_files() == []
+    assert len(describe_search_path()) > 3
+    with pytest.raises(WeightsError, match="ESCNET_OFFLINE forbids downloading"):
+        resolve_sam_weights("vit_b")

@@ -80,7 +80,7 @@ def dataset_status(
 def _status(dataset: SemSegDataset, root: Path | None) -> DatasetStatus:
     image_root, sem_seg_root = dataset.folders(root)
     num_images, problem = 0, ""
-    missing = [str(folder) for folder in (image_root, sem_seg_root) if not folder.is_dir()]
+    missing = [str(folder) for folder in (image_root, sem_seg_root) if not os.path.isdir(folder)]
     if missing:
         problem = f"missing: {', '.join(missing)}"
     else:
