@@ -20,8 +20,11 @@ nothing that goes wrong with it stops an install. Environment:
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 import sysconfig
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +48,30 @@ def build_mode() -> str:
 
 def has_compiler() -> bool:
     """Whether a C++ compiler is on the path, going by ``CXX`` or Python's own build settings."""
+    names = (compiler_command()[0], "c++", "g++", "clang++", "cl")
+    return any(shutil.which(name) for name in names)
+
+
+def compiler_command() -> list[str]:
+    """The C++ compiler of ``CXX`` or of Python's own build settings, with its first arguments."""
     command = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
-    return any(shutil.which(name) for name in (command.split()[0], "c++", "g++", "clang++", "cl"))
+    return shlex.split(command)
+
+
+def openmp_options() -> list[str]:
+    """What makes ``at::parallel_for`` use threads; nothing where the compiler has no OpenMP.
+
+    torch's header turns it into a plain loop otherwise.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, "probe.cpp")
+        probe.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+        command = [*compiler_command(), "-fopenmp", str(probe), "-o", str(probe.with_suffix(""))]
+        try:
+            found = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            found = False
+    return ["-fopenmp"] if found else []
 
 
 def cuda_toolkits() -> Iterator[Path]:
@@ -115,10 +140,12 @@ def _torch_extension(*, required: bool) -> dict:
     import torch
     from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
 
+    openmp = openmp_options()
+
     def extension(*, with_cuda: bool) -> Extension:
         # Python's own settings ask for two things that don't suit: debugging symbols, which would
         # be most of the library, and signed overflow that wraps, which makes vector loops slow.
-        compile_args = {"cxx": ["-O3", "-g0", "-fno-wrapv"]}
+        compile_args = {"cxx": ["-O3", "-g0", "-fno-wrapv", *openmp]}
         if with_cuda:
             compile_args["nvcc"] = ["-O3"]
         return (CUDAExtension if with_cuda else CppExtension)(
@@ -130,6 +157,7 @@ def _torch_extension(*, required: bool) -> dict:
                 *([("WITH_CUDA", None)] if with_cuda else []),
             ],
             extra_compile_args=compile_args,
+            extra_link_args=openmp,
             depends=[str(path) for path in sorted([*CSRC.rglob("*.h"), *CSRC.rglob("*.cuh")])],
         )
 

@@ -181,7 +181,9 @@ def test_extension_that_does_not_load(tmp_path):
 
 def test_extension_for_another_torch(tmp_path):
     library = tmp_path / f"_C{importlib.machinery.EXTENSION_SUFFIXES[0]}"
-    library.write_bytes(b"\0escnet_d2 extension built for torch 1.2.3+cu45 with CUDA;\0")
+    library.write_bytes(
+        b"\0escnet_d2 extension built for torch 1.2.3+cu45 with CUDA with OpenMP;\0"
+    )
     entry = doctor.extension_entry(tmp_path)
     assert entry.state == doctor.PROBLEM
     assert "torch 1.2.3+cu45" in entry.value

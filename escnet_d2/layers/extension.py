@@ -17,7 +17,9 @@ import torch
 
 FOLDER = Path(__file__).resolve().parent
 # Written by escnet_d2/layers/csrc/masked_kmeans_op.cpp.
-_RECORD = re.compile(rb"escnet_d2 extension built for torch ([^\0 ]+) (with|without) CUDA;")
+_RECORD = re.compile(
+    rb"escnet_d2 extension built for torch ([^\0 ]+) (with|without) CUDA (with|without) OpenMP;"
+)
 
 
 class ExtensionError(RuntimeError):
@@ -37,11 +39,13 @@ class Extension:
         library: the file.
         torch_version: of the torch that it was built for.
         has_cuda: whether it has kernels for NVIDIA GPUs.
+        has_openmp: whether it uses several threads on a CPU.
     """
 
     library: Path
     torch_version: str
     has_cuda: bool
+    has_openmp: bool
 
 
 def find_extension(folder: Path = FOLDER) -> Path | None:
@@ -85,7 +89,12 @@ def load_extension(folder: Path = FOLDER) -> Extension | None:
         torch.ops.load_library(str(library))
     except (ImportError, OSError, RuntimeError) as error:
         raise ExtensionError(library, f"does not load: {error}") from error
-    return Extension(library, built_for, has_cuda=record.group(2) == b"with")
+    return Extension(
+        library,
+        built_for,
+        has_cuda=record.group(2) == b"with",
+        has_openmp=record.group(3) == b"with",
+    )
 
 
 def _build_command() -> str:

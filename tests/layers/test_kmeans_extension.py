@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,9 @@ needs_extension = pytest.mark.skipif(find_extension() is None, reason="needs the
 
 
 def record(version: str) -> bytes:
-    return f"\0escnet_d2 extension built for torch {version} without CUDA;\0".encode()
+    return (
+        f"\0escnet_d2 extension built for torch {version} without CUDA without OpenMP;\0".encode()
+    )
 
 
 def test_nothing_is_found_where_nothing_was_built(tmp_path):
@@ -52,6 +55,27 @@ def test_what_was_built():
     extension = load_extension()
     assert extension.library == find_extension()
     assert extension.torch_version == torch.__version__
+
+
+THREADS = """
+import os, torch
+from escnet_d2.layers import masked_kmeans
+torch.set_num_threads(3)
+before = len(os.listdir("/proc/self/task"))
+masked_kmeans(torch.randn(400, 24, 24), torch.ones(400, 24, 24, dtype=torch.bool))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@needs_extension
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux does")
+def test_it_works_on_as_many_threads_as_torch():
+    if not load_extension().has_openmp:
+        pytest.skip("built by a compiler without OpenMP")
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "2", done.stderr
 
 
 PROGRAM = """

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from escnet_d2.layers.extension import load_extension
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -194,3 +196,13 @@ def test_cuda_that_fails_leaves_the_rest(setup_py, tmp_path, compiler):
     assert done.returncode == 0, done.stderr
     assert "CUDA left out of the extension" in done.stderr
     assert answer_of(tmp_path) == "42"
+
+
+def test_the_compilers_openmp_is_used(setup_py, monkeypatch):
+    if shutil.which(setup_py.compiler_command()[0]) is None:
+        pytest.skip("needs a C++ compiler")
+    extension = load_extension()
+    if extension is not None:
+        assert extension.has_openmp == bool(setup_py.openmp_options())
+    monkeypatch.setenv("CXX", "no-such-compiler -O0")
+    assert setup_py.openmp_options() == []

@@ -16,9 +16,14 @@ namespace escnet_d2 {
 extern "C" __attribute__((used, visibility("default"))) const char escnet_d2_build[] =
     "escnet_d2 extension built for torch " ESCNET_TORCH_VERSION
 #ifdef WITH_CUDA
-    " with CUDA;";
+    " with CUDA"
 #else
-    " without CUDA;";
+    " without CUDA"
+#endif
+#ifdef _OPENMP
+    " with OpenMP;";
+#else
+    " without OpenMP;";
 #endif
 
 // Not differentiable: results never require a gradient.
