@@ -95,6 +95,10 @@ def _add_solver_config(cfg: CfgNode) -> None:
     cfg.SOLVER.SAM_MULTIPLIER = 0.01
     # Weight decay of embeddings and position encodings; norms take WEIGHT_DECAY_NORM.
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # Exponent of the learning rate under SOLVER.LR_SCHEDULER_NAME "WarmupPolyLR", and the share of
+    # BASE_LR that it does not fall below.
+    cfg.SOLVER.POLY_LR_POWER = 0.9
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
     # Mini-batches whose gradients are summed into one optimizer step; IMS_PER_BATCH counts the
     # images of one mini-batch over all processes.
     cfg.SOLVER.GRAD_ACCUM_STEPS = 1

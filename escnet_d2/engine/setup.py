@@ -138,6 +138,8 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
             "or hide the GPUs with CUDA_VISIBLE_DEVICES=''."
         )
     _check_datasets("DATASETS.TEST", cfg.DATASETS.TEST)
+    if cfg.TEST.AUG.ENABLED:
+        raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
     check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
     _check_at_least_one("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH)
     if eval_only:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.modeling import build_model
+from detectron2.projects.deeplab import add_deeplab_config
 
 from escnet_d2.data import SemanticDatasetMapper
 from escnet_d2.data.vocabulary_settings import class_list_setting, synonym_mode
@@ -180,6 +183,24 @@ def test_files_of_the_releases_mean_what_ours_say(method, release_file):
             return {name: t.shape for name, t in build_model(cfg).state_dict().items()}
 
     assert shapes(theirs) == shapes(ours)
+
+
+@pytest.mark.parametrize("method", OURS)
+def test_what_a_release_wrote_beside_its_checkpoint_loads(method, release_file, tmp_path):
+    """``OUTPUT_DIR/config.yaml``: every key of Detectron2, its project DeepLab and the release."""
+    written = get_detectron2_cfg()
+    add_deeplab_config(written)
+    written.set_new_allowed(True)
+    content = yaml.safe_load(Path(release_file(method)).read_text())
+    content.pop("_BASE_")
+    for part in (RELEASE_COMMON, content):
+        written.merge_from_other_cfg(CfgNode(part, new_allowed=True))
+    (tmp_path / "written.yaml").write_text(written.dump())
+    cfg = load_config(str(tmp_path / "written.yaml"), ["MODEL.DEVICE", "cpu"])
+    assert cfg.MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV is False
+    theirs = load_config(release_file(method), ["MODEL.DEVICE", "cpu"])
+    assert cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED == theirs.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
+    assert cfg.SOLVER.MAX_ITER == theirs.SOLVER.MAX_ITER
 
 
 @pytest.mark.parametrize("method", OURS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.projects.deeplab import build_lr_scheduler
 
 from escnet_d2 import get_cfg
 from escnet_d2.config import UNUSED_KEYS
@@ -33,8 +35,8 @@ def names_read():
     """Names of attributes and index strings, file by file; comments and docstrings don't count."""
     return [
         names_in(path.read_text(encoding="utf-8"))
-        for path in PACKAGE.rglob("*.py")
-        if "config" not in path.relative_to(PACKAGE).parts
+        for path in (*PACKAGE.rglob("*.py"), Path(inspect.getfile(build_lr_scheduler)))
+        if path.parent != PACKAGE / "config"
     ]
 
 

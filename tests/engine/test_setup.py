@@ -89,6 +89,7 @@ def test_pooling_of_the_releases_training_is_noticed_in_testing(registered, capl
         (("SOLVER.GRAD_ACCUM_STEPS", 0), "SOLVER.GRAD_ACCUM_STEPS must be at least 1"),
         (("SOLVER.MAX_ITER", 0), "SOLVER.MAX_ITER must be at least 1"),
         (("SOLVER.AMP.DTYPE", "half"), "SOLVER.AMP.DTYPE must be one of float16, bfloat16"),
+        (("TEST.AUG.ENABLED", True), "TEST.AUG.ENABLED must be False"),
         (("TEST.DTYPE", "half"), "TEST.DTYPE must be one of float32, float16, bfloat16"),
         (("TEST.IMS_PER_BATCH", 0), "TEST.IMS_PER_BATCH must be at least 1"),
     ],

@@ -252,6 +252,19 @@ def test_one_scheduler_step_per_optimizer_step(tmp_path):
     assert steps == {cfg.SOLVER.MAX_ITER}
 
 
+def test_the_polynomial_schedule_of_the_releases():
+    opts = ("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "SOLVER.MAX_ITER", 4, "SOLVER.BASE_LR", 1.0)
+    cfg = load_config("escnet_tiny", [*opts, "SOLVER.WARMUP_ITERS", 0, "SOLVER.POLY_LR_POWER", 2.0])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = Trainer.build_lr_scheduler(cfg, optimizer)
+    rates = []
+    for _ in range(4):
+        rates += scheduler.get_last_lr()
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([(1 - i / 4) ** 2 for i in range(4)])
+
+
 def test_training_classes_keep_synonyms_and_skip_what_is_not_registered(tmp_path):
     cfg = config(tmp_path)
     assert training_classes(cfg) == CLASSES

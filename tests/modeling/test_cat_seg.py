@@ -238,6 +238,7 @@ def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch
         (("TEST.CLASS_CHUNK_SIZE", -1), "CLASS_CHUNK_SIZE must be 0 or more"),
         (("MODEL.CLIP.DENSE_RESIDUAL", "none"), "DENSE_RESIDUAL must be one of cls, token"),
         (("INPUT.FORMAT", "BGR"), "INPUT.FORMAT must be RGB"),
+        (("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", 0), "IGNORE_VALUE must be 255"),
         (("MODEL.SEM_SEG_HEAD.TEXT_GUIDANCE_DIM", 512), "TEXT_GUIDANCE_DIM must be 64"),
         (("MODEL.SEM_SEG_HEAD.APPEARANCE_GUIDANCE_DIM", 48), "APPEARANCE_GUIDANCE_DIM must be 64"),
         (("MODEL.SEM_SEG_HEAD.APPEARANCE_GUIDANCE_DIM", 0), "PROJ_DIM must be 0 together"),

@@ -157,6 +157,11 @@ def release_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
             "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are not "
             f"supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
         )
+    if head.IGNORE_VALUE != 255:
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
+            f"label is none, got {head.IGNORE_VALUE}."
+        )
     if cfg.TEST.CLASS_CHUNK_SIZE < 0:
         raise ValueError(
             f"TEST.CLASS_CHUNK_SIZE must be 0 or more, got {cfg.TEST.CLASS_CHUNK_SIZE}."
