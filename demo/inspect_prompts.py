@@ -38,7 +38,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws one picture per image; returns how many images could not be read.
+    """Draws one picture per image; returns how many images have none.
 
     Raises:
         OSError: an input folder or the output folder is not usable.
@@ -69,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
         inspection = inspect_image(
             predictor, pixels, vocabulary, classes=wanted, max_classes=args.max_classes
         )
+        if not inspection.class_names:
+            logger.error("Failed: %s: there is no class to draw.", image.path)
+            num_failed += 1
+            continue
         # Names of images from several folders have folders of their own.
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_prompt_picture(inspection).save(path)

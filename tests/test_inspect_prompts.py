@@ -62,12 +62,14 @@ def test_the_largest_classes_are_chosen(predictor, photo):
     assert inspection.class_names == (vocabulary.class_names[largest],)
 
 
-def test_pruned_classes_are_left_out(tiny_cfg, photo):
+def test_pruned_classes_are_left_out_and_named(tiny_cfg, photo, caplog):
     tiny_cfg.MODEL.ESCNET.MAX_CLASSES = 2
     predictor = OpenVocabPredictor(tiny_cfg)
     vocabulary = predictor.resolve_vocabulary(CLASSES)
     inspection = inspect_image(predictor, photo, vocabulary, classes=CLASSES.split(", "))
     assert len(inspection.class_names) == 2
+    left_out = [name for name in CLASSES.split(", ") if name not in inspection.class_names]
+    assert f"2 likeliest entries (MODEL.ESCNET.MAX_CLASSES): {', '.join(left_out)}" in caplog.text
 
 
 def test_what_cannot_be_shown_is_refused(tiny_cfg, predictor, photo):

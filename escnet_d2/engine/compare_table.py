@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from detectron2.data import MetadataCatalog
+
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
-from escnet_d2.evaluation.report import markdown_table, write_csv, write_json
+from escnet_d2.evaluation.report import SCORES, markdown_table, write_csv, write_json
 
 _PAPER_NAMES = {name: paper_name for paper_name, name in BENCHMARK_NAMES.items()}
 _COST_COLUMNS = (
@@ -19,6 +21,7 @@ _COST_COLUMNS = (
     ("ms / image", lambda cost: f"{cost['latency_ms']:.1f} ({cost['latency_spread_ms']:.1f})"),
     ("peak MiB", lambda cost: f"{cost['peak_memory_mb']:.0f}"),
 )
+_DETAIL_HEADER = ("model", "data set", *SCORES)
 Scores = dict[str, dict[str, float]]
 
 
@@ -31,7 +34,10 @@ def write_comparison(
     published: Iterable[str] = (),
     score: str = "mIoU",
 ) -> str:
-    """Writes ``comparison.md``, ``.json`` and ``.csv``, and ``comparison.png`` where it can.
+    """Writes ``comparison.md``, ``.json`` and ``.csv``, ``scores.csv`` and ``comparison.png``.
+
+    The table has one score of each data set and the costs, ``scores.csv`` and a second table all
+    scores; the plot needs costs.
 
     Args:
         records: of :func:`escnet_d2.engine.compare_run.run_in_process`; those of one name become
@@ -50,10 +56,8 @@ def write_comparison(
     wanted = {name.casefold() for name in published}
     quoted = [row for row in published_results() if row.model.casefold() in wanted]
     rows = [_measured_row(name, group, datasets, score) for name, group in _groups(records)]
-    rows += [
-        [name, *(_cell([scores.get(d, {}).get(score)]) for d in datasets), *_no_cost(), "re-scored"]
-        for name, scores in rescored.items()
-    ]
+    rows += [_rescored_row(name, scores, datasets, score) for name, scores in rescored.items()]
+    details = [*_measured_details(records, datasets), *_rescored_details(rescored, datasets)]
     header = [
         "model",
         *(_PAPER_NAMES.get(name, name) for name in datasets),
@@ -70,6 +74,7 @@ def write_comparison(
         },
     )
     write_csv(folder / "comparison.csv", header, rows)
+    write_csv(folder / "scores.csv", _DETAIL_HEADER, details)
     sections = [
         "# Comparison",
         f"{score} in percent, measured by this run; ± is the standard deviation over runs of one "
@@ -80,6 +85,9 @@ def write_comparison(
     if quoted:
         sections += ["## Published figures", "Quoted from the sources named; not measured here."]
         sections.append(_published_table(quoted, datasets))
+    if details:
+        sections += ["## All scores", "In percent but for the numbers of classes and images."]
+        sections.append(markdown_table(_DETAIL_HEADER, details))
     text = "\n\n".join(sections) + "\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
     _plot(records, datasets, score, folder / "comparison.png")
@@ -110,9 +118,47 @@ def _measured_row(
             for dataset, outcome in record.get("datasets", {}).items()
             if not outcome["scores"]
         ]
+        for dataset, outcome in record.get("datasets", {}).items():
+            remarks += _incomplete(dataset, outcome["scores"])
     if len(group) > 1:
         remarks.insert(0, f"{len(group) - sum('error' in r for r in group)} runs")
     return [name, *cells, *cost_cells, "; ".join(dict.fromkeys(remarks))]
+
+
+def _rescored_row(name: str, scores: Scores, datasets: Sequence[str], score: str) -> list[str]:
+    remarks = ["re-scored"]
+    for dataset, values in scores.items():
+        remarks += _incomplete(dataset, values)
+    cells = (_cell([scores.get(dataset, {}).get(score)]) for dataset in datasets)
+    return [name, *cells, *_no_cost(), "; ".join(remarks)]
+
+
+def _incomplete(dataset: str, scores: Mapping[str, float]) -> list[str]:
+    """That scores are of a part of a data set, which do not compare with published ones."""
+    expected, found = MetadataCatalog.get(dataset).get("expected_images"), scores.get("num_images")
+    if None in (expected, found) or found == expected:
+        return []
+    return [f"{_PAPER_NAMES.get(dataset, dataset)}: {found} of {expected} images"]
+
+
+def _measured_details(
+    records: Sequence[Mapping[str, Any]], datasets: Sequence[str]
+) -> Iterable[list[str]]:
+    for name, group in _groups(records):
+        for dataset in datasets:
+            cells = [_detail_cell(score, _values(group, dataset, score)) for score in SCORES]
+            if any(cell != "-" for cell in cells):
+                yield [name, _PAPER_NAMES.get(dataset, dataset), *cells]
+
+
+def _rescored_details(
+    rescored: Mapping[str, Scores], datasets: Sequence[str]
+) -> Iterable[list[str]]:
+    for name, scores in rescored.items():
+        for dataset in datasets:
+            if dataset in scores:
+                cells = [_detail_cell(score, [scores[dataset].get(score)]) for score in SCORES]
+                yield [name, _PAPER_NAMES.get(dataset, dataset), *cells]
 
 
 def _values(group: Iterable[Mapping[str, Any]], dataset: str, score: str) -> list[float | None]:
@@ -127,6 +173,13 @@ def _cell(values: Iterable[float | None]) -> str:
     if len(defined) == 1:
         return f"{defined[0]:.2f}"
     return f"{statistics.mean(defined):.2f} ± {statistics.stdev(defined):.2f}"
+
+
+def _detail_cell(score: str, values: Iterable[float | None]) -> str:
+    if not score.startswith("num_"):
+        return _cell(values)
+    # Numbers of classes and images: the same for all runs of a model, or worth seeing.
+    return ", ".join(dict.fromkeys(f"{value:.0f}" for value in values if value is not None)) or "-"
 
 
 def _no_cost() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from escnet_d2.structures.image_io import read_image, to_rgb
 from escnet_d2.structures.inspection import BlockInspection, PromptInspection
 
 from .predictor import ImageInput, OpenVocabPredictor
+
+logger = logging.getLogger(__name__)
 
 
 def inspect_image(
@@ -34,6 +37,9 @@ def inspect_image(
         classes: names of the classes to keep, by default the largest ones in the result.
         max_classes: how many of these.
 
+    Returns:
+        Maps of these classes but for those that the head pruned in this image, which are logged.
+
     Raises:
         ValueError: another model, no SAM blocks, or a class that the vocabulary lacks.
     """
@@ -51,6 +57,13 @@ def inspect_image(
     chosen = _chosen_classes(vocabulary, areas, classes, max_classes)
     # One map per class: its first entry that was computed.
     computed = [vocabulary.entry_classes[entry] for entry in output.entries[0].tolist()]
+    pruned = [segmentation.class_names[index] for index in chosen if index not in computed]
+    if pruned:
+        logger.warning(
+            "Left out, being none of the %d likeliest entries (MODEL.ESCNET.MAX_CLASSES): %s.",
+            len(computed),
+            ", ".join(pruned),
+        )
     chosen = [index for index in chosen if index in computed]
     rows = torch.tensor([computed.index(index) for index in chosen], dtype=torch.long)
     is_path = not hasattr(image, "shape") and not hasattr(image, "size")
