@@ -23,6 +23,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import warnings
@@ -59,13 +60,19 @@ def compiler_command() -> list[str]:
 
 
 def openmp_options() -> list[str]:
-    """What makes ``at::parallel_for`` use threads; nothing where the compiler has no OpenMP.
+    """What makes ``at::parallel_for`` use threads; nothing where that is not to be had.
 
-    torch's header turns it into a plain loop otherwise.
+    torch's header turns it into a plain loop otherwise. Only with GCC on Linux: its OpenMP is the
+    one that torch brings; that of clang would be a second one in the process.
     """
+    if sys.platform != "linux":
+        return []
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder, "probe.cpp")
-        probe.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+        probe.write_text(
+            "#ifdef __clang__\n#error\n#endif\n"
+            "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
+        )
         command = [*compiler_command(), "-fopenmp", str(probe), "-o", str(probe.with_suffix(""))]
         try:
             found = subprocess.run(command, capture_output=True, check=False).returncode == 0

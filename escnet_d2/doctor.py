@@ -294,7 +294,7 @@ def extension_entry(folder: Path | None = None) -> Entry:
         value = "not built; torch code with the same results serves instead"
         return Entry(name, value, NOTE)
     devices = "CPU and CUDA" if extension.has_cuda else "CPU"
-    threads = "" if extension.has_openmp else " on one thread (the compiler had no OpenMP)"
+    threads = "" if extension.has_openmp else " on one thread (built without GCC's OpenMP)"
     value = f"built for {devices}{threads}, torch {extension.torch_version}: {extension.library}"
     if torch.cuda.is_available() and not extension.has_cuda:
         return Entry(name, f"{value}; on GPUs torch code serves instead", NOTE)
