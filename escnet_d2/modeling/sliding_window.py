@@ -1,7 +1,7 @@
 """Sliding windows on the grid of CLIP's patches.
 
 Windows start at whole patches, so that their predictions (four cells to a patch) fit together
-without resampling.
+without resampling. Only the map of an image that ends within a cell is resampled, as a whole.
 """
 
 from __future__ import annotations
@@ -100,8 +100,10 @@ def _fit(scores: Tensor, size: tuple[int, int], cell: float) -> Tensor:
     # Coordinates run from -1 to 1; shrunk towards the upper left corner.
     shrink = scores.new_tensor([[[x, 0.0, x - 1.0], [0.0, y, y - 1.0]]])
     maps = scores.unsqueeze(0)
-    places = F.affine_grid(shrink, list(maps.shape), align_corners=False)
-    return F.grid_sample(maps, places, padding_mode="border", align_corners=False)[0]
+    # Half precision is too coarse for places on a large map.
+    with torch.autocast(scores.device.type, enabled=False):
+        places = F.affine_grid(shrink, list(maps.shape), align_corners=False)
+        return F.grid_sample(maps, places, padding_mode="border", align_corners=False)[0]
 
 
 def _batches(items: list, size: int) -> Iterator[list]:

@@ -48,10 +48,14 @@ def test_windows_fit_together(size, batch_size):
 
 
 @pytest.mark.parametrize("height", [96, 97, 98, 99, 101, 103])
-def test_scores_stay_in_their_place(height):
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_scores_stay_in_their_place(height, dtype):
     """A map whose scores are the y coordinate still is that at the size of the image."""
     y = (torch.arange(height) + 0.5).view(1, -1, 1).expand(3, height, 32)
-    scores = sliding_window_scores(y, mean_colour, window=32, patch=8, overlap=0.4, batch_size=4)
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        scores = sliding_window_scores(
+            y, mean_colour, window=32, patch=8, overlap=0.4, batch_size=4
+        )
     got = resize_scores(scores, (height, 32))
     # But for the last cell, which is partly padding, and what is interpolated with it.
     torch.testing.assert_close(got[:, :-6], y[:, :-6].clamp(min=1), rtol=0, atol=0.06)
