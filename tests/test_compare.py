@@ -192,6 +192,22 @@ def test_arguments_are_checked():
 
 
 @pytest.mark.slow
+def test_what_spoils_the_cost_spoils_nothing_else(folder, tmp_path):
+    (folder / "images/0.png").write_bytes(b"damaged")
+    load_program().main(
+        [
+            *("--output", str(tmp_path / "out"), "--datasets", f"{NAME}_val"),
+            *("--model", "CAT-Seg=cat_seg_tiny", "DATASETS.FOLDERS", f"('{folder}',)"),
+        ]
+    )
+    (record,) = json.loads((tmp_path / "out/comparison.json").read_text())["records"]
+    assert record["cost"] is None
+    outcome = record["datasets"][f"{NAME}_val"]
+    assert outcome["state"] == "failed"
+    assert "0.png" in outcome["detail"]
+
+
+@pytest.mark.slow
 def test_each_model_runs_by_itself_and_a_failure_costs_its_row(folder, tmp_path, capsys):
     output = tmp_path / "out"
     with pytest.raises(SystemExit) as stop:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def check(root: Path, names: list[str], num_workers: int, *, skip_missing: bool)
     wanted = [dataset for name in names for dataset in PREPARATIONS[name].datasets]
     if skip_missing:
         known = all_datasets()
-        prepared = [name for name in wanted if known[name].folders(root)[1].is_dir()]
+        prepared = [name for name in wanted if os.path.isdir(known[name].folders(root)[1])]
         for name in wanted:
             if name not in prepared:
                 print(f"{name}: skipped, not prepared", file=sys.stderr)

@@ -36,7 +36,7 @@ _RESULTS_NAME = "results.json"
 _LOG_PERIOD = 100
 # What a broken file, data set or vocabulary raises, and running out of memory. A programming error
 # looks the same; its traceback is logged, and the run fails at its end.
-_FAILURES = (
+FAILURES = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -114,10 +114,15 @@ def _evaluate(
     if state:
         return DatasetOutcome(name, state, detail)
     folder = Path(cfg.OUTPUT_DIR) / "inference" / name
+    record, error = {}, ""
     try:
         record = run_record(cfg, name, weights, num_images)
-    except (OSError, ValueError) as failure:
-        return DatasetOutcome(name, FAILED, _describe(name, failure))
+    except FAILURES as failure:
+        error = _describe(name, failure)
+    # A class list may be missing on one machine only.
+    error = _first_error(error)
+    if error:
+        return DatasetOutcome(name, FAILED, error)
     if not rerun:
         results = _agreed(_finished_results(folder, record))
         if results is not None:
@@ -168,7 +173,7 @@ def _run_model(cfg: CfgNode, model: nn.Module, name: str) -> str:
         device = next(model.parameters()).device
         with preserved_random_state(), autocast(device, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
             _process(model, loader, evaluator)
-    except _FAILURES as failure:
+    except FAILURES as failure:
         error = _describe(name, failure)
     # Before the evaluators meet: one that failed would be waited for without end.
     error = _first_error(error)
@@ -176,7 +181,7 @@ def _run_model(cfg: CfgNode, model: nn.Module, name: str) -> str:
         return error
     try:
         evaluator.evaluate()
-    except _FAILURES as failure:
+    except FAILURES as failure:
         error = _describe(name, failure)
     return _first_error(error)
 

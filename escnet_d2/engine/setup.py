@@ -196,8 +196,10 @@ def _check_test_data(names: Iterable[str]) -> None:
         try:
             DatasetCatalog.get(name)
         except (AssertionError, FileNotFoundError, ValueError) as error:
+            # Detectron2's own loader asserts that there are label maps.
+            reason = str(error) or type(error).__name__
             raise FileNotFoundError(
-                f"DATASETS.TEST: {error or name} Training evaluates on it; to train without, set "
+                f"DATASETS.TEST, {name}: {reason} Training evaluates on it; to train without, set "
                 "DATASETS.TEST '()'."
             ) from error
 
