@@ -254,8 +254,9 @@ def _plot(table: dict[str, list[dict[str, float]]]) -> None:
             axis.plot(values, [height] * len(values), "o", color="black", markersize=3)
     axis.set_yticks(range(len(table)), list(table))
     axis.invert_yaxis()
-    axis.set_xlabel("mIoU on shapes_val_sem_seg, percent; a dot for each seed")
-    axis.legend(loc="lower right")
+    axis.set_xlabel("mIoU, percent; a dot for each seed")
+    # Not over the bars.
+    figure.legend(loc="outside upper right", ncols=2)
     PLOT.parent.mkdir(exist_ok=True)
     FigureCanvasAgg(figure).print_png(PLOT)
 
