@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
+from PIL import Image
 
 from escnet_d2.data.shapes import STUFF, THINGS
+from escnet_d2.evaluation.predictions import encode_label_map
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -39,6 +43,22 @@ def write_results(folder: Path, *, seen: float, unseen: float) -> None:
     path = folder / "inference/shapes_val_sem_seg/results.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"per_class": records}), encoding="utf-8")
+
+
+@pytest.fixture
+def scene(monkeypatch, tmp_path):
+    """A data set of one scene: two objects of two pixels each on ground."""
+    labels = np.array([[10, 10, 20, 20, 0]], np.uint8)
+    instances = np.array([[1, 1, 2, 2, 0]], np.uint8)
+    for name, array in (("labels", labels), ("instances", instances)):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.fromarray(array).save(tmp_path / "val" / name / "00000.png")
+    sample = {
+        "file_name": str(tmp_path / "val/images/00000.png"),
+        "sem_seg_file_name": str(tmp_path / "val/labels/00000.png"),
+    }
+    monkeypatch.setattr(DatasetCatalog, "get", lambda name: [sample])
+    return sample
 
 
 def arguments(monkeypatch, *options: str) -> None:
@@ -78,6 +98,25 @@ def test_the_table_has_means_ranges_and_paired_differences(tool, tmp_path, monke
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
 
 
+def test_the_errors_are_read_from_the_predictions(tool, scene, tmp_path, monkeypatch):
+    folder = tmp_path / "runs/escnet_tiny_shapes/seed1"
+    write_results(folder, seen=60.0, unseen=50.0)
+    # One pixel of the second object has the name of the first, one of the first that of ground.
+    labels = np.array([[10, 0, 20, 10, 0]])
+    records = encode_label_map(labels, "elsewhere/val/images/00000.png")
+    path = folder / "inference/shapes_val_sem_seg/sem_seg_predictions.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    arguments(monkeypatch, "--report-only", "--seeds", "1")
+    assert tool.main() == 0
+    lines = (tmp_path / "benchmarks.md").read_text().splitlines()
+    titled = [line for line in lines if line.startswith("| ESC-Net")]
+    assert len(titled) == 2, "scores, errors"
+    cells = [cell.strip() for cell in titled[1].strip("|").split("|")]
+    # Outvoted is the pixel of the second object that is right: of two names with as many pixels
+    # the first class wins.
+    assert cells[1:6] == ["50.0", "0.0", "25.0", "25.0", "25.0"]
+
+
 def test_only_missing_runs_are_started_and_failures_are_told(tool, tmp_path, monkeypatch, capsys):
     started = []
 
@@ -106,6 +145,30 @@ def test_only_missing_runs_are_started_and_failures_are_told(tool, tmp_path, mon
     table = json.loads((tmp_path / "runs/results.json").read_text(encoding="utf-8"))
     assert table["cat_seg_tiny_shapes"]["1"]["seen things"] == pytest.approx(50.0)
     assert list(table["escnet_tiny_shapes"]) == ["1"]
+
+
+def test_trained_weights_are_evaluated_as_another_variant(tool, tmp_path, monkeypatch):
+    started = []
+
+    def run(command, *, cwd, **_options):
+        folder = Path(command[command.index("OUTPUT_DIR") + 1])
+        started.append((folder, command))
+        write_results(cwd / folder, seen=50.0, unseen=40.0)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    name = "escnet_tiny_shapes_as_escnet_tiny_shapes_no_sam"
+    options = ["--variants", name, "escnet_tiny_shapes", "--seeds", "1", "2", "--jobs", "1"]
+    arguments(monkeypatch, *options)
+    assert tool.main() == 0
+    trained = [Path("runs/escnet_tiny_shapes/seed1"), Path("runs/escnet_tiny_shapes/seed2")]
+    evaluated = [Path(f"runs/{name}/seed1"), Path(f"runs/{name}/seed2")]
+    assert [folder for folder, _ in started] == [*trained, *evaluated]
+    for source, (_, command) in zip(trained, started[2:]):
+        assert command[command.index("--config-file") + 1] == "escnet_tiny_shapes_no_sam"
+        assert "--eval-only" in command
+        weights = command[command.index("MODEL.WEIGHTS") + 1]
+        assert Path(weights) == source / "model_final.pth"
 
 
 def test_every_variant_has_its_configuration(tool):

@@ -1,5 +1,6 @@
 """The procedural data set ``shapes``: a small open-vocabulary world, drawn from seeds."""
 
+from .error_sources import ErrorSources
 from .group_scores import GROUPS, group_miou
 from .register import register_shapes, shapes_root
 from .scenes import Scene, draw_scene
@@ -29,6 +30,7 @@ __all__ = [
     "THINGS",
     "TRAIN_CLASSES",
     "UNSEEN_THINGS",
+    "ErrorSources",
     "Scene",
     "Split",
     "Thing",
