@@ -7,7 +7,6 @@ cannot be read, sizes that differ, label values outside the classes, classes tha
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from escnet_d2.structures.atomic_file import atomic_path
+from escnet_d2.structures.atomic_file import write_json
 
 from .dataset_check import DatasetReport, check_dataset, find_datasets
 from .datasets.builtin import dataset_status
@@ -74,9 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_WRONG_USE
     sys.stdout.write(render(reports))
     if args.json:
-        with atomic_path(args.json) as temporary:
-            text = json.dumps([report.as_dict() for report in reports], indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, [report.as_dict() for report in reports])
     return EXIT_PROBLEMS if any(report.problems for report in reports) else EXIT_OK
 
 

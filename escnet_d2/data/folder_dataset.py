@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from escnet_d2.structures.atomic_file import write_json
+
 from .class_lists import normalise_classes, read_class_list
 from .sem_seg_dataset import SemSegDataset, register_sem_seg
 
@@ -145,9 +147,7 @@ def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
         "classes": list(manifest.classes),
     }
     path = folder / MANIFEST_NAME
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, content)
     return path
 
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from escnet_d2.data import build_test_loader, vocabulary_of_dataset
 from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
 from escnet_d2.data.vocabulary_settings import class_list_setting, synonym_mode
+from escnet_d2.structures.atomic_file import write_json
 from escnet_d2.weights import model_weights_path
 from escnet_d2.weights.checksum import sha256_of
 
@@ -138,7 +139,7 @@ def _evaluate(
     results = json.loads((folder / _RESULTS_NAME).read_text(encoding="utf-8"))
     record["results"] = sha256_of(folder / _RESULTS_NAME)
     # Last: what has a record is finished.
-    (folder / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RECORD_NAME, record)
     return DatasetOutcome(name, EVALUATED, results=results)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 
 from escnet_d2.data import SemanticDatasetMapper
-from escnet_d2.evaluation.report import SCORES, write_json
+from escnet_d2.evaluation.report import SCORES
+from escnet_d2.structures.atomic_file import write_json
 
 from .benchmark_run import FAILURES, evaluate_datasets
 from .checkpoint import TrainingCheckpointer
@@ -163,11 +163,7 @@ def main(arguments: Sequence[str]) -> None:
     run = ModelRun(
         **{**content, "datasets": tuple(content["datasets"]), "opts": tuple(content["opts"])}
     )
-    record = evaluate_run(run, spec.parent)
-    # Renamed at the end, so that a file that is there is whole.
-    partial = spec.with_name(f"{_RECORD_NAME}.partial")
-    write_json(partial, record)
-    os.replace(partial, spec.with_name(_RECORD_NAME))
+    write_json(spec.with_name(_RECORD_NAME), evaluate_run(run, spec.parent))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,9 @@ from escnet_d2.outputs import (
     class_colors,
     run_summary,
     source_stamp,
-    write_json,
-    write_text,
 )
 from escnet_d2.structures import Segmentation, Vocabulary
+from escnet_d2.structures.atomic_file import write_json, write_text
 from escnet_d2.structures.image_io import read_image
 from escnet_d2.structures.vocabulary import BACKGROUND_NAME
 

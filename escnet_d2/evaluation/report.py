@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from tabulate import tabulate
+
+from escnet_d2.structures.atomic_file import write_json
 
 from .confusion import ClassCounts, top_confusions
 from .metrics import class_accuracy, class_iou
@@ -189,21 +190,6 @@ def _none_if_undefined(value: float) -> float | int | None:
     if isinstance(value, int):
         return value
     return None if math.isnan(value) else float(value)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes standard JSON.
-
-    Args:
-        path: the file.
-        content: plain data.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    # allow_nan=False: NaN is not JSON, and most readers refuse the whole file for it.
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None:

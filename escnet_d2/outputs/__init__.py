@@ -1,6 +1,5 @@
 """What a run leaves on disk: overlays, label PNGs, JSON records, and the names they go by."""
 
-from .atomic import atomic_path, write_json, write_text
 from .image_files import ImageFile, ImageList, find_images
 from .label_png import ignore_label, save_label_png
 from .overlay import draw_overlay
@@ -18,7 +17,6 @@ __all__ = [
     "ImageList",
     "OutputWriter",
     "RunLog",
-    "atomic_path",
     "check_output_options",
     "class_areas",
     "class_colors",
@@ -30,6 +28,4 @@ __all__ = [
     "run_summary",
     "save_label_png",
     "source_stamp",
-    "write_json",
-    "write_text",
 ]

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from escnet_d2.structures import Segmentation
+from escnet_d2.structures.atomic_file import atomic_path, write_json
 
-from .atomic import atomic_path, write_json
 from .image_files import ImageFile
 from .label_png import save_label_png
 from .overlay import draw_overlay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -30,3 +31,29 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes UTF-8 text atomically.
+
+    Args:
+        path: the file to write or replace.
+        text: file names that are not UTF-8 reach Python as lone surrogates; they are written as
+            escapes of JSON.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: str | os.PathLike, content: object) -> None:
+    """Writes standard JSON atomically.
+
+    Args:
+        path: the file to write or replace.
+        content: plain Python data.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot say.
+    """
+    # allow_nan=False: NaN is not JSON, and most readers refuse the whole file for it.
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
