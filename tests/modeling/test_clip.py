@@ -105,6 +105,26 @@ def test_gradient_checkpointing_changes_nothing():
     torch.testing.assert_close(*gradients)
 
 
+def test_gradient_checkpointing_of_the_text_changes_nothing_but_memory():
+    plain = encoder(finetune="full", text_batch_size=1)
+    saving = encoder(finetune="full", text_batch_size=1, gradient_checkpointing=True)
+    saving.model.load_state_dict(plain.model.state_dict())
+    gradients, kept = [], []
+    for clip in (plain.train(), saving.train()):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x
+        ):
+            embeddings = clip.encode_text(CAT_DOG)
+        weights = torch.arange(embeddings.numel()).view_as(embeddings).float()
+        (embeddings * weights).sum().backward()
+        gradients.append(clip.model.transformer.resblocks[0].attn.q_proj_weight.grad)
+        kept.append(sum(sizes))
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(*gradients)
+    assert kept[1] < kept[0] / 2
+
+
 @pytest.mark.parametrize("templates", ["single", "imagenet", "vild"])
 def test_text_embeddings_equal_open_clip(templates):
     clip = encoder(templates=templates, average_templates=False, text_batch_size=7)
@@ -161,6 +181,15 @@ def test_cache_is_used_in_eval_mode_only():
         clip.eval()
         clip.encode_text(CAT_DOG)
         assert counter.calls == 5, "train() must forget"
+
+
+def test_a_frozen_text_tower_is_not_run_again_in_training():
+    clip = encoder(finetune="none").train()
+    counter = Counter(clip)
+    first = clip.encode_text(CAT_DOG)
+    assert clip.encode_text(CAT_DOG) is first
+    assert counter.calls == 1
+    assert not first.requires_grad
 
 
 @pytest.mark.parametrize("change", ["step", "data", "swap", "load"])

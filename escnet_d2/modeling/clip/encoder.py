@@ -26,6 +26,7 @@ from .text import (
     embed_entries,
     embed_sentences,
     remembered_entries,
+    text_tower_trains,
 )
 from .visual import DENSE_RESIDUALS, check_plain_vit, dense_image_features
 
@@ -164,9 +165,21 @@ class ClipEncoder(nn.Module):
         )
 
     def encode_text(self, entries: Entries) -> Tensor:
-        """Unit text embeddings (K, P, C) of vocabulary entries; remembered in eval mode only."""
-        if self.training:
-            return self._embed(entries)
+        """Unit text embeddings (K, P, C) of vocabulary entries.
+
+        They are remembered while no gradient is wanted: in testing, and in training with a frozen
+        text tower.
+        """
+        if self.training and text_tower_trains(self.model):
+            return embed_entries(
+                self.model,
+                self.tokenizer,
+                entries,
+                self.templates,
+                average_templates=self.average_templates,
+                batch_size=self.text_batch_size,
+                gradient_checkpointing=self.gradient_checkpointing,
+            )
         return remembered_entries(
             self._cache,
             self.model,
@@ -182,20 +195,10 @@ class ClipEncoder(nn.Module):
         return embed_sentences(self.model, self.tokenizer, sentences, self.text_batch_size)
 
     def train(self, mode: bool = True) -> ClipEncoder:
-        """Switches mode; text embeddings do not survive training."""
-        if mode:
+        """Switches mode; what was remembered in testing does not survive a change to training."""
+        if mode and not self.training:
             self._cache.clear()
         return super().train(mode)
-
-    def _embed(self, entries: Entries) -> Tensor:
-        return embed_entries(
-            self.model,
-            self.tokenizer,
-            entries,
-            self.templates,
-            average_templates=self.average_templates,
-            batch_size=self.text_batch_size,
-        )
 
 
 def build_clip_model(

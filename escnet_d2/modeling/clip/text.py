@@ -15,6 +15,7 @@ from open_clip import CLIP
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 Entries = Sequence[Sequence[str]]
@@ -28,6 +29,7 @@ def embed_entries(
     *,
     average_templates: bool,
     batch_size: int,
+    gradient_checkpointing: bool = False,
 ) -> Tensor:
     """Embeds class names in sentences.
 
@@ -41,6 +43,7 @@ def embed_entries(
         templates: sentences with one ``{}``.
         average_templates: average over the templates, so that P = 1.
         batch_size: sentences per forward pass.
+        gradient_checkpointing: as in :func:`embed_sentences`.
 
     Returns:
         Unit vectors, (K, P, C).
@@ -50,7 +53,13 @@ def embed_entries(
     ]
     # Names that occur in several entries are encoded once.
     unique = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
-    embedded = embed_sentences(model, tokenizer, list(unique), batch_size)
+    embedded = embed_sentences(
+        model,
+        tokenizer,
+        list(unique),
+        batch_size,
+        gradient_checkpointing=gradient_checkpointing,
+    )
     rows = torch.tensor([unique[sentence] for sentence in sentences], device=embedded.device)
     per_name = embedded[rows].unflatten(0, (-1, len(templates)))  # (names, P, C)
 
@@ -63,13 +72,42 @@ def embed_entries(
 
 
 def embed_sentences(
-    model: nn.Module, tokenizer: Tokenizer, sentences: Sequence[str], batch_size: int
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    sentences: Sequence[str],
+    batch_size: int,
+    *,
+    gradient_checkpointing: bool = False,
 ) -> Tensor:
-    """Embeds sentences as they are, ``batch_size`` at a time; unit vectors, (sentences, C)."""
+    """Embeds sentences as they are.
+
+    Args:
+        model: an open_clip model.
+        tokenizer: its tokenizer.
+        sentences: any texts.
+        batch_size: sentences per forward pass.
+        gradient_checkpointing: keep no activations for the backward pass, which then computes each
+            part once more; memory no longer grows with the number of sentences.
+
+    Returns:
+        Unit vectors, (sentences, C).
+    """
     device = next(model.parameters()).device
     tokens = _tokenize(tokenizer, tuple(sentences)).to(device)
-    parts = [_encode_text(model, part) for part in tokens.split(batch_size)]
+    encode = functools.partial(_encode_text, model)
+    if gradient_checkpointing and torch.is_grad_enabled():
+        encode = functools.partial(checkpoint, encode, use_reentrant=False)
+    parts = [encode(part) for part in tokens.split(batch_size)]
     return F.normalize(torch.cat(parts).float(), dim=-1)
+
+
+def text_tower_trains(model: nn.Module) -> bool:
+    """Whether any weight of an open_clip model outside its image tower has a gradient."""
+    return any(
+        parameter.requires_grad
+        for name, parameter in model.named_parameters()
+        if not name.startswith("visual.")
+    )
 
 
 @functools.lru_cache(maxsize=4)

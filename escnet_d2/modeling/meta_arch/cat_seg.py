@@ -9,7 +9,6 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from escnet_d2.modeling.cat_seg import CostAggregator
-from escnet_d2.modeling.clip import prompt_templates
 from escnet_d2.modeling.clip.release_clip import build_release_clip
 from escnet_d2.modeling.clip.release_finetune import CAT_SEG_POLICIES, open_by_policy
 from escnet_d2.modeling.clip.visual import (
@@ -20,14 +19,14 @@ from escnet_d2.modeling.clip.visual import (
 from escnet_d2.modeling.squashed_window import squashed_window_scores
 from escnet_d2.structures import Vocabulary
 
-from .release_head import ReleaseHead
+from .release_head import ReleaseHead, build_release_head
 from .release_segmentor import (
     ReleaseSegmentor,
     check_head_widths,
-    feature_grid,
     mean_loss,
     release_options,
     release_vocabularies,
+    transformer_options,
 )
 from .window_options import WindowOptions
 
@@ -96,18 +95,11 @@ class CATSeg(ReleaseSegmentor):
             )
         _check_widths(cfg)
         open_by_policy(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
-        templates = prompt_templates(
-            cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE"
-        )
         return {
             **release_options(cfg, stride=clip.visual.patch_size[0]),
             **release_vocabularies(cfg, synonyms="first"),
-            "sem_seg_head": ReleaseHead(
-                clip_model=clip,
-                transformer=_build_aggregator(cfg, len(templates)),
-                tokenizer=tokenizer,
-                templates=templates,
-                text_batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+            "sem_seg_head": build_release_head(
+                cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
             ),
             "skip_dims": tuple(node.DECODER_GUIDANCE_DIMS),
             "dense_residual": cfg.MODEL.CLIP.DENSE_RESIDUAL,
@@ -204,21 +196,11 @@ def _is_zero(width: int | Sequence[int]) -> bool:
 def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
     node = cfg.MODEL.SEM_SEG_HEAD
     return CostAggregator(
+        **transformer_options(cfg),
         num_templates=num_templates,
-        text_dim=node.TEXT_GUIDANCE_DIM,
         text_guidance_dim=node.TEXT_GUIDANCE_PROJ_DIM,
         image_dim=node.APPEARANCE_GUIDANCE_DIM,
         image_guidance_dim=node.APPEARANCE_GUIDANCE_PROJ_DIM,
-        decoder_dims=node.DECODER_DIMS,
-        skip_dims=node.DECODER_GUIDANCE_DIMS,
-        skip_guidance_dims=node.DECODER_GUIDANCE_PROJ_DIMS,
         num_layers=node.NUM_LAYERS,
-        num_heads=node.NUM_HEADS,
-        hidden_dim=node.HIDDEN_DIMS,
-        pooling=node.POOLING_SIZES,
-        grid=feature_grid(cfg),
-        window_size=node.WINDOW_SIZES,
-        attention_type=node.ATTENTION_TYPE,
         pad_length=node.PAD_LENGTH,
-        class_chunk_size=cfg.TEST.CLASS_CHUNK_SIZE,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from escnet_d2.modeling.clip import prompt_templates
 from escnet_d2.modeling.clip.text import (
     Entries,
     TextEmbeddingCache,
     Tokenizer,
     embed_entries,
     remembered_entries,
+    text_tower_trains,
 )
 
 
@@ -30,6 +33,7 @@ class ReleaseHead(nn.Module):
         tokenizer: Tokenizer,
         templates: Sequence[str],
         text_batch_size: int,
+        gradient_checkpointing: bool = False,
     ) -> None:
         """Composes the head.
 
@@ -39,6 +43,7 @@ class ReleaseHead(nn.Module):
             tokenizer: of the CLIP model.
             templates: sentences with one ``{}``.
             text_batch_size: sentences per forward pass.
+            gradient_checkpointing: recompute the text tower in the backward pass.
 
         Raises:
             ValueError: a batch size below 1.
@@ -52,6 +57,7 @@ class ReleaseHead(nn.Module):
         self.templates = tuple(templates)
         self._tokenizer = tokenizer
         self._text_batch_size = text_batch_size
+        self._gradient_checkpointing = gradient_checkpointing
         self._cache = TextEmbeddingCache()
 
     def encode_text(self, entries: Entries) -> Tensor:
@@ -61,14 +67,16 @@ class ReleaseHead(nn.Module):
         text tower.
         """
         model = self.predictor.clip_model
-        frozen = not any(
-            parameter.requires_grad
-            for name, parameter in model.named_parameters()
-            if not name.startswith("visual.")
-        )
         options = {"average_templates": False, "batch_size": self._text_batch_size}
-        if self.training and not frozen:
-            return embed_entries(model, self._tokenizer, entries, self.templates, **options)
+        if self.training and text_tower_trains(model):
+            return embed_entries(
+                model,
+                self._tokenizer,
+                entries,
+                self.templates,
+                gradient_checkpointing=self._gradient_checkpointing,
+                **options,
+            )
         return remembered_entries(
             self._cache, model, self._tokenizer, entries, self.templates, **options
         )
@@ -78,6 +86,35 @@ class ReleaseHead(nn.Module):
         if mode and not self.training:
             self._cache.clear()
         return super().train(mode)
+
+
+def build_release_head(
+    cfg: CfgNode,
+    *,
+    clip_model: nn.Module,
+    tokenizer: Tokenizer,
+    build_transformer: Callable[[CfgNode, int], nn.Module],
+) -> ReleaseHead:
+    """Builds the head with the sentences of MODEL.PROMPT_ENSEMBLE_TYPE.
+
+    Args:
+        cfg: the configuration.
+        clip_model: an open_clip model.
+        tokenizer: of the CLIP model.
+        build_transformer: makes what makes logits, of the configuration and P.
+
+    Raises:
+        ValueError: a value that is not supported; names the key.
+    """
+    templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE")
+    return ReleaseHead(
+        clip_model=clip_model,
+        transformer=build_transformer(cfg, len(templates)),
+        tokenizer=tokenizer,
+        templates=templates,
+        text_batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+        gradient_checkpointing=cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
+    )
 
 
 class _Predictor(nn.Module):

@@ -178,6 +178,31 @@ def release_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
     }
 
 
+def transformer_options(cfg: CfgNode) -> dict[str, object]:
+    """Reads what ``CostAggregator`` and ``GradualDecoder`` have in common.
+
+    Args:
+        cfg: the configuration.
+
+    Raises:
+        ValueError: as :func:`feature_grid`.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    return {
+        "text_dim": head.TEXT_GUIDANCE_DIM,
+        "decoder_dims": head.DECODER_DIMS,
+        "skip_dims": head.DECODER_GUIDANCE_DIMS,
+        "skip_guidance_dims": head.DECODER_GUIDANCE_PROJ_DIMS,
+        "num_heads": head.NUM_HEADS,
+        "hidden_dim": head.HIDDEN_DIMS,
+        "pooling": head.POOLING_SIZES,
+        "grid": feature_grid(cfg),
+        "window_size": head.WINDOW_SIZES,
+        "attention_type": head.ATTENTION_TYPE,
+        "class_chunk_size": cfg.TEST.CLASS_CHUNK_SIZE,
+    }
+
+
 def check_head_widths(cfg: CfgNode, *, guidance: Sequence[str], attended: Sequence[int]) -> None:
     """Refuses widths of the head that fit neither CLIP nor each other, by their keys.
 

@@ -6,7 +6,6 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
-from escnet_d2.modeling.clip import prompt_templates
 from escnet_d2.modeling.clip.convnext import (
     STRIDE,
     PyramidFeatures,
@@ -19,14 +18,14 @@ from escnet_d2.modeling.clip.release_finetune import SED_POLICIES, open_by_polic
 from escnet_d2.modeling.sed import GradualDecoder
 from escnet_d2.structures import Vocabulary
 
-from .release_head import ReleaseHead
+from .release_head import ReleaseHead, build_release_head
 from .release_segmentor import (
     ReleaseSegmentor,
     check_head_widths,
-    feature_grid,
     mean_loss,
     release_options,
     release_vocabularies,
+    transformer_options,
 )
 
 _STAGES = ("res2", "res3", "res4", "res5")
@@ -85,18 +84,11 @@ class SED(ReleaseSegmentor):
             attended=(node.HIDDEN_DIMS, *node.DECODER_DIMS[:-1]),
         )
         open_by_policy(clip, node.CLIP_FINETUNE, SED_POLICIES)
-        templates = prompt_templates(
-            cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE"
-        )
         return {
             **release_options(cfg, stride=STRIDE),
             **release_vocabularies(cfg, synonyms="mean"),
-            "sem_seg_head": ReleaseHead(
-                clip_model=clip,
-                transformer=_build_decoder(cfg, len(templates)),
-                tokenizer=tokenizer,
-                templates=templates,
-                text_batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+            "sem_seg_head": build_release_head(
+                cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
             "reject_early": cfg.TEST.FAST_INFERENCE,
             "top_k": cfg.TEST.TOPK,
@@ -157,18 +149,8 @@ def _check_dims(cfg: CfgNode, stages: tuple[int, ...]) -> None:
 def _build_decoder(cfg: CfgNode, num_templates: int) -> GradualDecoder:
     node = cfg.MODEL.SEM_SEG_HEAD
     return GradualDecoder(
+        **transformer_options(cfg),
         num_templates=num_templates,
-        text_dim=node.TEXT_GUIDANCE_DIM,
-        decoder_dims=node.DECODER_DIMS,
-        skip_dims=node.DECODER_GUIDANCE_DIMS,
-        skip_guidance_dims=node.DECODER_GUIDANCE_PROJ_DIMS,
-        num_heads=node.NUM_HEADS,
-        hidden_dim=node.HIDDEN_DIMS,
-        pooling=node.POOLING_SIZES,
-        grid=feature_grid(cfg),
-        window_size=node.WINDOW_SIZES,
-        attention_type=node.ATTENTION_TYPE,
         block_type=node.CNEXT_TYPE,
         kernel_sizes=node.KERNEL_SIZE,
-        class_chunk_size=cfg.TEST.CLASS_CHUNK_SIZE,
     )
