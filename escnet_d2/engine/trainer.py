@@ -114,7 +114,7 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg
         result = [
             hooks.IterationTimer(),
-            hooks.LRScheduler(),
+            LRScheduler(),
             # On every process, since each has a random state to save; the main one writes.
             hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
         ]
@@ -230,6 +230,19 @@ class Trainer(DefaultTrainer):
         self._random_states = None
 
 
+class LRScheduler(hooks.LRScheduler):
+    """Detectron2's hook, which logs the highest rate instead of that of the largest group.
+
+    The largest group may be one that learns at a hundredth of SOLVER.BASE_LR.
+    """
+
+    def after_step(self) -> None:
+        """Logs ``lr``, that of the new weights, and takes a step of the schedule."""
+        rates = [group["lr"] for group in self.trainer.optimizer.param_groups]
+        self.trainer.storage.put_scalar("lr", max(rates), smoothing_hint=False)
+        self.scheduler.step()
+
+
 def distributed(model: nn.Module) -> nn.Module:
     """Wraps a model for training on several processes; alone, it stays as it is.
 
@@ -239,6 +252,13 @@ def distributed(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
+    # Without broadcast_buffers torch shares the parameters alone. SAM's position encoding is a
+    # buffer, random where no checkpoint brings it, and each process has a seed of its own.
+    with torch.no_grad():
+        for buffer in model.buffers():
+            shared = buffer.detach().contiguous()
+            torch.distributed.broadcast(shared, src=0)
+            buffer.copy_(shared)
     # CPU modules refuse device_ids, which Detectron2's create_ddp_model always passes.
     device_ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)

@@ -2,12 +2,15 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.events import EventStorage
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -19,6 +22,32 @@ from escnet_d2.engine.trainer import training_classes
 
 CLASSES = ["sky", "grass, lawn", "dog"]
 TRAIN, VAL = "trainer_test_train", "trainer_test_val"
+
+# Two processes with seeds of their own, and a model with buffers that no checkpoint brings.
+BUFFERS = """
+from pathlib import Path
+
+import torch
+from detectron2.engine import launch
+from detectron2.utils import comm
+
+from escnet_d2.engine.trainer import distributed
+
+
+def main():
+    torch.manual_seed(comm.get_rank())
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("random", torch.randn(2, 3))
+    model.register_buffer("strided", torch.randn(2, 3).t())
+    before = model.random.clone()
+    wrapped = distributed(model)
+    state = {"before": before, **wrapped.module.state_dict()}
+    torch.save(state, Path(__file__).with_name(f"{comm.get_rank()}.pt"))
+
+
+if __name__ == "__main__":
+    launch(main, 2, dist_url="auto")
+"""
 
 
 @META_ARCH_REGISTRY.register()
@@ -242,6 +271,44 @@ def test_clip_learns_at_its_own_rate(tmp_path):
     rates = {group["name"]: group["initial_lr"] for group in trainer.optimizer.param_groups}
     assert rates["clip weight"] == pytest.approx(0.001)
     assert rates["new weight"] == pytest.approx(0.1)
+
+
+def test_the_rate_that_is_logged_is_that_of_the_new_weights(tmp_path):
+    opts = ("SOLVER.BASE_LR", "0.1", "SOLVER.CLIP_MULTIPLIER", "0.01", "DATASETS.TEST", "()")
+    trainer = Trainer(config(tmp_path, *opts, "SOLVER.MAX_ITER", "20"))
+    clip, new = (
+        next(group for group in trainer.optimizer.param_groups if group["name"] == name)
+        for name in ("clip weight", "new weight")
+    )
+    # As in the models of full size, where most tensors are CLIP's and SAM's.
+    clip["params"].extend(nn.Parameter(torch.zeros(1)) for _ in range(5))
+    logged = []
+    put_scalar = EventStorage.put_scalar
+
+    def record(storage, name, value, *args, **options):
+        if name == "lr":
+            logged.append((value, new["lr"]))
+        return put_scalar(storage, name, value, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventStorage, "put_scalar", record)
+        trainer.train()
+    assert len(logged) == 20
+    assert all(value == rate for value, rate in logged)
+
+
+def test_processes_start_from_the_same_buffers(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(BUFFERS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first["before"].tolist() != second["before"].tolist()
+    for name in ("weight", "random", "strided"):
+        torch.testing.assert_close(second[name], first[name], rtol=0, atol=0)
+    assert first["random"].tolist() == first["before"].tolist()
 
 
 def test_one_scheduler_step_per_optimizer_step(tmp_path):
