@@ -132,17 +132,22 @@ def _is_srun_step(environment: Mapping[str, str]) -> bool:
     """Whether srun started this process as one of several.
 
     The shell of a batch script has ``SLURM_PROCID`` and ``SLURM_NTASKS`` too, but no step: what
-    runs there without srun is alone.
+    runs there without srun is alone. So is what runs in an interactive shell, which is a step of
+    one task, whatever the job has.
     """
     has_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
     if not has_step or _missing(environment, _SLURM_VARIABLES):
         return False
-    return int(environment["SLURM_NTASKS"]) > 1
+    return _num_srun_tasks(environment) > 1
+
+
+def _num_srun_tasks(environment: Mapping[str, str]) -> int:
+    return int(environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]))
 
 
 def _slurm_place(environment: Mapping[str, str], dist_url: str) -> ProcessPlace:
     _require(environment, _SLURM_VARIABLES, "slurm")
-    world_size = int(environment["SLURM_NTASKS"])
+    world_size = _num_srun_tasks(environment)
     if dist_url == "auto":
         nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_JOB_NODELIST"])
         job, step = (int(environment.get(f"SLURM_{name}_ID", 0)) for name in ("JOB", "STEP"))

@@ -64,6 +64,12 @@ def test_srun_environment():
     assert 1024 < int(port) < 32768
 
 
+def test_an_srun_step_may_have_fewer_tasks_than_the_job():
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_PROCID": "3"}
+    place = find_place({**SRUN, **step})
+    assert (place.rank, place.world_size, place.local_size) == (3, 4, 4)
+
+
 def test_srun_ports_agree_within_a_step_and_differ_between_steps_and_jobs():
     def url(**changes):
         return find_place({**SRUN, **changes}).init_method
@@ -83,9 +89,16 @@ def test_given_url_wins_under_srun():
         {},
         BATCH_SCRIPT,
         {**SRUN, "SLURM_NTASKS": "1"},
+        {**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_TASKS_PER_NODE": "1"},
         {name: value for name, value in TORCHRUN.items() if name != "MASTER_PORT"},
     ],
-    ids=["plain", "batch script", "one task", "part of torchrun's variables"],
+    ids=[
+        "plain",
+        "batch script",
+        "one task",
+        "interactive shell of a job with several tasks",
+        "part of torchrun's variables",
+    ],
 )
 def test_own_processes_where_nobody_else_started_several(environment):
     assert find_place(environment) is None
