@@ -71,8 +71,11 @@ def _add_clip_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLIP.TEMPLATE_ENSEMBLE = "mean"
     # Prompts per forward pass of the text encoder.
     cfg.MODEL.CLIP.TEXT_BATCH_SIZE = 256
-    # Recompute CLIP's activations in the backward pass to save memory.
+    # Recompute the activations of both towers of CLIP in the backward pass to save memory.
     cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING = False
+    # Products of float32 matrices, for torch.set_float32_matmul_precision: "highest", "high" (TF32
+    # on GPUs that have it, as the CAT-Seg release trains and tests) or "medium".
+    cfg.MODEL.FLOAT32_MATMUL = "highest"
 
 
 def _add_input_config(cfg: CfgNode) -> None:

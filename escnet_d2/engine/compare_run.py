@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
@@ -110,6 +111,7 @@ def evaluate_run(run: ModelRun, folder: str | Path) -> dict[str, Any]:
     cfg.MODEL.WEIGHTS = run.weights
     check_config(cfg, world_size=1, eval_only=True)
     cfg.freeze()
+    torch.set_float32_matmul_precision(cfg.MODEL.FLOAT32_MATMUL)
     model = Trainer.build_model(cfg)
     if run.weights:
         TrainingCheckpointer(model).load(run.weights)

@@ -9,6 +9,7 @@ INFERENCE_DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+MATMUL_PRECISIONS = ("highest", "high", "medium")
 TRAINING_DTYPES = {name: INFERENCE_DTYPES[name] for name in ("float16", "bfloat16")}
 
 

@@ -20,7 +20,7 @@ from escnet_d2.data import register_mess_datasets, register_prepared_folder
 
 from .config_files import find_config, merge_config_file, merge_options
 from .launch import LAUNCHERS
-from .precision import INFERENCE_DTYPES, TRAINING_DTYPES
+from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
 
 # Their releases pool in training only.
 _POOLING_METHODS = ("CATSeg", "SED")
@@ -94,7 +94,7 @@ def load_config(
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Prepares a run: configuration, checks, loggers, ``OUTPUT_DIR/config.yaml`` and the seed.
+    """Prepares a run: configuration, checks, loggers, ``OUTPUT_DIR/config.yaml``, seed, precision.
 
     Args:
         args: of :func:`argument_parser`.
@@ -115,6 +115,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     args.config_file = find_config(args.config_file)
     default_setup(cfg, args)
+    torch.set_float32_matmul_precision(cfg.MODEL.FLOAT32_MATMUL)
     rank = comm.get_rank()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="escnet_d2", configure_stdout=False)
     return cfg
@@ -141,6 +142,7 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     if cfg.TEST.AUG.ENABLED:
         raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
     check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
+    check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
     _check_at_least_one("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH)
     if eval_only:
         if not cfg.DATASETS.TEST:

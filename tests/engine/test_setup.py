@@ -1,4 +1,5 @@
 import pytest
+import torch
 import yaml
 from detectron2.data import DatasetCatalog
 
@@ -90,6 +91,10 @@ def test_pooling_of_the_releases_training_is_noticed_in_testing(registered, capl
         (("SOLVER.MAX_ITER", 0), "SOLVER.MAX_ITER must be at least 1"),
         (("SOLVER.AMP.DTYPE", "half"), "SOLVER.AMP.DTYPE must be one of float16, bfloat16"),
         (("TEST.AUG.ENABLED", True), "TEST.AUG.ENABLED must be False"),
+        (
+            ("MODEL.FLOAT32_MATMUL", "tf32"),
+            "MODEL.FLOAT32_MATMUL must be one of highest, high, medium",
+        ),
         (("TEST.DTYPE", "half"), "TEST.DTYPE must be one of float32, float16, bfloat16"),
         (("TEST.IMS_PER_BATCH", 0), "TEST.IMS_PER_BATCH must be at least 1"),
     ],
@@ -120,3 +125,13 @@ def test_setup_freezes_and_keeps_the_configuration(tmp_path, registered):
     written = load_config(tmp_path / "config.yaml")
     assert yaml.safe_load(written.dump()) == yaml.safe_load(cfg.dump())
     assert "Running with full config" in (tmp_path / "log.txt").read_text()
+
+
+def test_setup_chooses_the_precision_of_matrix_products(tmp_path, registered):
+    datasets = ["DATASETS.TRAIN", f"('{registered}',)", "DATASETS.TEST", f"('{registered}',)"]
+    before = torch.get_float32_matmul_precision()
+    try:
+        setup(parse(*datasets, "OUTPUT_DIR", str(tmp_path), "MODEL.FLOAT32_MATMUL", "high"))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
