@@ -15,6 +15,7 @@ import logging
 import sys
 
 from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, launch, setup
+from escnet_d2.engine.model_description import lacks_weights
 
 logger = logging.getLogger("escnet_d2.train_net")
 
@@ -37,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
         return
     model = Trainer.build_model(cfg)
     checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
-    if not cfg.MODEL.WEIGHTS and not (args.resume and checkpointer.has_checkpoint()):
+    if lacks_weights(cfg) and not (args.resume and checkpointer.has_checkpoint()):
         logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
     Trainer.test(cfg, model)

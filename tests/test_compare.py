@@ -120,6 +120,7 @@ def record(name, miou, *, weights="w.pth", **others):
     return {
         "name": name,
         "weights": weights,
+        "untrained": not weights,
         "datasets": {"ade20k_150_test_sem_seg": outcome},
         "cost": cost,
         **others,

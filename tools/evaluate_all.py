@@ -28,6 +28,7 @@ from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, lau
 from escnet_d2.engine.benchmark_run import FAILED, evaluate_datasets
 from escnet_d2.engine.benchmark_table import write_tables
 from escnet_d2.engine.config_files import find_config
+from escnet_d2.engine.model_description import lacks_weights
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 
@@ -127,7 +128,8 @@ def main(args: argparse.Namespace) -> None:
     checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
     resume = args.resume and checkpointer.has_checkpoint()
     weights = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
-    if not weights:
+    untrained = not weights and lacks_weights(cfg)
+    if untrained:
         logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     outcomes = evaluate_datasets(
@@ -142,7 +144,7 @@ def main(args: argparse.Namespace) -> None:
         folder = Path(cfg.OUTPUT_DIR) / "inference"
         results = {outcome.name: outcome.results for outcome in outcomes if outcome.results}
         write_summary(results, folder)
-        source = weights or "weights that were never trained"
+        source = weights or ("weights that were never trained" if untrained else "CLIP's weights")
         text = write_tables(outcomes, folder, title=args.title, source=source)
         logger.info("Tables in %s:\n%s", folder, text)
     comm.synchronize()

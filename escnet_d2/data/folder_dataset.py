@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +124,24 @@ def register_prepared_folder(path: str | os.PathLike) -> list[str]:
 def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
     """Writes ``dataset.json``; folders are stored relative to it, so that all can move together.
 
+    Splits that the folder's ``dataset.json`` already has of the same data set stay in it.
+
     Args:
         manifest: what to write.
         folder: where to; created when missing.
 
     Returns:
         The file.
+
+    Raises:
+        FileExistsError: the file is of another data set, or has splits with other classes.
+        ValueError: the file is no ``dataset.json``.
     """
     folder = Path(folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MANIFEST_NAME
+    if path.is_file():
+        manifest = _with_earlier_splits(manifest, path)
     content = {
         "name": manifest.name,
         "ignore_label": manifest.ignore_label,
@@ -146,9 +155,23 @@ def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
         },
         "classes": list(manifest.classes),
     }
-    path = folder / MANIFEST_NAME
     write_json(path, content)
     return path
+
+
+def _with_earlier_splits(manifest: Manifest, path: Path) -> Manifest:
+    earlier = read_manifest(path)
+    kept = {name: split for name, split in earlier.splits.items() if name not in manifest.splits}
+    for field in ("name", "classes", "ignore_label"):
+        # Splits that are all prepared anew may have other classes than before.
+        is_bound = kept or field == "name"
+        if is_bound and getattr(earlier, field) != getattr(manifest, field):
+            raise FileExistsError(
+                f"{path} is of the data set {earlier.name!r} with the splits "
+                f"{', '.join(earlier.splits)}, which has another {field}: choose another folder, "
+                "or remove the file."
+            )
+    return replace(manifest, splits={**kept, **manifest.splits})
 
 
 def read_manifest(path: str | os.PathLike) -> Manifest:

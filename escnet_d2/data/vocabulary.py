@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def resolve_vocabulary(
     if isinstance(spec, Vocabulary):
         return spec
     if isinstance(spec, (list, tuple)):
-        return Vocabulary.from_classes(spec, **options)
+        return _with_word_on_synonyms(Vocabulary.from_classes, spec, options)
     if not isinstance(spec, (str, os.PathLike)):
         raise TypeError(
             "A vocabulary is a string, a path, a list or tuple of class names, or a Vocabulary, "
@@ -121,13 +121,33 @@ def resolve_vocabulary(
         return _of_dataset_with_options(text, options)
     if path is not None:
         logger.info("The vocabulary %r is the class list %s.", text, path)
+        if is_own_file:
+            return _with_word_on_synonyms(Vocabulary.from_file, path, options)
         return Vocabulary.from_file(path, **options)
     if not isinstance(spec, str) or _looks_like_path(text):
         raise FileNotFoundError(
             f"The class list {text} does not exist. Give a file, a registered data set, a bundled "
             f"list ({', '.join(bundled_class_lists())}) or class names with commas between them."
         )
-    return Vocabulary.from_string(text, **options)
+    return _with_word_on_synonyms(Vocabulary.from_string, text, options)
+
+
+def _with_word_on_synonyms(
+    build: Callable[..., Vocabulary], spec: Any, options: dict[str, Any]
+) -> Vocabulary:
+    """Builds a vocabulary; a warning says where further names of classes are not used."""
+    vocabulary = build(spec, **options)
+    if options.get("synonyms", "first") == "first":
+        every_name = build(spec, **{**options, "synonyms": "mean"})
+        unused = [name for names in every_name.entries for name in names[1:]]
+        if unused:
+            logger.warning(
+                "Of each class only the first name is read, not %s%s: VOCABULARY.SYNONYMS max or "
+                "mean (--synonyms) reads all of them.",
+                ", ".join(unused[:5]),
+                f" and {len(unused) - 5} more" if len(unused) > 5 else "",
+            )
+    return vocabulary
 
 
 def _is_dataset(name: str) -> bool:

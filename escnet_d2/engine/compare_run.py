@@ -29,6 +29,7 @@ from escnet_d2.structures.atomic_file import write_json
 from .benchmark_run import FAILURES, evaluate_datasets
 from .checkpoint import TrainingCheckpointer
 from .model_cost import measure_cost
+from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
 from .setup import check_config, load_config
 from .trainer import Trainer
@@ -98,8 +99,9 @@ def evaluate_run(run: ModelRun, folder: str | Path) -> dict[str, Any]:
         folder: ``OUTPUT_DIR``.
 
     Returns:
-        ``name``, ``config``, ``weights``; ``datasets``: state, detail and scores of each by name;
-        ``cost``: fields of :class:`ModelCost` and ``dataset``, or None.
+        ``name``, ``config``, ``weights``; ``untrained``: whether part of the model has random
+        weights; ``datasets``: state, detail and scores of each by name; ``cost``:
+        fields of :class:`ModelCost` and ``dataset``, or None.
 
     Raises:
         FileNotFoundError: no such configuration or checkpoint.
@@ -124,6 +126,7 @@ def evaluate_run(run: ModelRun, folder: str | Path) -> dict[str, Any]:
         "name": run.name,
         "config": run.config,
         "weights": run.weights,
+        "untrained": lacks_weights(cfg),
         "datasets": {
             outcome.name: {
                 "state": outcome.state,

@@ -112,7 +112,7 @@ def _measured_row(
     cost_cells = [render(costs[0]) for _, render in _COST_COLUMNS] if costs else _no_cost()
     remarks = [f"FAILED, {record['error']}" for record in group if "error" in record]
     for record in group:
-        if "error" not in record and not record["weights"]:
+        if record.get("untrained"):
             remarks.append("untrained")
         remarks += [
             f"{_PAPER_NAMES.get(dataset, dataset)} {outcome['state']}: {outcome['detail']}"

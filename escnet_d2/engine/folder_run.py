@@ -166,6 +166,7 @@ def run_folder(
         )
 
     start = time.perf_counter()
+    _warn_of_other_classes(log, image_list, names, output_dir)
     log.start(resume=resume)
     write_text(output_dir / CLASSES_FILE, "".join(" ".join(name.split()) + "\n" for name in names))
     todo = list(image_list.images)
@@ -187,6 +188,26 @@ def run_folder(
     report.seconds = time.perf_counter() - start
     save_summary("interrupted" if report.interrupted else "complete")
     return report
+
+
+def _warn_of_other_classes(
+    log: RunLog, image_list: ImageList, class_names: Sequence[str], output_dir: Path
+) -> None:
+    """Says which earlier results the new ``classes.txt`` does not describe."""
+    others = [
+        name
+        for name, settings in log.others(image_list.images).items()
+        if settings.get("vocabulary", {}).get("class_names") != list(class_names)
+    ]
+    if others:
+        logger.warning(
+            "%s keeps results of %d images that are not among these, such as %s, made with other "
+            "classes: %s will not fit their label maps. Another output folder keeps them apart.",
+            output_dir,
+            len(others),
+            others[0],
+            CLASSES_FILE,
+        )
 
 
 def _check_output_dir(output_dir: Path, kinds: Sequence[str]) -> None:

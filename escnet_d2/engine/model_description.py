@@ -10,6 +10,16 @@ from detectron2.config import CfgNode
 from escnet_d2.weights import model_weights_path
 from escnet_d2.weights.checksum import sha256_of
 
+# Meta-architectures without a head: CLIP's own weights are all that they need.
+_WITHOUT_HEAD = ("ZeroShotCLIP",)
+
+
+def lacks_weights(cfg: CfgNode) -> bool:
+    """Whether part of the model has random weights that only a checkpoint could replace."""
+    if cfg.MODEL.META_ARCHITECTURE in _WITHOUT_HEAD:
+        return not cfg.MODEL.WEIGHTS and cfg.MODEL.CLIP.WEIGHTS == "random"
+    return not cfg.MODEL.WEIGHTS
+
 
 def describe_model(cfg: CfgNode) -> dict[str, object]:
     """Says in plain data which model makes the labels, for records and to compare runs.
@@ -28,7 +38,9 @@ def describe_model(cfg: CfgNode) -> dict[str, object]:
     file = model_weights_path(cfg.MODEL.WEIGHTS) or None
     # Addresses, which Detectron2 resolves itself, stay without.
     digest = sha256_of(Path(file)) if file and Path(file).is_file() else None
-    if file is None:
+    if file is None and not lacks_weights(cfg):
+        description = f"CLIP weights {cfg.MODEL.CLIP.WEIGHTS}, no head"
+    elif file is None:
         description = (
             "UNTRAINED: no checkpoint was given, so the head has random weights and the labels "
             "mean nothing"
@@ -40,7 +52,7 @@ def describe_model(cfg: CfgNode) -> dict[str, object]:
         "weights": {
             "file": file,
             "sha256": digest,
-            "trained": file is not None,
+            "trained": not lacks_weights(cfg),
             "description": description,
         },
     }

@@ -21,6 +21,7 @@ from escnet_d2.structures import Segmentation, Vocabulary
 from escnet_d2.structures.image_io import read_image, to_rgb
 
 from .checkpoint import TrainingCheckpointer
+from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
 from .setup import check_choice, load_config
 
@@ -81,7 +82,7 @@ class OpenVocabPredictor:
         self.model = build_model(cfg).eval()
         if cfg.MODEL.WEIGHTS:
             TrainingCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
-        else:
+        elif lacks_weights(cfg):
             logger.warning(
                 "Neither weights nor MODEL.WEIGHTS is given: the head is untrained, its results "
                 "mean little."

@@ -99,6 +99,15 @@ class RunLog:
         """Whether an earlier run finished an image of this name, whatever its settings."""
         return image.name in self._done
 
+    def others(self, images: Iterable[ImageFile]) -> dict[str, dict]:
+        """Images that earlier runs finished and that are not among these: the settings of each."""
+        names = {image.name for image in images}
+        return {
+            name: self._earlier_settings.get(done.settings, {})
+            for name, done in self._done.items()
+            if name not in names
+        }
+
     def add(
         self,
         image: ImageFile,

@@ -16,6 +16,7 @@ from escnet_d2.data import (
     register_prepared_folder,
 )
 from escnet_d2.data.folder_checks import check_split
+from escnet_d2.data.folder_dataset import Manifest, Split, read_manifest, write_manifest
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_folder_dataset.py"
 
@@ -307,3 +308,33 @@ def test_missing_class_list_and_folder(project, capsys):
     shutil.rmtree(project / "val/labels")
     assert prepare(project) == 1
     assert "labels does not exist" in capsys.readouterr().err
+
+
+def manifest(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
+    split = Split(image_root=folder / "images", sem_seg_root=folder / "labels", num_images=1)
+    return Manifest(name, classes, ignore_label, dict.fromkeys(splits, split))
+
+
+def test_a_second_split_joins_the_first(tmp_path):
+    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
+    write_manifest(manifest(tmp_path, "val"), tmp_path)
+    assert set(read_manifest(path).splits) == {"train", "val"}
+
+
+def test_another_data_set_is_not_written_over(tmp_path):
+    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
+    before = path.read_bytes()
+    for other in (
+        manifest(tmp_path, "train", name="cars"),
+        manifest(tmp_path, "val", classes=("a", "c")),
+        manifest(tmp_path, "val", ignore_label=0),
+    ):
+        with pytest.raises(FileExistsError, match="pets.*splits train, which has another"):
+            write_manifest(other, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_split_may_be_prepared_anew_with_other_classes(tmp_path):
+    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
+    write_manifest(manifest(tmp_path, "train", classes=("a", "c")), tmp_path)
+    assert read_manifest(path).classes == ("a", "c")

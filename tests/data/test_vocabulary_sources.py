@@ -164,3 +164,19 @@ def test_release_without_names_for_the_data_set(name, tmp_path):
         register_folder_dataset(name, tmp_path, tmp_path, ["a", "b"])
     with pytest.raises(ValueError, match="no 'fcclip' class list"):
         vocabulary_of_dataset(name, override="fcclip")
+
+
+@pytest.mark.parametrize("kind", ["text", "list", "file"])
+def test_names_that_are_not_read_are_told(kind, tmp_path, caplog):
+    path = tmp_path / "classes.txt"
+    path.write_text("couch, sofa, settee\ngrass\n")
+    sources = {"text": "couch|sofa|settee, grass", "list": [["couch", "sofa", "settee"], "grass"]}
+    spec = sources.get(kind, str(path))
+    assert resolve_vocabulary(spec).entries == (("couch",), ("grass",))
+    assert "not sofa, settee: VOCABULARY.SYNONYMS max or mean" in caplog.text
+    caplog.clear()
+    assert resolve_vocabulary(spec, synonyms="mean").entries[0] == ("couch", "sofa", "settee")
+    assert resolve_vocabulary("couch, grass").num_entries == 2
+    # The names of a benchmark are read as its papers do.
+    assert resolve_vocabulary("ade847").num_entries == 847
+    assert "SYNONYMS" not in caplog.text

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import escnet_d2
+from escnet_d2.engine.model_description import describe_model
 from escnet_d2.structures import Segmentation, Vocabulary
 
 SMALL = ("MODEL.CLIP.RESOLUTION", 64, "INPUT.MIN_SIZE_TEST", 64, "MODEL.ESCNET.NUM_BLOCKS", 1)
@@ -175,6 +176,20 @@ def test_weights_win_over_the_configuration(predictor, photo, tmp_path, caplog):
 def test_without_weights_a_warning_says_so(caplog):
     escnet_d2.OpenVocabPredictor("escnet_tiny", opts=SMALL)
     assert "the head is untrained" in caplog.text
+
+
+def test_clip_alone_is_not_called_untrained(caplog):
+    opts = ("MODEL.DEVICE", "cpu")
+    shipped = escnet_d2.OpenVocabPredictor("zero_shot_clip_shapes", opts=opts)
+    assert "untrained" not in caplog.text
+    description = describe_model(shipped.cfg)["weights"]
+    assert description["trained"]
+    assert "clip_shapes" in description["description"]
+    random = escnet_d2.OpenVocabPredictor(
+        "zero_shot_clip_shapes", opts=(*opts, "MODEL.CLIP.WEIGHTS", "random")
+    )
+    assert "untrained" in caplog.text
+    assert not describe_model(random.cfg)["weights"]["trained"]
 
 
 def test_half_precision(predictor, photo):

@@ -277,3 +277,18 @@ def test_background_is_grey(photos):
 def test_batch_size_below_one(photos):
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         run(photos, batch_size=0)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_results_of_other_images_with_other_classes_are_told(photos, caplog, resume):
+    run(photos)
+    others = Vocabulary.from_classes(["low", "high"])
+    # The same images are done anew.
+    run(photos, vocabulary=others, resume=resume)
+    assert "other classes" not in caplog.text
+    (photos / "6.png").unlink()
+    run(photos, vocabulary=others, resume=True)
+    assert "other classes" not in caplog.text
+    run(photos, vocabulary=VOCABULARY, resume=resume)
+    assert "keeps results of 1 images that are not among these, such as 6" in caplog.text
+    assert "classes.txt will not fit their label maps" in caplog.text
