@@ -23,10 +23,8 @@ from .text import (
     Entries,
     TextEmbeddingCache,
     Tokenizer,
-    embed_entries,
     embed_sentences,
-    remembered_entries,
-    text_tower_trains,
+    encode_entries,
 )
 from .visual import DENSE_RESIDUALS, check_plain_vit, dense_image_features
 
@@ -165,29 +163,17 @@ class ClipEncoder(nn.Module):
         )
 
     def encode_text(self, entries: Entries) -> Tensor:
-        """Unit text embeddings (K, P, C) of vocabulary entries.
-
-        They are remembered while no gradient is wanted: in testing, and in training with a frozen
-        text tower.
-        """
-        if self.training and text_tower_trains(self.model):
-            return embed_entries(
-                self.model,
-                self.tokenizer,
-                entries,
-                self.templates,
-                average_templates=self.average_templates,
-                batch_size=self.text_batch_size,
-                gradient_checkpointing=self.gradient_checkpointing,
-            )
-        return remembered_entries(
+        """Unit text embeddings (K, P, C) of vocabulary entries."""
+        return encode_entries(
             self._cache,
             self.model,
             self.tokenizer,
             entries,
             self.templates,
+            training=self.training,
             average_templates=self.average_templates,
             batch_size=self.text_batch_size,
+            gradient_checkpointing=self.gradient_checkpointing,
         )
 
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:

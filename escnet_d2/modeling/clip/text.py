@@ -87,7 +87,7 @@ def embed_sentences(
         sentences: any texts.
         batch_size: sentences per forward pass.
         gradient_checkpointing: keep no activations for the backward pass, which then computes each
-            part once more; memory no longer grows with the number of sentences.
+            part once more.
 
     Returns:
         Unit vectors, (sentences, C).
@@ -99,15 +99,6 @@ def embed_sentences(
         encode = functools.partial(checkpoint, encode, use_reentrant=False)
     parts = [encode(part) for part in tokens.split(batch_size)]
     return F.normalize(torch.cat(parts).float(), dim=-1)
-
-
-def text_tower_trains(model: nn.Module) -> bool:
-    """Whether any weight of an open_clip model outside its image tower has a gradient."""
-    return any(
-        parameter.requires_grad
-        for name, parameter in model.named_parameters()
-        if not name.startswith("visual.")
-    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -136,45 +127,52 @@ def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
-def remembered_entries(
+def encode_entries(
     cache: TextEmbeddingCache,
     model: nn.Module,
     tokenizer: Tokenizer,
     entries: Entries,
     templates: Sequence[str],
     *,
+    training: bool,
     average_templates: bool,
     batch_size: int,
+    gradient_checkpointing: bool,
 ) -> Tensor:
-    """:func:`embed_entries` without gradient, or what it gave before for the same weights.
+    """:func:`embed_entries`, remembered while no gradient is wanted.
+
+    That is in testing, and in training with a frozen text tower.
 
     Args:
-        cache: where to look and to keep the result.
+        cache: where to look and to keep what has no gradient.
         model: an open_clip model; weights of its image tower (``visual.``) do not matter.
         tokenizer: see :func:`embed_entries`, as the other arguments.
         entries: see above.
         templates: see above.
+        training: whether weights that are open learn from the result.
         average_templates: see above.
         batch_size: see above.
+        gradient_checkpointing: see above.
     """
     weights = [
         weight for name, weight in model.named_parameters() if not name.startswith("visual.")
     ]
+    embed = functools.partial(
+        embed_entries,
+        model,
+        tokenizer,
+        entries,
+        templates,
+        average_templates=average_templates,
+        batch_size=batch_size,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    if training and any(weight.requires_grad for weight in weights):
+        return embed()
     key = (tuple(map(tuple, entries)), tuple(templates), average_templates)
-
-    def compute() -> Tensor:
-        return embed_entries(
-            model,
-            tokenizer,
-            entries,
-            templates,
-            average_templates=average_templates,
-            batch_size=batch_size,
-        )
-
     # In full precision, so that what is remembered does not depend on who asked first.
     with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
-        return cache.get(weights, key, compute)
+        return cache.get(weights, key, embed)
 
 
 class TextEmbeddingCache:

@@ -12,9 +12,7 @@ from escnet_d2.modeling.clip.text import (
     Entries,
     TextEmbeddingCache,
     Tokenizer,
-    embed_entries,
-    remembered_entries,
-    text_tower_trains,
+    encode_entries,
 )
 
 
@@ -61,24 +59,17 @@ class ReleaseHead(nn.Module):
         self._cache = TextEmbeddingCache()
 
     def encode_text(self, entries: Entries) -> Tensor:
-        """Unit text embeddings (K, P, D) of vocabulary entries.
-
-        They are remembered while no gradient is wanted: in testing, and in training with a frozen
-        text tower.
-        """
-        model = self.predictor.clip_model
-        options = {"average_templates": False, "batch_size": self._text_batch_size}
-        if self.training and text_tower_trains(model):
-            return embed_entries(
-                model,
-                self._tokenizer,
-                entries,
-                self.templates,
-                gradient_checkpointing=self._gradient_checkpointing,
-                **options,
-            )
-        return remembered_entries(
-            self._cache, model, self._tokenizer, entries, self.templates, **options
+        """Unit text embeddings (K, P, D) of vocabulary entries."""
+        return encode_entries(
+            self._cache,
+            self.predictor.clip_model,
+            self._tokenizer,
+            entries,
+            self.templates,
+            training=self.training,
+            average_templates=False,
+            batch_size=self._text_batch_size,
+            gradient_checkpointing=self._gradient_checkpointing,
         )
 
     def train(self, mode: bool = True) -> ReleaseHead:
