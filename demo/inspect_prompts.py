@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.inspection import inspect_image
+    from escnet_d2.io import read_image
     from escnet_d2.outputs import find_images
     from escnet_d2.outputs.prompt_picture import draw_prompt_picture
-    from escnet_d2.structures.image_io import read_image
 
     images = find_images(args.input)
     predictor = OpenVocabPredictor(

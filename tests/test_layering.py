@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "escnet_d2"
 
 ALLOWED = {
     "structures": set(),
+    "io": set(),
     "weights": set(),
     "config": {"structures"},
     "solver": {"structures"},
-    "outputs": {"structures"},
+    "outputs": {"structures", "io"},
     "layers": {"structures"},
-    "data": {"structures"},
-    "evaluation": {"structures"},
+    "data": {"structures", "io"},
+    "evaluation": {"structures", "io"},
     "modeling": {"structures", "layers", "weights"},
 }
 ALLOWED["engine"] = set(ALLOWED)

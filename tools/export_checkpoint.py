@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from escnet_d2.weights import WeightsError, load_state_dict
-from escnet_d2.weights.release_keys import open_clip_tensors, save_release_checkpoint
+from escnet_d2.weights.baseline_keys import open_clip_tensors, save_baseline_checkpoint
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,7 +53,7 @@ def export(checkpoint: Path, output: Path, layout: str) -> str:
     """
     tensors = load_state_dict(checkpoint)
     if layout == "release":
-        return f"{save_release_checkpoint(tensors, output)} for its release"
+        return f"{save_baseline_checkpoint(tensors, output)} for its release"
     if output.exists():
         raise FileExistsError(f"{output} is there already.")
     clip = {name: tensor.float().clone() for name, tensor in open_clip_tensors(tensors).items()}

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from shapes_report import Row, results_file, write_report
 
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 REPO = Path(__file__).resolve().parents[1]
 DOCUMENT = REPO / "docs/benchmarks.md"

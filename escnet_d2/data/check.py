@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 from .dataset_check import DatasetReport, check_dataset, find_datasets
 from .datasets.builtin import dataset_status

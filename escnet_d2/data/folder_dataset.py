@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 from .class_lists import normalise_classes, read_class_list
 from .sem_seg_dataset import SemSegDataset, register_sem_seg

@@ -11,8 +11,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from escnet_d2.structures.image_io import read_image
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_image, read_label_map
 
 from .semantic_mapper import check_same_size
 

@@ -12,9 +12,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 
+from escnet_d2.io import read_image, read_label_map
 from escnet_d2.structures import Vocabulary
-from escnet_d2.structures.image_io import read_image
-from escnet_d2.structures.label_io import read_label_map
 
 from .augmentation import (
     UNLABELLED,

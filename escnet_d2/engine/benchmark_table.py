@@ -12,7 +12,7 @@ from escnet_d2.data.datasets.mess import DOMAINS, MESS_DATASETS
 from escnet_d2.evaluation.classes_of_interest import classes_of_interest_miou
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, PublishedResult, published_results
 from escnet_d2.evaluation.report import SCORES, markdown_table, write_csv
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 from .benchmark_run import DatasetOutcome
 

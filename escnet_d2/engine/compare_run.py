@@ -24,7 +24,7 @@ from torch import nn
 
 from escnet_d2.data import SemanticDatasetMapper
 from escnet_d2.evaluation.report import SCORES
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 from .benchmark_run import FAILURES, evaluate_datasets
 from .checkpoint import TrainingCheckpointer

@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
 from escnet_d2.evaluation.report import SCORES, markdown_table, write_csv
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 _PAPER_NAMES = {name: paper_name for paper_name, name in BENCHMARK_NAMES.items()}
 _COST_COLUMNS = (

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from escnet_d2.io import read_image, write_json, write_text
 from escnet_d2.outputs import (
     OUTPUT_KINDS,
     ImageFile,
@@ -29,8 +30,6 @@ from escnet_d2.outputs import (
     source_stamp,
 )
 from escnet_d2.structures import Segmentation, Vocabulary
-from escnet_d2.structures.atomic_file import write_json, write_text
-from escnet_d2.structures.image_io import read_image
 from escnet_d2.structures.vocabulary import BACKGROUND_NAME
 
 SUMMARY_FILE = "summary.json"

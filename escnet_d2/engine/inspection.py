@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from escnet_d2.io import read_image, to_rgb
 from escnet_d2.modeling import ESCNet
 from escnet_d2.modeling.escnet import HeadOutput, PseudoPromptGenerator
 from escnet_d2.outputs import class_areas
 from escnet_d2.structures import Vocabulary
-from escnet_d2.structures.image_io import read_image, to_rgb
 from escnet_d2.structures.inspection import BlockInspection, PromptInspection
 
 from .predictor import ImageInput, OpenVocabPredictor

@@ -17,8 +17,8 @@ from PIL import Image
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.semantic_mapper import build_augmentations
 from escnet_d2.data.vocabulary_settings import synonym_mode
+from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
-from escnet_d2.structures.image_io import read_image, to_rgb
 
 from .checkpoint import TrainingCheckpointer
 from .model_description import lacks_weights
@@ -114,7 +114,7 @@ class OpenVocabPredictor:
         Args:
             image: a path (turned upright by its EXIF orientation), a PIL image or an array (H, W),
                 (H, W, 3) or (H, W, 4) in RGB(A) order, uint8 or uint16; see
-                :func:`escnet_d2.structures.image_io.to_rgb`.
+                :func:`escnet_d2.io.images.to_rgb`.
             vocabulary: ``"couch|sofa, dog"`` (commas between classes, ``|`` between synonyms), a
                 list of names, a class list file, the name of a data set, or a
                 :class:`~escnet_d2.structures.Vocabulary`; by default that of the constructor.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 from .confusion import ClassCounts, top_confusions
 from .metrics import class_accuracy, class_iou

@@ -17,7 +17,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_label_map
 
 from .boundary import boundary_counts
 from .confusion import ClassCounts, confusion_matrix

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from escnet_d2.structures.atomic_file import atomic_path
+from escnet_d2.io import atomic_path
 
 _IGNORE_8BIT = 255
 _IGNORE_16BIT = 65535

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from escnet_d2.io import atomic_path, write_json
 from escnet_d2.structures import Segmentation
-from escnet_d2.structures.atomic_file import atomic_path, write_json
 
 from .image_files import ImageFile
 from .label_png import save_label_png

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 
 from escnet_d2.data.shapes.scenes import SIZE
 from escnet_d2.modeling.clip import ClipEncoder
-from escnet_d2.modeling.meta_arch.release_segmentor import feature_grid
+from escnet_d2.modeling.meta_arch.baseline_segmentor import feature_grid
 
 from .convnext_encoder import ConvNextEncoder, initialise_convnext
 from .region_clip import RegionClip

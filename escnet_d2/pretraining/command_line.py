@@ -17,7 +17,7 @@ from torch import nn
 
 from escnet_d2.config import get_cfg
 from escnet_d2.engine import find_config
-from escnet_d2.structures.atomic_file import write_json
+from escnet_d2.io import write_json
 
 from .loop import run_pretraining
 

@@ -9,13 +9,13 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
 from escnet_d2.modeling.clip.convnext import (
     STRIDE,
     PyramidFeatures,
     check_convnext,
     pyramid_features,
 )
-from escnet_d2.modeling.clip.release_clip import build_release_clip
 from escnet_d2.modeling.clip.text import embed_sentences
 
 
@@ -37,7 +37,7 @@ class ConvNextEncoder(nn.Module):
             ValueError: MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED has no ConvNeXt image tower.
         """
         super().__init__()
-        self.model, self.tokenizer = build_release_clip(cfg, split_attention=False)
+        self.model, self.tokenizer = build_baseline_clip(cfg, split_attention=False)
         check_convnext(self.model.visual, cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED)
         self.pixel_statistics = (
             torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),

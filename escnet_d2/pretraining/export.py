@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from escnet_d2.data.shapes import read_captions
-from escnet_d2.structures.atomic_file import atomic_path
+from escnet_d2.io import atomic_path
 from escnet_d2.weights import keep_token_rows
 
 from .captions import all_phrases

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from escnet_d2.structures.image_io import read_image
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_image, read_label_map
 
 
 def read_images(folder: Path) -> np.ndarray:

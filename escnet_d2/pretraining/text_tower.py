@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from escnet_d2.weights import WeightsError, load_state_dict, model_weights_path
-from escnet_d2.weights.release_keys import join_attention
+from escnet_d2.weights.baseline_keys import join_attention
 
 # What belongs to neither tower.
 _SCALES = ("logit_scale", "logit_bias")

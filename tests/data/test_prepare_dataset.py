@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from escnet_d2.data.prepare import PREPARATIONS, Settings
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_label_map
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_dataset.py"
 ADE = "ADEChallengeData2016"

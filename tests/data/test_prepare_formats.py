@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from escnet_d2.data.class_lists import read_class_list
 from escnet_d2.data.prepare import PREPARATIONS, Settings
 from escnet_d2.data.prepare.ade20k_full import read_index, resize_nearest, target_size
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_label_map
 
 ADE = "ADE20K_2021_17_01"
 VOC = "VOCdevkit/VOC2012"

@@ -11,8 +11,7 @@ from escnet_d2.data import (
     register_folder_dataset,
 )
 from escnet_d2.data.folder_checks import check_folder_dataset, check_split
-from escnet_d2.structures.image_io import read_image
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_image, read_label_map
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from escnet_d2.data.shapes import (
     read_captions,
     scenes_sha256,
 )
-from escnet_d2.structures.image_io import read_image
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_image, read_label_map
 
 REPO = Path(__file__).resolve().parents[2]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from escnet_d2.io import read_label_map
 from escnet_d2.outputs import class_colors, ignore_label, save_label_png
-from escnet_d2.structures.label_io import read_label_map
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from escnet_d2.weights import (
     shipped_manifest,
     shipped_weights,
 )
-from escnet_d2.weights.release_keys import join_attention
+from escnet_d2.weights.baseline_keys import join_attention
 from escnet_d2.weights.token_rows import restore_token_rows
 
 REPO = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_label_map
 
 from .ade20k_full import FULL_FOLDER
 from .archives import ADE20K_CHALLENGE

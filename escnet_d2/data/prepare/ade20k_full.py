@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from escnet_d2.structures.atomic_file import atomic_path
-from escnet_d2.structures.image_io import DECODING_ERRORS
+from escnet_d2.io import DECODING_ERRORS, atomic_path
 
 from ..class_lists import read_class_list
 from ..datasets.facts import ade847_object_ids

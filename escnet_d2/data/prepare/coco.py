@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from escnet_d2.structures.image_io import DECODING_ERRORS
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import DECODING_ERRORS, read_label_map
 
 from ..datasets.builtin_meta import COCO_PANOPTIC_IDS, COCO_STUFF_VALUES
 from .archives import COCO_PANOPTIC, COCO_STUFF_MAPS

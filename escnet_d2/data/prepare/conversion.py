@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from escnet_d2.structures.atomic_file import atomic_path
+from escnet_d2.io import atomic_path
 
 from ..datasets.builtin import all_datasets
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_label_map
 
 from .archives import VOC_2012, VOC_AUG
 from .coco import check_bytes

@@ -9,8 +9,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from escnet_d2.modeling.cat_seg import CostAggregator
-from escnet_d2.modeling.clip.release_clip import build_release_clip
-from escnet_d2.modeling.clip.release_finetune import CAT_SEG_POLICIES, open_by_policy
+from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
+from escnet_d2.modeling.clip.baseline_finetune import CAT_SEG_POLICIES, open_by_policy
 from escnet_d2.modeling.clip.visual import (
     DENSE_RESIDUALS,
     check_plain_vit,
@@ -19,13 +19,13 @@ from escnet_d2.modeling.clip.visual import (
 from escnet_d2.modeling.squashed_window import squashed_window_scores
 from escnet_d2.structures import Vocabulary
 
-from .release_head import ReleaseHead, build_release_head
-from .release_segmentor import (
-    ReleaseSegmentor,
+from .baseline_head import BaselineHead, build_baseline_head
+from .baseline_segmentor import (
+    BaselineSegmentor,
+    baseline_options,
+    baseline_vocabularies,
     check_head_widths,
     mean_loss,
-    release_options,
-    release_vocabularies,
     transformer_options,
 )
 from .window_options import WindowOptions
@@ -35,7 +35,7 @@ _WINDOW, _WINDOW_IMAGE = 384, (640, 640)
 
 
 @META_ARCH_REGISTRY.register()
-class CATSeg(ReleaseSegmentor):
+class CATSeg(BaselineSegmentor):
     """Cost aggregation for open-vocabulary semantic segmentation (arXiv 2303.11797).
 
     Images and class names -> CLIP -> correlation -> spatial and class aggregation -> decoder.
@@ -45,7 +45,7 @@ class CATSeg(ReleaseSegmentor):
     def __init__(
         self,
         *,
-        sem_seg_head: ReleaseHead,
+        sem_seg_head: BaselineHead,
         skip_dims: tuple[int, int],
         dense_residual: str = "cls",
         windows: WindowOptions,
@@ -59,7 +59,7 @@ class CATSeg(ReleaseSegmentor):
                 first one of 0 leaves them out.
             dense_residual: MODEL.CLIP.DENSE_RESIDUAL, "cls" in the release.
             windows: how images are tested.
-            **options: of :class:`ReleaseSegmentor`.
+            **options: of :class:`BaselineSegmentor`.
 
         Raises:
             ValueError: another residual.
@@ -86,7 +86,7 @@ class CATSeg(ReleaseSegmentor):
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the aggregator and the options."""
         node = cfg.MODEL.SEM_SEG_HEAD
-        clip, tokenizer = build_release_clip(cfg, split_attention=True)
+        clip, tokenizer = build_baseline_clip(cfg, split_attention=True)
         check_plain_vit(clip.visual, node.CLIP_PRETRAINED)
         if len(clip.visual.transformer.resblocks) < 3:
             raise ValueError(
@@ -96,9 +96,9 @@ class CATSeg(ReleaseSegmentor):
         _check_widths(cfg)
         open_by_policy(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
         return {
-            **release_options(cfg, stride=clip.visual.patch_size[0]),
-            **release_vocabularies(cfg, synonyms="first"),
-            "sem_seg_head": build_release_head(
+            **baseline_options(cfg, stride=clip.visual.patch_size[0]),
+            **baseline_vocabularies(cfg, synonyms="first"),
+            "sem_seg_head": build_baseline_head(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
             ),
             "skip_dims": tuple(node.DECODER_GUIDANCE_DIMS),

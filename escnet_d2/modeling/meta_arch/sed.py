@@ -6,6 +6,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
+from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
+from escnet_d2.modeling.clip.baseline_finetune import SED_POLICIES, open_by_policy
 from escnet_d2.modeling.clip.convnext import (
     STRIDE,
     PyramidFeatures,
@@ -13,18 +15,16 @@ from escnet_d2.modeling.clip.convnext import (
     pyramid_features,
     stage_dims,
 )
-from escnet_d2.modeling.clip.release_clip import build_release_clip
-from escnet_d2.modeling.clip.release_finetune import SED_POLICIES, open_by_policy
 from escnet_d2.modeling.sed import GradualDecoder
 from escnet_d2.structures import Vocabulary
 
-from .release_head import ReleaseHead, build_release_head
-from .release_segmentor import (
-    ReleaseSegmentor,
+from .baseline_head import BaselineHead, build_baseline_head
+from .baseline_segmentor import (
+    BaselineSegmentor,
+    baseline_options,
+    baseline_vocabularies,
     check_head_widths,
     mean_loss,
-    release_options,
-    release_vocabularies,
     transformer_options,
 )
 
@@ -32,7 +32,7 @@ _STAGES = ("res2", "res3", "res4", "res5")
 
 
 @META_ARCH_REGISTRY.register()
-class SED(ReleaseSegmentor):
+class SED(BaselineSegmentor):
     """A simple encoder-decoder for open-vocabulary semantic segmentation (arXiv 2311.15537).
 
     Images and class names -> ConvNeXt CLIP -> correlation -> gradual fusion decoder. There is no
@@ -43,7 +43,7 @@ class SED(ReleaseSegmentor):
     def __init__(
         self,
         *,
-        sem_seg_head: ReleaseHead,
+        sem_seg_head: BaselineHead,
         reject_early: bool,
         top_k: int,
         heads_only: bool,
@@ -56,7 +56,7 @@ class SED(ReleaseSegmentor):
             reject_early: TEST.FAST_INFERENCE.
             top_k: TEST.TOPK.
             heads_only: train the heads for early rejection and nothing else.
-            **options: of :class:`ReleaseSegmentor`.
+            **options: of :class:`BaselineSegmentor`.
 
         Raises:
             ValueError: ``top_k`` below 1.
@@ -75,7 +75,7 @@ class SED(ReleaseSegmentor):
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the decoder and the options."""
         node = cfg.MODEL.SEM_SEG_HEAD
-        clip, tokenizer = build_release_clip(cfg, split_attention=False)
+        clip, tokenizer = build_baseline_clip(cfg, split_attention=False)
         check_convnext(clip.visual, node.CLIP_PRETRAINED)
         _check_dims(cfg, stage_dims(clip.visual))
         check_head_widths(
@@ -85,9 +85,9 @@ class SED(ReleaseSegmentor):
         )
         open_by_policy(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
-            **release_options(cfg, stride=STRIDE),
-            **release_vocabularies(cfg, synonyms="mean"),
-            "sem_seg_head": build_release_head(
+            **baseline_options(cfg, stride=STRIDE),
+            **baseline_vocabularies(cfg, synonyms="mean"),
+            "sem_seg_head": build_baseline_head(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
             "reject_early": cfg.TEST.FAST_INFERENCE,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from escnet_d2.structures.label_io import read_label_map
+from escnet_d2.io import read_label_map
 
 VALUES = np.array([[0, 1, 2], [3, 254, 255]])
 

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from escnet_d2.structures.atomic_file import atomic_path, write_json, write_text
+from escnet_d2.io import atomic_path, write_json, write_text
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path):

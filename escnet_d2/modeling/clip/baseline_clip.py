@@ -14,7 +14,7 @@ from .text import Tokenizer
 
 
 @dataclass(frozen=True)
-class ReleaseClip:
+class BaselineClip:
     """What a release means by a name.
 
     Attributes:
@@ -29,15 +29,15 @@ class ReleaseClip:
     vision_options: Mapping[str, object] = field(default_factory=dict)
 
 
-RELEASE_CLIPS = {
-    "ViT-B/16": ReleaseClip("ViT-B-16-quickgelu"),
-    "ViT-L/14@336px": ReleaseClip("ViT-L-14-336-quickgelu"),
-    "Convnext-B": ReleaseClip(
+BASELINE_CLIPS = {
+    "ViT-B/16": BaselineClip("ViT-B-16-quickgelu"),
+    "ViT-L/14@336px": BaselineClip("ViT-L-14-336-quickgelu"),
+    "Convnext-B": BaselineClip(
         "convnext_base_w_320",
         "laion_aesthetic_s13b_b82k",
         {"timm_drop": 0.0, "timm_drop_path": None},
     ),
-    "Convnext-L": ReleaseClip(
+    "Convnext-L": BaselineClip(
         "convnext_large_d_320",
         "laion2b_s29b_b131k_ft_soup",
         {"timm_drop": 0.1, "timm_drop_path": 0.1},
@@ -45,17 +45,17 @@ RELEASE_CLIPS = {
 }
 
 
-def release_embed_dim(name: str) -> int:
+def baseline_embed_dim(name: str) -> int:
     """Channels of the space that images and texts share.
 
     Args:
         name: of the releases or of open_clip.
     """
-    clip = RELEASE_CLIPS.get(name, ReleaseClip(name))
+    clip = BASELINE_CLIPS.get(name, BaselineClip(name))
     return open_clip.get_model_config(clip.name)["embed_dim"]
 
 
-def build_release_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Module, Tokenizer]:
+def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Module, Tokenizer]:
     """Builds the CLIP of MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED and its tokenizer.
 
     Its weights are those of MODEL.CLIP.WEIGHTS, or random where a checkpoint (MODEL.WEIGHTS) brings
@@ -71,12 +71,12 @@ def build_release_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modul
     """
     wanted = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
     known = open_clip.list_models()
-    if wanted not in RELEASE_CLIPS and wanted not in known:
+    if wanted not in BASELINE_CLIPS and wanted not in known:
         raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must be one of {', '.join(RELEASE_CLIPS)} or an "
+            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must be one of {', '.join(BASELINE_CLIPS)} or an "
             f"open_clip model, got {wanted!r}."
         )
-    clip = RELEASE_CLIPS.get(wanted, ReleaseClip(wanted))
+    clip = BASELINE_CLIPS.get(wanted, BaselineClip(wanted))
     weights = cfg.MODEL.CLIP.WEIGHTS
     if cfg.MODEL.WEIGHTS:
         weights = "random"

@@ -16,7 +16,7 @@ from escnet_d2.modeling.clip.text import (
 )
 
 
-class ReleaseHead(nn.Module):
+class BaselineHead(nn.Module):
     """Holds ``predictor.clip_model`` and ``predictor.transformer``.
 
     Attributes:
@@ -72,20 +72,20 @@ class ReleaseHead(nn.Module):
             gradient_checkpointing=self._gradient_checkpointing,
         )
 
-    def train(self, mode: bool = True) -> ReleaseHead:
+    def train(self, mode: bool = True) -> BaselineHead:
         """Switches mode; what was remembered in testing does not survive a change to training."""
         if mode and not self.training:
             self._cache.clear()
         return super().train(mode)
 
 
-def build_release_head(
+def build_baseline_head(
     cfg: CfgNode,
     *,
     clip_model: nn.Module,
     tokenizer: Tokenizer,
     build_transformer: Callable[[CfgNode, int], nn.Module],
-) -> ReleaseHead:
+) -> BaselineHead:
     """Builds the head with the sentences of MODEL.PROMPT_ENSEMBLE_TYPE.
 
     Args:
@@ -98,7 +98,7 @@ def build_release_head(
         ValueError: a value that is not supported; names the key.
     """
     templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key="MODEL.PROMPT_ENSEMBLE_TYPE")
-    return ReleaseHead(
+    return BaselineHead(
         clip_model=clip_model,
         transformer=build_transformer(cfg, len(templates)),
         tokenizer=tokenizer,

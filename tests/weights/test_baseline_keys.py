@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from escnet_d2.weights.release_keys import (
+from escnet_d2.weights.baseline_keys import (
     CLIP_PREFIX,
     ESCNET_CLIP_PREFIX,
+    baseline_clip_tensors,
+    baseline_method,
     join_attention,
     open_clip_tensors,
-    release_clip_tensors,
-    release_method,
-    save_release_checkpoint,
+    save_baseline_checkpoint,
     split_attention,
 )
 
@@ -49,7 +49,7 @@ def clip_tensors():
 
 def test_names_of_cat_seg_follow_the_table():
     tensors = clip_tensors()
-    renamed = release_clip_tensors(tensors, method="CATSeg")
+    renamed = baseline_clip_tensors(tensors, method="CATSeg")
     expected = {f"{CLIP_PREFIX}{name}" for names in CAT_SEG_NAMES.values() for name in names}
     assert set(renamed) == expected
     for name, theirs in CAT_SEG_NAMES.items():
@@ -61,11 +61,11 @@ def test_names_of_cat_seg_follow_the_table():
 @pytest.mark.parametrize("method", ["CATSeg", "SED"])
 def test_both_ways_are_inverse(method):
     tensors = clip_tensors()
-    renamed = release_clip_tensors(tensors, method=method)
+    renamed = baseline_clip_tensors(tensors, method=method)
     back = open_clip_tensors({**renamed, MARKS[method]: torch.ones(1)})
     assert list(back) == list(tensors)
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
-    again = release_clip_tensors(back, method=method)
+    again = baseline_clip_tensors(back, method=method)
     assert all(torch.equal(again[name], renamed[name]) for name in renamed)
     if method == "SED":
         assert set(renamed) == {f"{CLIP_PREFIX}{name}" for name in tensors}
@@ -86,19 +86,19 @@ def test_incomplete_or_foreign_tensors_are_refused():
     with pytest.raises(ValueError, match="There is no CLIP in it"):
         open_clip_tensors({"backbone.weight": torch.ones(1)})
     with pytest.raises(ValueError, match="method must be one of CATSeg, SED"):
-        release_clip_tensors({}, method="SAN")
+        baseline_clip_tensors({}, method="SAN")
     with pytest.raises(ValueError, match="No checkpoint of CATSeg or SED"):
-        release_method({"backbone.weight": torch.ones(1)})
+        baseline_method({"backbone.weight": torch.ones(1)})
 
 
 @pytest.mark.parametrize("method", ["CATSeg", "SED"])
 def test_saved_files_hold_the_release_and_nothing_else(method, tmp_path):
     tensors = {
-        **release_clip_tensors(clip_tensors(), method=method),
+        **baseline_clip_tensors(clip_tensors(), method=method),
         MARKS[method]: torch.ones(3, dtype=torch.float16),
     }
     path = tmp_path / "release.pth"
-    assert save_release_checkpoint(tensors, path) == method
+    assert save_baseline_checkpoint(tensors, path) == method
     content = torch.load(path, weights_only=True)
     assert set(content) == {"model"}
     assert set(content["model"]) == set(tensors)
@@ -108,4 +108,4 @@ def test_saved_files_hold_the_release_and_nothing_else(method, tmp_path):
         # A part of a joined tensor does not drag the whole of it along.
         assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()
     with pytest.raises(FileExistsError):
-        save_release_checkpoint(tensors, path)
+        save_baseline_checkpoint(tensors, path)

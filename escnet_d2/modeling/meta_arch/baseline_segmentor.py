@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
-from escnet_d2.modeling.clip.release_clip import release_embed_dim
+from escnet_d2.modeling.clip.baseline_clip import baseline_embed_dim
 from escnet_d2.modeling.criterion import sem_seg_loss
 from escnet_d2.structures import Vocabulary
 
-from .release_head import ReleaseHead
+from .baseline_head import BaselineHead
 from .segmentor import OpenVocabSegmentor, check_input_format
 
 
-class ReleaseSegmentor(OpenVocabSegmentor):
+class BaselineSegmentor(OpenVocabSegmentor):
     """Squashes images to CLIP's resolution as the releases do, and scores vocabulary entries.
 
     Attributes:
@@ -30,7 +30,7 @@ class ReleaseSegmentor(OpenVocabSegmentor):
     def __init__(
         self,
         *,
-        sem_seg_head: ReleaseHead,
+        sem_seg_head: BaselineHead,
         resolution: tuple[int, int],
         size_divisibility: int,
         pixel_mean: Tensor,
@@ -137,7 +137,7 @@ def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> 
     return torch.stack(losses).mean()
 
 
-def release_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
+def baseline_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
     """Reads the keys that both methods share.
 
     Args:
@@ -145,7 +145,7 @@ def release_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
         stride: image pixels to a cell of CLIP's features.
 
     Returns:
-        Arguments of :class:`ReleaseSegmentor` but for the head and the vocabularies.
+        Arguments of :class:`BaselineSegmentor` but for the head and the vocabularies.
 
     Raises:
         ValueError: a value that is not supported; names the key.
@@ -215,7 +215,7 @@ def check_head_widths(cfg: CfgNode, *, guidance: Sequence[str], attended: Sequen
         ValueError: a width that does not fit; names the keys.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
-    embed_dim = release_embed_dim(head.CLIP_PRETRAINED)
+    embed_dim = baseline_embed_dim(head.CLIP_PRETRAINED)
     for key in guidance:
         if head[key] not in (0, embed_dim):
             raise ValueError(
@@ -247,7 +247,7 @@ def feature_grid(cfg: CfgNode) -> tuple[int, int]:
     return grid
 
 
-def release_vocabularies(cfg: CfgNode, *, synonyms: str) -> dict[str, Vocabulary | None]:
+def baseline_vocabularies(cfg: CfgNode, *, synonyms: str) -> dict[str, Vocabulary | None]:
     """The vocabularies that the model falls back on, as the releases, which know no others.
 
     Images that come through the data loaders bring their own.
@@ -258,7 +258,7 @@ def release_vocabularies(cfg: CfgNode, *, synonyms: str) -> dict[str, Vocabulary
         synonyms: what further names of a class do.
 
     Returns:
-        The arguments ``vocabulary`` and ``train_vocabulary`` of :class:`ReleaseSegmentor`.
+        The arguments ``vocabulary`` and ``train_vocabulary`` of :class:`BaselineSegmentor`.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     if cfg.VOCABULARY.SYNONYMS != "auto":

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from .image_io import DECODING_ERRORS
+from .images import DECODING_ERRORS
 
 # Pillow modes whose samples are the labels themselves; a palette image (P) yields its indices.
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")

@@ -29,7 +29,7 @@ _METHOD_MARKS = {
 }
 
 
-def release_method(names: Mapping[str, object]) -> str:
+def baseline_method(names: Mapping[str, object]) -> str:
     """The method that a checkpoint is of: "CATSeg" or "SED".
 
     Args:
@@ -109,7 +109,7 @@ def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def release_clip_tensors(tensors: Mapping[str, Tensor], *, method: str) -> dict[str, Tensor]:
+def baseline_clip_tensors(tensors: Mapping[str, Tensor], *, method: str) -> dict[str, Tensor]:
     """open_clip's tensors under a release's names; inverts :func:`open_clip_tensors`.
 
     Args:
@@ -125,7 +125,7 @@ def release_clip_tensors(tensors: Mapping[str, Tensor], *, method: str) -> dict[
     return {f"{CLIP_PREFIX}{name}": tensor for name, tensor in named.items()}
 
 
-def save_release_checkpoint(tensors: Mapping[str, Tensor], path: str | Path) -> str:
+def save_baseline_checkpoint(tensors: Mapping[str, Tensor], path: str | Path) -> str:
     """Writes the file that the release's own program loads: ``{"model": tensors}``, float32.
 
     Args:
@@ -142,9 +142,9 @@ def save_release_checkpoint(tensors: Mapping[str, Tensor], path: str | Path) -> 
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} is there already.")
-    method = release_method(tensors)
+    method = baseline_method(tensors)
     # Attention of SED is joined, of CAT-Seg split, whatever program the weights come from.
-    clip = release_clip_tensors(open_clip_tensors(tensors), method=method)
+    clip = baseline_clip_tensors(open_clip_tensors(tensors), method=method)
     rest = {name: t for name, t in tensors.items() if not name.startswith(CLIP_PREFIX)}
     # Storage of its own for each, or parts of a joined tensor would carry all of it.
     model = {name: tensor.float().clone() for name, tensor in {**clip, **rest}.items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from escnet_d2.structures.image_io import read_image, to_rgb
+from escnet_d2.io import read_image, to_rgb
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
