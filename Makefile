@@ -40,7 +40,7 @@ format: setup ## fix what the linter can fix and format
 	@"$(PY)" -m ruff format .
 
 demo: setup ## segment the shipped pictures with the shipped ESC-Net, and score it
-	@"$(PY)" tools/run_demo.py
+	@"$(PY)" projects/shapes/run_demo.py
 
 train: setup ## train ESC-Net on the drawn data set `shapes` and evaluate it; TRAIN_ARGS="SEED 2"
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} "$(PY)" train_net.py --config-file escnet_tiny_shapes $(TRAIN_ARGS)
@@ -50,4 +50,4 @@ doctor: setup ## print versions, extension state, weights and data sets
 
 clean: ## remove what builds and tests leave behind; the environment stays
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
-	find escnet_d2 tests tools demo configs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find escnet_d2 tests tools demo configs projects benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

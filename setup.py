@@ -208,9 +208,16 @@ def _torch_extension(*, required: bool) -> dict:
 
 if __name__ == "__main__":
     setup(
-        packages=[*find_packages(include=["escnet_d2", "escnet_d2.*"]), "escnet_d2.configs"],
-        # The YAML files sit at the top of the repository and travel inside the package.
-        package_dir={"escnet_d2.configs": "configs"},
+        packages=[
+            *find_packages(include=["escnet_d2", "escnet_d2.*"]),
+            *(f"escnet_d2.projects.{name}" for name in find_packages("projects/shapes", ["tests"])),
+            "escnet_d2.configs",
+        ],
+        # These sit at the top of the repository and travel inside the package.
+        package_dir={
+            "escnet_d2.configs": "configs",
+            "escnet_d2.projects.shapes": "projects/shapes/shapes",
+        },
         package_data={
             "escnet_d2": ["py.typed", "**/*.json", "**/*.txt", "**/*.csv", "**/*.safetensors"],
             "escnet_d2.configs": ["**/*.yaml"],

@@ -34,7 +34,7 @@ def __dir__() -> list[str]:
 
 
 try:
-    from . import data, modeling
+    from . import data, modeling, projects
 # What packages raise that lack a part, or were built for another CUDA, torch, NumPy or Pillow.
 except (ImportError, OSError, RuntimeError, AttributeError) as error:
     if isinstance(error, ImportError) and (error.name or "").startswith(__name__):

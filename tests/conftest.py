@@ -1,36 +1,13 @@
-"""Fixtures that several rooms share: seeds, a tiny configuration and model, photos of noise."""
+"""Fixtures that several rooms share: a tiny configuration and model, photos of noise."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 import torch
 
 REPO = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    # Two processes and their threads on two cores are slower than one thread each.
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _loggers():
-    """Undoes what a run's logger set-up leaves behind: caplog sees only what propagates."""
-    yield
-    for name in ("escnet_d2", "detectron2", "fvcore"):
-        logger = logging.getLogger(name)
-        logger.propagate = True
-        logger.handlers.clear()
-        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -14,18 +14,23 @@ from escnet_d2.engine.config_files import available_configs, find_config
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = sorted(
-    [*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("d*/README.md")],
+    path
+    for pattern in ("*.md", "docs/*.md", "[bd]*/README.md", "projects/**/README.md")
+    for path in REPO.glob(pattern)
 )
 CODE = sorted(
     path
-    for folder in ("escnet_d2", "configs", "tools", "demo")
+    for folder in ("escnet_d2", "configs", "tools", "demo", "projects", "benchmarks")
     for path in (REPO / folder).rglob("*")
-    if path.suffix in (".py", ".yaml", ".sbatch")
+    if path.suffix in (".py", ".yaml", ".sbatch") and "tests" not in path.parts[len(REPO.parts) :]
 )
 NODES = ("MODEL", "INPUT", "DATASETS", "DATALOADER", "SOLVER", "TEST", "VOCABULARY")
 KEY = re.compile(rf"\b(?:{'|'.join(NODES)})(?:\.[A-Z][A-Z0-9_]*)+")
 # Folders of which every path in backticks must exist; below datasets/ stands the users' own data.
-FOLDERS = ("escnet_d2", "configs", "demo", "docs", "tests", "tools", ".ci", ".github")
+FOLDERS = (
+    *("escnet_d2", "configs", "demo", "docs", "tests", "tools", "projects", "benchmarks"),
+    *(".ci", ".github"),
+)
 # Of a text that stands for a configuration of the reader.
 PLACEHOLDERS = ("NAME", "FILE", "NAME_OR_FILE", "my_photos.yaml")
 

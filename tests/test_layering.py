@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "escnet_d2"
+REPO = Path(__file__).resolve().parents[1]
+PACKAGE = REPO / "escnet_d2"
 
 ALLOWED = {
     "structures": set(),
@@ -25,16 +26,16 @@ ALLOWED = {
     "modeling": {"structures", "layers", "weights"},
 }
 ALLOWED["engine"] = set(ALLOWED)
-ALLOWED["pretraining"] = set(ALLOWED)
+ALLOWED["projects"] = set(ALLOWED)
 # States the version and imports nothing, so everyone may read it.
 ALLOWED_FOR_ALL = {"version"}
 
 
-def faults(path: Path, package: Path) -> Iterator[str]:
-    """Imports of one file that the rules forbid, described."""
-    room = path.relative_to(package).parts[0]
+def faults(path: Path, root: Path) -> Iterator[str]:
+    """Imports of one file that the rules forbid, described; rooms are folders of ``root``."""
+    room, *inside = path.relative_to(root).parts
     # How many leading dots of a relative import still end inside the room.
-    depth = len(path.relative_to(package).parts) - 1
+    depth = len(inside)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level > 0:
             if node.level > depth:
@@ -44,14 +45,14 @@ def faults(path: Path, package: Path) -> Iterator[str]:
             # `from escnet_d2 import data` names the room behind the import.
             module = node.module
             names = [f"{module}.{alias.name}" for alias in node.names]
-            names = names if module == package.name else [module]
+            names = names if module == PACKAGE.name else [module]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             continue
         for name in names:
             top, *rest = name.split(".")
-            if top != package.name:
+            if top != PACKAGE.name:
                 continue
             target = rest[0] if rest else "the whole package"
             if target != room and target not in ALLOWED[room] | ALLOWED_FOR_ALL:
@@ -59,17 +60,28 @@ def faults(path: Path, package: Path) -> Iterator[str]:
 
 
 FILES = sorted(PACKAGE.glob("*/**/*.py"))
+# The packages of projects, which are imported as escnet_d2.projects.NAME.
+PROJECT_FILES = sorted(REPO.glob("projects/*/*/**/*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=[str(f.relative_to(PACKAGE)) for f in FILES])
-def test_rooms_import_only_what_they_may(path):
-    found = list(faults(path, PACKAGE))
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [*((path, PACKAGE) for path in FILES), *((path, REPO) for path in PROJECT_FILES)],
+    ids=[str(path.relative_to(REPO)) for path in (*FILES, *PROJECT_FILES)],
+)
+def test_rooms_import_only_what_they_may(path, root):
+    found = list(faults(path, root))
     assert not found, "\n".join([str(path), *found])
 
 
 def test_every_room_has_a_rule():
     rooms = {path.relative_to(PACKAGE).parts[0] for path in FILES}
     assert rooms == set(ALLOWED)
+
+
+def test_no_room_builds_on_projects():
+    assert all("projects" not in allowed for allowed in ALLOWED.values())
+    assert PROJECT_FILES
 
 
 def test_data_and_modeling_are_strangers():
@@ -92,6 +104,8 @@ def test_data_and_modeling_are_strangers():
         ("data/a.py", "import escnet_d2", "must not import the whole package"),
         ("data/a.py", "def f():\n    from escnet_d2.engine import x", "must not import engine"),
         ("data/a.py", "from escnet_d2.doctor import main", "must not import doctor"),
+        ("data/a.py", "from escnet_d2.projects import shapes", "must not import projects"),
+        ("projects/shapes/a.py", "from escnet_d2.engine import x", None),
         ("data/a.py", "from ..structures import x", "leaves data/"),
         ("data/a.py", "from .. import structures", "leaves data/"),
         ("data/sub/a.py", "from ...structures import x", "leaves data/"),
@@ -124,5 +138,6 @@ def test_importing_the_package_loads_only_what_registers():
         check=True,
     )
     loaded = set(done.stdout.split())
-    assert {"data", "modeling"} <= loaded
-    assert loaded <= {"data"} | ALLOWED["data"] | {"modeling"} | ALLOWED["modeling"] | {"version"}
+    assert {"data", "modeling", "projects"} <= loaded
+    rooms = {"data", "modeling", "projects"} | ALLOWED["data"] | ALLOWED["modeling"]
+    assert loaded <= rooms | ALLOWED_FOR_ALL

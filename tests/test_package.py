@@ -13,6 +13,7 @@ import escnet_d2
 def test_model_and_data_sets_are_registered():
     assert "ESCNet" in META_ARCH_REGISTRY
     assert "ade20k_150_test_sem_seg" in DatasetCatalog
+    assert "shapes_val_sem_seg" in DatasetCatalog
 
 
 def test_public_names():

@@ -5,7 +5,6 @@ from .datasets import DatasetStatus, dataset_status, register_mess_datasets
 from .folder_dataset import register_folder_dataset, register_prepared_folder
 from .loaders import build_test_loader, build_train_loader
 from .semantic_mapper import SemanticDatasetMapper
-from .shapes import register_shapes
 from .training_stream import ResumableTrainingSampler, TrainingStream
 from .vocabulary import resolve_vocabulary, vocabulary_of_dataset
 
@@ -21,7 +20,6 @@ __all__ = [
     "register_folder_dataset",
     "register_mess_datasets",
     "register_prepared_folder",
-    "register_shapes",
     "resolve_vocabulary",
     "vocabulary_of_dataset",
 ]

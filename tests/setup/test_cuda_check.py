@@ -70,18 +70,3 @@ def test_without_a_toolkit_it_says_so(check, monkeypatch, capsys):
     monkeypatch.setattr(check, "find_cuda", lambda: None)
     assert check.main([]) == 0
     assert "CUDA check skipped" in capsys.readouterr().out
-
-
-def test_replacing_a_section(monkeypatch, tmp_path):
-    replace_section = load("markdown_section", monkeypatch).replace_section
-    file = tmp_path / "page.md"
-    file.write_text("# A\n<!-- begin x -->\nold\n<!-- end x -->\nrest <!-- begin y -->\n")
-    replace_section(file, "x", "new\n")
-    text = "# A\n<!-- begin x -->\n\nnew\n\n<!-- end x -->\nrest <!-- begin y -->\n"
-    assert file.read_text() == text
-    replace_section(file, "x", "new")
-    assert file.read_text() == text
-    for name in ("y", "z"):
-        with pytest.raises(ValueError, match=f"<!-- begin {name} -->"):
-            replace_section(file, name, "new")
-    assert file.read_text() == text

@@ -43,7 +43,7 @@ def built_wheel(tmp_path_factory):
     clone.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone / name)
-    for name in ("escnet_d2", "configs", "tests", "tools"):
+    for name in ("escnet_d2", "configs", "projects", "tests", "tools"):
         no_builds = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / name, clone / name, ignore=no_builds)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"]
@@ -67,6 +67,11 @@ def test_the_wheel_has_every_file_of_the_package(built_wheel):
     wanted |= {
         Path("escnet_d2") / path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.yaml")
     }
+    project = ROOT / "projects/shapes"
+    wanted |= {
+        Path("escnet_d2/projects") / path.relative_to(project)
+        for path in project.glob("shapes/**/*.py")
+    }
     assert packed == {path.as_posix() for path in wanted}
     assert "escnet_d2/py.typed" in packed
 
@@ -77,7 +82,7 @@ def test_the_source_archive_can_build_the_extension(tmp_path):
     clone.mkdir()
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone / name)
-    for name in ("escnet_d2", "configs"):
+    for name in ("escnet_d2", "configs", "projects"):
         no_builds = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / name, clone / name, ignore=no_builds)
     subprocess.run(

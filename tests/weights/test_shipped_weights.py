@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from escnet_d2.config import get_cfg
-from escnet_d2.data.shapes import prepare_split
 from escnet_d2.engine import find_config
 from escnet_d2.engine.setup import load_config
-from escnet_d2.pretraining.build import build_region_clip
-from escnet_d2.pretraining.clip_accuracy import clip_accuracy
-from escnet_d2.pretraining.prompt_batches import PromptBatches
-from escnet_d2.pretraining.sam_accuracy import sam_accuracy
-from escnet_d2.pretraining.tiny_sam import PromptedSam, build_tiny_sam
+from escnet_d2.projects.shapes import prepare_split
+from escnet_d2.projects.shapes.pretraining.build import build_region_clip
+from escnet_d2.projects.shapes.pretraining.clip_accuracy import clip_accuracy
+from escnet_d2.projects.shapes.pretraining.prompt_batches import PromptBatches
+from escnet_d2.projects.shapes.pretraining.sam_accuracy import sam_accuracy
+from escnet_d2.projects.shapes.pretraining.tiny_sam import PromptedSam, build_tiny_sam
 from escnet_d2.weights import (
     WeightsError,
     keep_token_rows,
@@ -119,7 +119,7 @@ def test_clip_passes_its_gate(name, config, tmp_path):
     recorded = shipped_manifest()[name]["metrics"]
     assert recorded["shape"] > 0.9
     assert accuracy["shape"] > 0.85
-    for score in ("texture", "colour", "shape", "name"):
+    for score in ("texture", "color", "shape", "name"):
         assert accuracy[score] == pytest.approx(recorded[score], abs=0.05)  # 120 of 400 scenes
 
 

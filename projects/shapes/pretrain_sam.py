@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+r"""Pre-trains the tiny SAM of the data set `shapes` on masks of the seen classes.
+
+    python projects/shapes/pretrain_sam.py --output output/shapes/sam
+
+The weights are exported, to sam.safetensors, only if it then finds the masks of scenes that it
+never saw well enough; `--resume` goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from escnet_d2.projects.shapes import prepare_split, shapes_root
+from escnet_d2.projects.shapes.pretraining.command_line import (
+    argument_parser,
+    start,
+    train_and_measure,
+)
+from escnet_d2.projects.shapes.pretraining.export import export_weights
+from escnet_d2.projects.shapes.pretraining.prompt_batches import PromptBatches
+from escnet_d2.projects.shapes.pretraining.sam_accuracy import sam_accuracy
+from escnet_d2.projects.shapes.pretraining.tiny_sam import PromptedSam, build_tiny_sam
+
+
+def main() -> int:
+    """Trains, measures, exports; returns an exit code."""
+    parser = argument_parser(__doc__, max_iter=1500, batch_size=8)
+    parser.add_argument("--num-prompts", type=int, default=4, help="per image")
+    parser.add_argument(
+        "--min-iou",
+        type=float,
+        default=0.7,
+        help="mean IoU wanted for five points and a coarse mask (default 0.7)",
+    )
+    args = parser.parse_args()
+    model = PromptedSam(build_tiny_sam(start(args)))
+    train, val = (
+        PromptBatches(
+            prepare_split(shapes_root(), name, num_workers=args.num_workers),
+            batch_size=args.batch_size,
+            num_prompts=args.num_prompts,
+            seed=args.seed,
+        )
+        for name in ("train", "val")
+    )
+    gate = ("five_points_and_mask", args.min_iou)
+    if not train_and_measure(args, model, train, lambda: sam_accuracy(model, val), gate=gate):
+        return 1
+    export_weights(model.sam.state_dict(), args.output / "sam.safetensors", ())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+#!/usr/bin/env python
+r"""Trains and scores ESC-Net, its ablations, CAT-Seg and SED on `shapes`, and writes the tables.
+
+    python projects/shapes/reproduce_shapes.py                  # all variants, three seeds
+    python projects/shapes/reproduce_shapes.py --report-only    # tables of the runs that are there
+
+Each run is a call of train_net.py in a process of its own with one thread; runs that have results
+are not repeated, and one that was interrupted goes on. Seeds make the spread: no ranking is claimed
+inside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from shapes_report import Row, results_file, write_report
+
+from escnet_d2.io import write_json
+
+REPO = Path(__file__).resolve().parents[2]
+DOCUMENT = REPO / "docs/benchmarks.md"
+PLOT = REPO / "docs/images/shapes_ablation.png"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the tables.
+
+    Attributes:
+        config: name of the configuration.
+        title: in the tables.
+        is_trained: False where weights are only evaluated: those that pre-training gave, or
+            those of ``weights_of``.
+        weights_of: configuration whose runs give the weights, seed by seed.
+    """
+
+    config: str
+    title: str
+    is_trained: bool = True
+    weights_of: str = ""
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether there is a run for each seed."""
+        return self.is_trained or bool(self.weights_of)
+
+    @property
+    def name(self) -> str:
+        """Of its folder, and on the command line."""
+        return f"{self.weights_of}_as_{self.config}" if self.weights_of else self.config
+
+
+REFERENCE = Variant("escnet_tiny_shapes", "ESC-Net (N = 2, points and masks, softmax over classes)")
+NO_SAM = Variant("escnet_tiny_shapes_no_sam", "without the SAM block")
+VARIANTS = (
+    Variant("zero_shot_clip_shapes", "zero-shot CLIP", is_trained=False),
+    Variant("cat_seg_tiny_shapes", "CAT-Seg"),
+    Variant("sed_tiny_shapes", "SED"),
+    REFERENCE,
+    NO_SAM,
+    Variant(
+        NO_SAM.config,
+        "SAM block taken out of the trained model",
+        is_trained=False,
+        weights_of=REFERENCE.config,
+    ),
+    Variant("escnet_tiny_shapes_random_sam", "SAM block from random weights"),
+    Variant("escnet_tiny_shapes_n1", "N = 1"),
+    Variant("escnet_tiny_shapes_n4", "N = 4"),
+    Variant("escnet_tiny_shapes_points", "points only"),
+    Variant("escnet_tiny_shapes_masks", "masks only"),
+    Variant("escnet_tiny_shapes_spatial", "softmax over space"),
+)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [variant.name for variant in VARIANTS]
+    parser.add_argument("--output", type=Path, default=Path("output/shapes/reproduce"))
+    parser.add_argument("--variants", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--report-only", action="store_true", help="train nothing")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for every run"
+    )
+    return parser
+
+
+def main() -> int:
+    """Runs what is missing and writes the report; returns an exit code."""
+    args = get_parser().parse_args()
+    variants = [variant for variant in VARIANTS if variant.name in args.variants]
+    failed = [] if args.report_only else run_missing(variants, args)
+    for variant, seed in failed:
+        print(f"Failed: {variant.name}, seed {seed}; see its log.", file=sys.stderr)
+    rows = [
+        Row(
+            title=variant.title,
+            folders={
+                seed: REPO / run_folder(variant, seed, args.output)
+                for seed in seeds_of(variant, args.seeds)
+            },
+            is_compared=variant.has_seeds,
+        )
+        for variant in variants
+    ]
+    scores = {variant.name: row.scores() for variant, row in zip(variants, rows)}
+    write_json(REPO / args.output / "results.json", scores)
+    write_report(rows, REFERENCE.title, DOCUMENT, PLOT)
+    return 1 if failed else 0
+
+
+def run_missing(variants: Sequence[Variant], args: argparse.Namespace) -> list[tuple[Variant, int]]:
+    """Starts the runs that have no results; returns those that failed."""
+    failed = []
+    # What evaluates the weights of another run comes after all that train.
+    for is_late in (False, True):
+        # Seeds outside, so that a comparison over one seed is complete early.
+        runs = [
+            (variant, seed)
+            for seed in args.seeds
+            for variant in variants
+            if bool(variant.weights_of) == is_late and seed in seeds_of(variant, args.seeds)
+        ]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            codes = pool.map(lambda run: start(*run, args.output, args.opts), runs)
+            failed += [run for run, code in zip(runs, codes) if code]
+    return failed
+
+
+def seeds_of(variant: Variant, seeds: Sequence[int]) -> Sequence[int]:
+    """The seeds to run a variant with."""
+    return seeds if variant.has_seeds else seeds[:1]
+
+
+def run_folder(variant: Variant, seed: int, output: Path) -> Path:
+    """The OUTPUT_DIR of a run."""
+    return output / variant.name / (f"seed{seed}" if variant.has_seeds else "eval")
+
+
+def start(variant: Variant, seed: int, output: Path, opts: Sequence[str]) -> int:
+    """Runs train_net.py unless its results are there; returns its exit code."""
+    folder = run_folder(variant, seed, output)
+    if results_file(REPO / folder).is_file():
+        return 0
+    (REPO / folder).mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "train_net.py", "--config-file", variant.config]
+    command += ["--resume"] if variant.is_trained else ["--eval-only"]
+    command += ["SEED", str(seed), "OUTPUT_DIR", str(folder), *opts]
+    if variant.weights_of:
+        trained = output / variant.weights_of / f"seed{seed}" / "model_final.pth"
+        command += ["MODEL.WEIGHTS", str(trained)]
+    print(f"$ python {shlex.join(command[1:])}", flush=True)
+    # One thread for each run: two spinning pools would slow each other down.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with open(REPO / folder / "stdout.txt", "ab") as log:
+        done = subprocess.run(
+            command, cwd=REPO, env=environment, stdout=log, stderr=log, check=False
+        )
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

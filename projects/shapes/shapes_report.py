@@ -1,0 +1,233 @@
+"""What `reproduce_shapes.py` writes about its runs: tables for docs/benchmarks.md, and the plot."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.data import DatasetCatalog
+from markdown_section import replace_section
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from escnet_d2.evaluation.report import markdown_table
+from escnet_d2.evaluation.rescoring import decode_label_map
+from escnet_d2.io import read_label_map
+from escnet_d2.projects.shapes import ErrorSources, group_miou
+from escnet_d2.weights import shipped_manifest
+
+DATASET = "shapes_val_sem_seg"
+GROUPS = ("stuff", "seen things", "unseen things", "harmonic mean")
+THINGS = ("seen things", "unseen things")
+ERRORS = (
+    "right",
+    "a thing not in the scene",
+    "another thing of the scene",
+    "called ground",
+    "outvoted in its object",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of one variant.
+
+    Attributes:
+        title: in the tables.
+        folders: OUTPUT_DIR of its run with each seed; a run may be missing.
+        is_compared: whether a seed of it means something beside the same seed of the others.
+    """
+
+    title: str
+    folders: Mapping[int, Path]
+    is_compared: bool = True
+
+    def scores(self) -> dict[int, dict[str, float]]:
+        """:func:`group_miou` in percent of each seed that has results."""
+        found = self._read_all("results.json")
+        return {
+            seed: group_miou({record["name"]: record["IoU"] for record in results["per_class"]})
+            for seed, results in found.items()
+        }
+
+    def errors(self) -> dict[int, dict[str, float]]:
+        """:data:`ERRORS` and, under the names of THINGS, the vote's mIoU, of each seed."""
+        found = self._read_all("sem_seg_predictions.json")
+        return {seed: _error_sources(records) for seed, records in found.items()}
+
+    def _read_all(self, name: str) -> dict[int, Any]:
+        """What the evaluation of each seed wrote under this name, where it did."""
+        paths = {seed: results_file(folder, name) for seed, folder in self.folders.items()}
+        return {
+            seed: json.loads(path.read_text(encoding="utf-8"))
+            for seed, path in paths.items()
+            if path.is_file()
+        }
+
+
+def write_report(rows: Sequence[Row], reference: str, document: Path, plot: Path) -> None:
+    """Writes the section ``shapes`` of a document, and the plot of its first table.
+
+    Args:
+        rows: variants in the order of the tables.
+        reference: title of the one that the others are compared with.
+        document: Markdown with the marks of the section.
+        plot: PNG to write.
+    """
+    table = {row.title: scores for row in rows if (scores := row.scores())}
+    errors = {row.title: errors for row in rows if (errors := row.errors())}
+    compared = {row.title for row in rows if row.is_compared and row.title != reference}
+    markdown = "\n\n".join(
+        [
+            _seed_table(table, GROUPS, ", mIoU"),
+            f"Mean and, in brackets, least and greatest over the seeds, in percent, on the 400 "
+            f"scenes of `{DATASET}`. {_machine()}; one thread for each run; "
+            "`python projects/shapes/reproduce_shapes.py`.",
+            *_difference_table(table, reference, compared),
+            *_error_table(errors),
+            _pretraining_table(),
+        ]
+    )
+    print(markdown)
+    replace_section(document, "shapes", markdown)
+    _plot(table, plot)
+
+
+def results_file(folder: Path, name: str = "results.json") -> Path:
+    """A file that the evaluation of a run writes below its OUTPUT_DIR."""
+    return folder / "inference" / DATASET / name
+
+
+def _error_sources(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """:data:`ERRORS`, and :data:`THINGS` after the vote, of one run's predictions."""
+    by_name = defaultdict(list)
+    for record in records:
+        by_name[Path(record["file_name"]).name].append(record)
+    sources = ErrorSources()
+    for sample in DatasetCatalog.get(DATASET):
+        image = Path(sample["file_name"])
+        sources.add(
+            decode_label_map(by_name[image.name]),
+            read_label_map(sample["sem_seg_file_name"]),
+            read_label_map(image.parents[1] / "instances" / image.name),
+        )
+    voted = sources.voted_miou()
+    return sources.shares() | {name: voted[name] for name in THINGS}
+
+
+def _seed_table(
+    table: Mapping[str, Mapping[int, Mapping[str, float]]],
+    names: Sequence[str],
+    unit: str,
+    form: str = ".1f",
+) -> str:
+    """One line for each variant: how many seeds, then mean and range of each score."""
+    headers = ["variant", "seeds", *(f"{name}{unit}" for name in names)]
+    lines = []
+    for title, runs in table.items():
+        cells = []
+        for name in names:
+            values = [scores[name] for scores in runs.values()]
+            spread = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):{form}}{spread}")
+        lines.append([title, len(runs), *cells])
+    return markdown_table(headers, lines)
+
+
+def _difference_table(
+    table: Mapping[str, Mapping[int, Mapping[str, float]]], reference: str, compared: set[str]
+) -> list[str]:
+    """The reference minus each variant, seed by seed; nothing where no seed is shared."""
+    own = table.get(reference, {})
+    gaps = {}
+    for title in table:
+        shared = [seed for seed in table[title] if seed in own] if title in compared else []
+        if shared:
+            gaps[title] = {
+                seed: {name: own[seed][name] - table[title][seed][name] for name in THINGS}
+                for seed in shared
+            }
+    if not gaps:
+        return []
+    return [
+        "ESC-Net minus the variant, seed by seed: only where both ends of the range have the same "
+        "sign do the seeds agree on which is better.",
+        _seed_table(gaps, THINGS, ", points", form="+.1f"),
+    ]
+
+
+def _error_table(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[str]:
+    """What becomes of the pixels of things, and what the masks of the objects could mend."""
+    if not errors:
+        return []
+    # Means alone: the first table has the ranges.
+    names = (*ERRORS, *THINGS)
+    lines = [
+        [title, *(f"{statistics.mean(run[name] for run in runs.values()):.1f}" for name in names)]
+        for title, runs in errors.items()
+    ]
+    headers = [*ERRORS, *(f"{name} after the vote, mIoU" for name in THINGS)]
+    return [
+        "What becomes of the pixels of things, in percent of them, means over the seeds; the first "
+        "four sum to 100. *Outvoted* pixels have another name than most of their object that is "
+        "called a thing: knowing the object's mask, a vote would mend them, and the last columns "
+        "are the scores after such a vote.",
+        markdown_table(["variant", *headers], lines),
+    ]
+
+
+def _pretraining_table() -> str:
+    """What the shipped CLIP and SAM can do, by the manifest."""
+    manifest = shipped_manifest()
+    rows = [
+        [name, measure.replace("_", " "), value]
+        for name in ("clip_shapes", "clip_convnext_shapes", "sam_shapes")
+        for measure, value in manifest[name]["metrics"].items()
+        if isinstance(value, float)
+    ]
+    return (
+        "What the models start from; `clip_convnext_shapes` is SED's, with the text tower of "
+        "`clip_shapes`. CLIP: share of boxes (or of the patches at their middle) whose "
+        "texture, color, shape or whole name is right among 60 names. SAM: mean IoU of the mask "
+        "for a prompt.\n\n" + markdown_table(["weights", "measure", "0 to 1"], rows)
+    )
+
+
+def _machine() -> str:
+    today = datetime.date.today().isoformat()
+    return f"CPU ({platform.machine()}, {os.cpu_count()} cores), torch {torch.__version__}, {today}"
+
+
+def _plot(table: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
+    """A dot for each seed and a bar for the mean: seen and unseen things of each variant."""
+    figure = Figure(figsize=(8, 0.5 * len(table) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    for offset, (name, color) in enumerate(zip(THINGS, ("#4477aa", "#cc6677"))):
+        for row, runs in enumerate(table.values()):
+            values = [scores[name] for scores in runs.values()]
+            height = row + 0.36 * (offset - 0.5)
+            axis.barh(
+                height,
+                statistics.mean(values),
+                height=0.34,
+                color=color,
+                alpha=0.6,
+                label=name if row == 0 else None,
+            )
+            axis.plot(values, [height] * len(values), "o", color="black", markersize=3)
+    axis.set_yticks(range(len(table)), list(table))
+    axis.invert_yaxis()
+    axis.set_xlabel("mIoU, percent; a dot for each seed")
+    # Not over the bars.
+    figure.legend(loc="outside upper right", ncols=2)
+    path.parent.mkdir(exist_ok=True)
+    FigureCanvasAgg(figure).print_png(path)

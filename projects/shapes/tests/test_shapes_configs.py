@@ -1,0 +1,102 @@
+"""The configurations of the data set `shapes`: each ablation changes what its name says, alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from detectron2.modeling import build_model
+
+from escnet_d2.engine.setup import check_config, load_config
+from escnet_d2.modeling import ESCNet, ZeroShotCLIP
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs/shapes"
+DEFAULT = "escnet_tiny_shapes"
+CHANGES = {
+    "escnet_tiny_shapes_no_sam": {"MODEL.ESCNET.USE_SAM": False},
+    "escnet_tiny_shapes_random_sam": {"MODEL.SAM.WEIGHTS": "random"},
+    "escnet_tiny_shapes_n1": {"MODEL.ESCNET.NUM_BLOCKS": 1},
+    "escnet_tiny_shapes_n4": {"MODEL.ESCNET.NUM_BLOCKS": 4},
+    "escnet_tiny_shapes_points": {"MODEL.ESCNET.PROMPTS": ["point"]},
+    "escnet_tiny_shapes_masks": {"MODEL.ESCNET.PROMPTS": ["mask"]},
+    "escnet_tiny_shapes_spatial": {"MODEL.ESCNET.SOFTMAX": "spatial"},
+    "zero_shot_clip_shapes": {"MODEL.META_ARCHITECTURE": "ZeroShotCLIP"},
+}
+# By name: the method, and the side of what its CLIP sees of a scene.
+BASELINES = {"cat_seg_tiny_shapes": ("CATSeg", 128), "sed_tiny_shapes": ("SED", 256)}
+# What a baseline may have otherwise than ESC-Net: keys of its own method, those that the crop and
+# the window would read, which are off, and limits on longer sides than scenes have.
+BASELINE_PREFIXES = (
+    "MODEL.",
+    "SOLVER.SAM_MULTIPLIER",
+    "INPUT.CROP.SIZE",
+    "INPUT.MAX_SIZE_",
+    "TEST.WINDOW_",
+)
+
+
+def flat(node, prefix=""):
+    for key, value in node.items():
+        if hasattr(value, "items"):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_every_file_is_known():
+    names = {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert names == {DEFAULT, *CHANGES, *BASELINES}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_ablation_changes_one_key(name):
+    default, changed = dict(flat(load_config(DEFAULT))), dict(flat(load_config(name)))
+    assert changed.keys() == default.keys()
+    differing = {key: value for key, value in changed.items() if value != default[key]}
+    folder = differing.pop("OUTPUT_DIR")
+    assert folder.startswith("output/shapes/")
+    assert differing == CHANGES[name]
+
+
+@pytest.mark.parametrize("name", [DEFAULT, *CHANGES])
+def test_it_builds_from_what_is_shipped(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("ESCNET_OFFLINE", "1")
+    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path))
+    cfg = load_config(name)
+    check_config(cfg, world_size=1, eval_only=False)
+    model = build_model(cfg)
+    assert isinstance(model, ZeroShotCLIP if name.startswith("zero") else ESCNet)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_trains_and_is_tested_as_esc_net(name):
+    default, baseline = dict(flat(load_config(DEFAULT))), dict(flat(load_config(name)))
+    differing = {key for key, value in baseline.items() if value != default[key]}
+    differing = {key for key in differing if not key.startswith(BASELINE_PREFIXES)}
+    assert differing == {"OUTPUT_DIR"}
+    assert baseline["OUTPUT_DIR"].startswith("output/shapes/")
+    assert not baseline["INPUT.CROP.ENABLED"]
+    assert not baseline["TEST.SLIDING_WINDOW"]
+
+
+@pytest.mark.parametrize(("name", "method", "side"), [(n, *v) for n, v in BASELINES.items()])
+def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch, tmp_path):
+    monkeypatch.setenv("ESCNET_OFFLINE", "1")
+    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path))
+    cfg = load_config(name)
+    check_config(cfg, world_size=1, eval_only=False)
+    model = build_model(cfg)
+    assert type(model).__name__ == method
+    assert model.resolution == (side, side)
+    assert sum(p.numel() for p in model.sem_seg_head.predictor.transformer.parameters()) < 300_000
+
+
+def test_cat_seg_computes_as_many_classes_as_esc_net():
+    head = load_config("cat_seg_tiny_shapes").MODEL.SEM_SEG_HEAD
+    assert head.PAD_LENGTH == load_config(DEFAULT).MODEL.ESCNET.MAX_CLASSES
+
+
+def test_training_sees_the_seen_classes_only():
+    cfg = load_config(DEFAULT)
+    assert cfg.DATASETS.TRAIN == ("shapes_train_sem_seg",)
+    assert cfg.DATASETS.TEST == ("shapes_val_sem_seg",)
