@@ -1,4 +1,4 @@
-"""What is built on the package, as Detectron2 keeps its projects: ``escnet_d2.projects.NAME``.
+"""Projects built on the package, as Detectron2 keeps its own: ``escnet_d2.projects.NAME``.
 
 A checkout has each project in a folder of its own, ``projects/NAME``, beside its programs and its
 tests; an installation has the package of each in this folder.

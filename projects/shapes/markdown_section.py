@@ -14,7 +14,7 @@ def replace_section(path: Path, name: str, content: str) -> None:
         content: Markdown; replaces what was there.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file does not have the two marks in this order, once each.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"

@@ -20,16 +20,17 @@ from __future__ import annotations
 import sys
 
 from escnet_d2.projects.shapes import prepare_split, shapes_root
-from escnet_d2.projects.shapes.pretraining.build import build_region_clip
 from escnet_d2.projects.shapes.pretraining.clip_accuracy import clip_accuracy
-from escnet_d2.projects.shapes.pretraining.command_line import (
+from escnet_d2.projects.shapes.pretraining.clip_models import build_region_clip
+from escnet_d2.projects.shapes.pretraining.clip_start import take_text_tower
+from escnet_d2.projects.shapes.pretraining.export import export_weights, known_token_ids
+from escnet_d2.projects.shapes.pretraining.loop import (
     argument_parser,
     start,
     train_and_measure,
 )
-from escnet_d2.projects.shapes.pretraining.export import export_weights, known_token_ids
 from escnet_d2.projects.shapes.pretraining.region_batches import RegionBatches
-from escnet_d2.projects.shapes.pretraining.text_tower import take_text_tower
+from escnet_d2.weights import WeightsError
 
 
 def main() -> int:
@@ -53,18 +54,21 @@ def main() -> int:
         help="file or shipped name: start from these instead of from random weights",
     )
     args = parser.parse_args()
-    cfg = start(args)
-    cfg.MODEL.CLIP.WEIGHTS, cfg.MODEL.CLIP.FINETUNE = args.init, "full"
-    model = build_region_clip(cfg)
-    if args.text_tower:
-        take_text_tower(model.clip.model, args.text_tower)
-    train, val = (
-        prepare_split(shapes_root(), name, num_workers=args.num_workers)
-        for name in ("pretrain", "pretrain_val")
-    )
-    batches = RegionBatches(
-        train, patch_size=model.cell_size, batch_size=args.batch_size, seed=args.seed
-    )
+    try:
+        cfg = start(args)
+        cfg.MODEL.CLIP.WEIGHTS, cfg.MODEL.CLIP.FINETUNE = args.init, "full"
+        model = build_region_clip(cfg)
+        if args.text_tower:
+            take_text_tower(model.clip.model, args.text_tower)
+        train, val = (
+            prepare_split(shapes_root(), name, num_workers=args.num_workers)
+            for name in ("pretrain", "pretrain_val")
+        )
+        batches = RegionBatches(
+            train, patch_size=model.cell_size, batch_size=args.batch_size, seed=args.seed
+        )
+    except (OSError, ValueError, WeightsError) as error:
+        parser.error(str(error))
     gate = ("shape", args.min_shape_accuracy)
     if not train_and_measure(args, model, batches, lambda: clip_accuracy(model, val), gate=gate):
         return 1

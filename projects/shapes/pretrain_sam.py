@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 
 from escnet_d2.projects.shapes import prepare_split, shapes_root
-from escnet_d2.projects.shapes.pretraining.command_line import (
+from escnet_d2.projects.shapes.pretraining.export import export_weights
+from escnet_d2.projects.shapes.pretraining.loop import (
     argument_parser,
     start,
     train_and_measure,
 )
-from escnet_d2.projects.shapes.pretraining.export import export_weights
 from escnet_d2.projects.shapes.pretraining.prompt_batches import PromptBatches
 from escnet_d2.projects.shapes.pretraining.sam_accuracy import sam_accuracy
 from escnet_d2.projects.shapes.pretraining.tiny_sam import PromptedSam, build_tiny_sam
@@ -34,16 +34,19 @@ def main() -> int:
         help="mean IoU wanted for five points and a coarse mask (default 0.7)",
     )
     args = parser.parse_args()
-    model = PromptedSam(build_tiny_sam(start(args)))
-    train, val = (
-        PromptBatches(
-            prepare_split(shapes_root(), name, num_workers=args.num_workers),
-            batch_size=args.batch_size,
-            num_prompts=args.num_prompts,
-            seed=args.seed,
+    try:
+        model = PromptedSam(build_tiny_sam(start(args)))
+        train, val = (
+            PromptBatches(
+                prepare_split(shapes_root(), name, num_workers=args.num_workers),
+                batch_size=args.batch_size,
+                num_prompts=args.num_prompts,
+                seed=args.seed,
+            )
+            for name in ("train", "val")
         )
-        for name in ("train", "val")
-    )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     gate = ("five_points_and_mask", args.min_iou)
     if not train_and_measure(args, model, train, lambda: sam_accuracy(model, val), gate=gate):
         return 1

@@ -49,7 +49,7 @@ class Variant:
 
     @property
     def has_seeds(self) -> bool:
-        """Whether there is a run for each seed."""
+        """True if there is a run for each seed."""
         return self.is_trained or bool(self.weights_of)
 
     @property

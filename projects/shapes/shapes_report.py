@@ -1,4 +1,4 @@
-"""What `reproduce_shapes.py` writes about its runs: tables for docs/benchmarks.md, and the plot."""
+"""The report of `reproduce_shapes.py`: tables for docs/benchmarks.md, and the plot."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Row:
         return {seed: _error_sources(records) for seed, records in found.items()}
 
     def _read_all(self, name: str) -> dict[int, Any]:
-        """What the evaluation of each seed wrote under this name, where it did."""
+        """Reads the file of this name of each seed's evaluation, where there is one."""
         paths = {seed: results_file(folder, name) for seed, folder in self.folders.items()}
         return {
             seed: json.loads(path.read_text(encoding="utf-8"))
@@ -166,7 +166,7 @@ def _difference_table(
 
 
 def _error_table(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[str]:
-    """What becomes of the pixels of things, and what the masks of the objects could mend."""
+    """Shares of right and wrong pixels of things, and the scores after a vote in each object."""
     if not errors:
         return []
     # Means alone: the first table has the ranges.
@@ -179,14 +179,14 @@ def _error_table(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> lis
     return [
         "What becomes of the pixels of things, in percent of them, means over the seeds; the first "
         "four sum to 100. *Outvoted* pixels have another name than most of their object that is "
-        "called a thing: knowing the object's mask, a vote would mend them, and the last columns "
+        "called a thing: knowing the object's mask, a vote would fix them, and the last columns "
         "are the scores after such a vote.",
         markdown_table(["variant", *headers], lines),
     ]
 
 
 def _pretraining_table() -> str:
-    """What the shipped CLIP and SAM can do, by the manifest."""
+    """Accuracies of the shipped CLIPs and SAM, from the manifest."""
     manifest = shipped_manifest()
     rows = [
         [name, measure.replace("_", " "), value]

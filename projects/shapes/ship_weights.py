@@ -28,7 +28,7 @@ from escnet_d2.engine import find_config
 from escnet_d2.io import write_json
 from escnet_d2.projects.shapes import group_miou, prepare_split, shapes_root
 from escnet_d2.projects.shapes.pretraining.export import export_weights, known_token_ids
-from escnet_d2.weights import load_state_dict, shipped_manifest
+from escnet_d2.weights import WeightsError, load_state_dict, shipped_manifest
 from escnet_d2.weights.checksum import sha256_of
 from escnet_d2.weights.shipped_weights import MANIFEST, SHIPPED_DIR
 
@@ -51,14 +51,18 @@ def main() -> int:
     args = parser.parse_args()
     path = SHIPPED_DIR / f"{args.name}.safetensors"
     SHIPPED_DIR.mkdir(exist_ok=True)
-    if args.file.suffix == ".safetensors":
-        shutil.copyfile(args.file, path)
-    else:
-        cfg = get_cfg()
-        cfg.merge_from_file(find_config(args.config_file))
-        tokenizer = open_clip.get_tokenizer(cfg.MODEL.CLIP.NAME)
-        captions = prepare_split(shapes_root(), "pretrain")
-        export_weights(load_state_dict(args.file), path, known_token_ids(tokenizer, captions))
+    try:
+        metrics = read_metrics(args.metrics)
+        if args.file.suffix == ".safetensors":
+            shutil.copyfile(args.file, path)
+        else:
+            cfg = get_cfg()
+            cfg.merge_from_file(find_config(args.config_file))
+            tokenizer = open_clip.get_tokenizer(cfg.MODEL.CLIP.NAME)
+            captions = prepare_split(shapes_root(), "pretrain")
+            export_weights(load_state_dict(args.file), path, known_token_ids(tokenizer, captions))
+    except (OSError, ValueError, WeightsError) as error:
+        parser.error(str(error))
     manifest = shipped_manifest()
     manifest[args.name] = {
         "file": path.name,
@@ -68,7 +72,7 @@ def main() -> int:
         "command": args.command,
         "date": datetime.date.today().isoformat(),
         "device": f"CPU, {platform.machine()}, torch {torch.__version__}",
-        "metrics": read_metrics(args.metrics),
+        "metrics": metrics,
     }
     write_json(SHIPPED_DIR / MANIFEST, manifest)
     total = sum(entry["bytes"] for entry in manifest.values())
@@ -80,7 +84,7 @@ def main() -> int:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """What was measured: a flat JSON file, or an evaluation's ``results.json`` by groups."""
+    """Reads measurements: a flat JSON file, or an evaluation's ``results.json`` by groups."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if "per_class" in content:
         return group_miou({record["name"]: record["IoU"] for record in content["per_class"]})

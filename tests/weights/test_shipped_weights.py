@@ -12,8 +12,8 @@ from escnet_d2.config import get_cfg
 from escnet_d2.engine import find_config
 from escnet_d2.engine.setup import load_config
 from escnet_d2.projects.shapes import prepare_split
-from escnet_d2.projects.shapes.pretraining.build import build_region_clip
 from escnet_d2.projects.shapes.pretraining.clip_accuracy import clip_accuracy
+from escnet_d2.projects.shapes.pretraining.clip_models import build_region_clip
 from escnet_d2.projects.shapes.pretraining.prompt_batches import PromptBatches
 from escnet_d2.projects.shapes.pretraining.sam_accuracy import sam_accuracy
 from escnet_d2.projects.shapes.pretraining.tiny_sam import PromptedSam, build_tiny_sam

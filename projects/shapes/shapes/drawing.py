@@ -75,7 +75,7 @@ def ground(rng: RandomState, kind: str, rows: np.ndarray, columns: np.ndarray) -
 
 
 def outline(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which samples lie inside a shape of radius 1 about the origin, bool.
+    """Finds the samples inside a shape of radius 1 about the origin, bool.
 
     Args:
         shape: one of ``SHAPES``.

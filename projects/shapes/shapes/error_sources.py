@@ -1,4 +1,4 @@
-"""Where the pixels of things go wrong: by their name, by their mask, or both.
+"""Sources of the errors on things: wrong names, wrong masks, or both.
 
 Shapes: H x W pixels of a scene, K classes.
 """
@@ -55,7 +55,7 @@ class ErrorSources:
 
         ``right``, ``called ground``, ``another thing of the scene`` and ``a thing not in the
         scene`` sum to 100. ``outvoted in its object`` are those that are called a thing, but
-        another one than most such pixels of their object: what a mask of the object could mend.
+        another one than most such pixels of their object: a mask of the object could fix them.
 
         Raises:
             ValueError: no pixel of a thing was counted.

@@ -41,7 +41,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """What a person might write under it: the things that can be seen, then the ground."""
+        """A caption as a person might write it: the visible things, then the ground."""
         *others, last = [
             f"a {thing.name}" for thing, share in zip(self.things, self.visible) if share > 0
         ]

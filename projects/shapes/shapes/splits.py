@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from escnet_d2.io import read_image, read_label_map
+
 from .scenes import Scene, draw_scene
 from .world import SEEN_THINGS, STUFF, THINGS, Thing
 
@@ -126,8 +128,27 @@ def read_captions(folder: Path) -> list[dict[str, Any]]:
         with ``texture``, ``color``, ``shape``, ``visible``, the share that nothing covers, and
         ``box``, (left, top, right, bottom) in pixels of that share, right and bottom exclusive;
         and ``stuff``, a list of dicts with ``kind`` and ``box`` of some plain ground.
+
+    Raises:
+        ValueError: an older release, which named the keys otherwise, drew the split.
     """
-    return json.loads((folder / "captions.json").read_text(encoding="utf-8"))["scenes"]
+    scenes = json.loads((folder / "captions.json").read_text(encoding="utf-8"))["scenes"]
+    if any("color" not in thing for scene in scenes for thing in scene["things"]):
+        raise ValueError(
+            f"{folder} was drawn by an older release: delete the folder, and it is drawn again."
+        )
+    return scenes
+
+
+def read_images(folder: Path) -> np.ndarray:
+    """Reads all pictures of a split, uint8 (N, H, W, 3), RGB, in the order of their names."""
+    return np.stack([read_image(path) for path in sorted((folder / "images").glob("*.png"))])
+
+
+def read_maps(folder: Path) -> np.ndarray:
+    """Reads the label or instance maps of a folder, uint8 (N, H, W), in order of their names."""
+    maps = [read_label_map(path) for path in sorted(folder.glob("*.png"))]
+    return np.stack(maps).astype(np.uint8)
 
 
 def scenes_sha256(scenes: Iterable[Scene]) -> str:

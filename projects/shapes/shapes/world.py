@@ -37,7 +37,7 @@ class Thing:
 
     @property
     def is_unseen(self) -> bool:
-        """Whether training has no mask of it: one shape of each pair of color and texture."""
+        """True if training has no mask of it: one shape of each pair of color and texture."""
         shape, color, texture = (
             SHAPES.index(self.shape),
             COLORS.index(self.color),

@@ -86,7 +86,7 @@ def test_box_weights_by_hand():
 def test_region_loss_by_hand():
     logits = torch.tensor([[2.0, 1.0, 0.5], [0.3, 1.5, -1.0]])
     target = torch.tensor([0, 1])
-    # Phrase 1 is true of region 0 as well, so it is no negative of it.
+    # Phrase 1 is true of region 0 as well, so it is not a negative of it.
     is_true = torch.tensor([[True, True, False], [False, True, False]])
     to_phrase = -(
         torch.log_softmax(torch.tensor([2.0, 0.5]), 0)[0]
@@ -148,7 +148,6 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(folder, model, tmp_path
     options = {
         "max_iter": 3,
         "base_lr": 1e-3,
-        "weight_decay": 0.05,
         "warmup_iters": 2,
         "checkpoint_period": 2,
     }

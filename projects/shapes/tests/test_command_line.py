@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from escnet_d2.projects.shapes.pretraining.command_line import argument_parser, train_and_measure
+from escnet_d2.projects.shapes.pretraining.loop import argument_parser, train_and_measure
 
 REPO = Path(__file__).resolve().parents[3]
 
@@ -46,6 +47,28 @@ def test_only_what_passes_the_gate_is_worth_an_export(tmp_path, caplog, wanted, 
     assert written["share"] == 0.5
     assert written["iterations"] == 3
     assert ("below" in caplog.text) is not passes
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("pretrain_clip.py --output {0} --config-file no_such", "no_such"),
+        ("pretrain_clip.py --output {0} --init {0}/no.safetensors", "no.safetensors"),
+        ("pretrain_clip.py --output {0} --text-tower sam_shapes", "does not fit: missing"),
+        ("pretrain_sam.py --output {0} --config-file no_such", "no_such"),
+        (
+            "ship_weights.py x {0}/no.pth --config-file x --command x --metrics {0}/no.json",
+            "no.json",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(command, message, tmp_path, monkeypatch, capsys):
+    program, *arguments = command.format(tmp_path).split()
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(REPO / "projects/shapes" / program), run_name="__main__")
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("program", ["pretrain_clip", "pretrain_sam", "reproduce_shapes"])

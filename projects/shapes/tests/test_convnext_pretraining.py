@@ -16,11 +16,10 @@ from escnet_d2.engine.setup import load_config
 from escnet_d2.modeling.clip.convnext import pyramid_features
 from escnet_d2.modeling.clip.encoder import build_clip_model
 from escnet_d2.projects.shapes import prepare_split
-from escnet_d2.projects.shapes.pretraining.build import build_region_clip
-from escnet_d2.projects.shapes.pretraining.convnext_encoder import initialize_convnext
+from escnet_d2.projects.shapes.pretraining.clip_models import build_region_clip
+from escnet_d2.projects.shapes.pretraining.clip_start import initialize_convnext, take_text_tower
 from escnet_d2.projects.shapes.pretraining.loop import run_pretraining
 from escnet_d2.projects.shapes.pretraining.region_batches import RegionBatches
-from escnet_d2.projects.shapes.pretraining.text_tower import take_text_tower
 from escnet_d2.weights import WeightsError, load_state_dict
 from escnet_d2.weights.shipped_weights import SHIPPED_DIR
 
@@ -107,7 +106,7 @@ def test_every_block_does_something_from_the_start():
     visual = build_clip_model("escnet_shapes_convnext", "random", split_attention=False).visual
 
     def changes():
-        """How much each block adds to its input, relative to it."""
+        """Returns what each block adds to its input, relative to it."""
         x, shares = visual.trunk.stem(torch.randn(2, 3, 256, 256)), []
         for stage in visual.trunk.stages:
             x = stage.downsample(x)
@@ -132,7 +131,6 @@ def test_only_the_image_tower_learns(model, folder, tmp_path):
         tmp_path,
         max_iter=2,
         base_lr=1e-3,
-        weight_decay=0.05,
         warmup_iters=1,
         checkpoint_period=9,
         resume=False,

@@ -176,6 +176,15 @@ def test_a_folder_that_is_there_is_kept_and_checked(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["val"]
 
 
+def test_captions_of_an_older_release_are_refused(tmp_path):
+    folder = prepare_split(tmp_path, "val", num_scenes=1)
+    captions = folder / "captions.json"
+    captions.write_text(captions.read_text().replace('"color"', '"colour"'))
+    assert prepare_split(tmp_path, "val", num_scenes=1) == folder
+    with pytest.raises(ValueError, match="older release: delete the folder"):
+        read_captions(folder)
+
+
 def test_an_unknown_split_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no split 'test': train, val"):
         prepare_split(tmp_path, "test")

@@ -1,4 +1,4 @@
-"""Where the pixels of things go wrong, on scenes of a few pixels."""
+"""Sources of the errors on things, on scenes of a few pixels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_wrong_pixel_of_a_thing_has_one_cause():
     }
 
 
-def test_the_vote_mends_names_and_leaves_ground():
+def test_the_vote_fixes_names_and_leaves_ground():
     sources = ErrorSources()
     sources.add(*scene((A, A, 1), (A, A, 1), (U, A, 1), (GRASS, A, 1), (GRASS, GRASS, 0)))
     voted = sources.voted_miou()

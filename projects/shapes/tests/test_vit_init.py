@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from escnet_d2.modeling.clip.encoder import build_clip_model
-from escnet_d2.projects.shapes.pretraining.vit_init import initialize_vit, sinusoidal_positions
+from escnet_d2.projects.shapes.pretraining.clip_start import initialize_vit, sinusoidal_positions
 
 
 def test_positions_are_alike_where_they_are_near():

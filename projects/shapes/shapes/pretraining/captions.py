@@ -1,4 +1,4 @@
-"""What a caption may say of a thing or a ground, and which captions are true of which item."""
+"""Phrases that captions use of a thing or a ground, and their truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from .. import COLORS, SHAPES, STUFF, TEXTURES, THINGS
+from ..world import COLORS, SHAPES, STUFF, TEXTURES, THINGS
 
 _ATTRIBUTES = ("texture", "color", "shape")
 # What a phrase may keep, and how often: with the shape 2/9 each, without it 1/9 each.
@@ -20,7 +20,7 @@ _ANY_SHAPE = "thing"
 
 @dataclass(frozen=True)
 class Phrase:
-    """What a caption says: some attributes of a thing, or a kind of ground.
+    """Some attributes of a thing, or a kind of ground.
 
     Attributes:
         texture: "" where it is left out, as with the others.
@@ -42,7 +42,7 @@ class Phrase:
         return " ".join(filter(None, (self.texture, self.color, self.shape or _ANY_SHAPE)))
 
     def is_true_of(self, item: Phrase) -> bool:
-        """Whether everything that this phrase says holds for ``item``, a complete phrase."""
+        """Returns True if all that this phrase says holds for ``item``, a complete phrase."""
         if self.ground or item.ground:
             return self.ground == item.ground
         return all(getattr(self, name) in ("", getattr(item, name)) for name in _ATTRIBUTES)
@@ -79,5 +79,5 @@ def drop_attributes(rng: np.random.RandomState, item: Phrase, probability: float
 
 
 def truth_table(phrases: Sequence[Phrase], items: Sequence[Phrase]) -> np.ndarray:
-    """Whether each phrase is true of each item, bool (items, phrases)."""
+    """Tells which phrases are true of which items, bool (items, phrases)."""
     return np.array([[phrase.is_true_of(item) for phrase in phrases] for item in items])

@@ -1,4 +1,4 @@
-"""How well a CLIP names the things of scenes that it did not train on."""
+"""Measures how well a CLIP names the things of scenes that it did not train on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import THINGS, Thing, read_captions
+from ..splits import read_captions, read_images
+from ..world import THINGS, Thing
 from .captions import Phrase
 from .region_batches import SENTENCES, box_weights, described_things
 from .region_clip import RegionClip
-from .split_arrays import read_images
 
 _BATCH_SIZE = 50
 

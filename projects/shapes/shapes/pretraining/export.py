@@ -12,7 +12,7 @@ from torch import Tensor
 from escnet_d2.io import atomic_path
 from escnet_d2.weights import keep_token_rows
 
-from .. import read_captions
+from ..splits import read_captions
 from .captions import all_phrases
 from .region_batches import SENTENCES
 

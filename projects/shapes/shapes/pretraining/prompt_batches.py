@@ -7,6 +7,7 @@ both; for one thing or for all that belongs to one class.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .split_arrays import read_images, read_maps
+from ..splits import read_images, read_maps
 from .tiny_sam import PATCH_SIZE, PromptBatch
 
 _MAX_POINTS = 5
@@ -26,7 +27,7 @@ _KINDS = ("points", "mask", "both")
 
 
 class PromptBatches:
-    """Endless batches; those of an iteration depend on nothing but the seed and the iteration."""
+    """Endless batches; those of an iteration depend only on the seed and the iteration."""
 
     def __init__(self, folder: Path, *, batch_size: int, num_prompts: int, seed: int) -> None:
         """Reads a split with masks into memory.
@@ -45,11 +46,8 @@ class PromptBatches:
         self.seed = seed
 
     def __call__(self, start: int) -> Iterator[PromptBatch]:
-        """Batches from iteration ``start`` on."""
-        iteration = start
-        while True:
-            yield self.batch(iteration)
-            iteration += 1
+        """Returns the batches from iteration ``start`` on."""
+        return map(self.batch, count(start))
 
     def batch(self, iteration: int) -> PromptBatch:
         """The batch of one iteration."""
@@ -129,7 +127,7 @@ def _prompt(
 
 
 def _noisy_coverage(rng: np.random.RandomState, target: np.ndarray) -> np.ndarray:
-    """What a coarse class map knows of a mask: the share of each patch, unsure and partly wrong."""
+    """Imitates a coarse class map: the share of the mask in each patch, unsure, partly wrong."""
     height, width = target.shape
     cells = target.reshape(height // PATCH_SIZE, PATCH_SIZE, width // PATCH_SIZE, PATCH_SIZE)
     coverage = cells.mean(axis=(1, 3))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .. import read_captions
+from ..splits import read_captions, read_images
 from .captions import FULL_PHRASES, Phrase, drop_attributes, truth_table
 from .region_clip import RegionBatch
-from .split_arrays import read_images
 
 # A box is described only where most of the thing can be seen.
 _MIN_VISIBLE = 0.6
@@ -26,7 +26,7 @@ SENTENCES = ("A photo of a {} in the scene", "a photo of a {}.", "a {}", "{}")
 
 
 class RegionBatches:
-    """Endless batches; those of an iteration depend on nothing but the seed and the iteration."""
+    """Endless batches; those of an iteration depend only on the seed and the iteration."""
 
     def __init__(self, folder: Path, *, patch_size: int, batch_size: int, seed: int) -> None:
         """Reads the split into memory.
@@ -44,11 +44,8 @@ class RegionBatches:
         self.seed = seed
 
     def __call__(self, start: int) -> Iterator[RegionBatch]:
-        """Batches from iteration ``start`` on."""
-        iteration = start
-        while True:
-            yield self.batch(iteration)
-            iteration += 1
+        """Returns the batches from iteration ``start`` on."""
+        return map(self.batch, count(start))
 
     def batch(self, iteration: int) -> RegionBatch:
         """The batch of one iteration."""

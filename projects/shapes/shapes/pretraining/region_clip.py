@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,46 +41,14 @@ class RegionBatch:
     captions: Sequence[str] | None = None
 
 
-class DenseFeatures(Protocol):
-    """What an encoder gives for images.
-
-    Attributes:
-        dense: (B, D, H, W) in the space that images and text share.
-    """
-
-    dense: Tensor
-
-
-class RegionEncoder(Protocol):
-    """What :class:`RegionClip` asks of a CLIP, such as :class:`ClipEncoder`.
-
-    Attributes:
-        model: the open_clip model.
-        patch_size: image pixels to a cell of the dense features.
-        temperature: factor on cosines, a scalar.
-        pixel_statistics: mean and standard deviation, RGB, on the scale 0 to 255.
-    """
-
-    model: nn.Module
-    patch_size: int
-    temperature: Tensor
-    pixel_statistics: tuple[Tensor, Tensor]
-
-    def encode_image(self, images: Tensor) -> DenseFeatures:
-        """Dense features of normalized images (B, 3, h, w)."""
-
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Unit embeddings (sentences, D)."""
-
-
 class RegionClip(nn.Module):
     """Losses of a CLIP on region batches."""
 
-    def __init__(self, clip: RegionEncoder, *, scale: int = 1) -> None:
+    def __init__(self, clip: nn.Module, *, scale: int = 1) -> None:
         """Composes the model.
 
         Args:
-            clip: the encoder to train; its temperature trains as well.
+            clip: a ``ClipEncoder`` or ``ConvNextEncoder`` to train; its temperature trains as well.
             scale: images are enlarged by this factor, as by the model that is to read them.
         """
         super().__init__()
@@ -142,8 +109,8 @@ def region_loss(logits: Tensor, target: Tensor, is_true: Tensor) -> Tensor:
     """Symmetric contrast of regions and phrases.
 
     A phrase that is true of a region, but not the one drawn for it ("red circle" for "striped red
-    circle"), is no negative of it and is left out. Identical phrases are one phrase: all regions
-    that drew it are its positives.
+    circle"), does not count as a negative and is left out. Identical phrases are one phrase: all
+    regions that drew it are its positives.
 
     Args:
         logits: scaled cosines, (R, U).

@@ -1,4 +1,4 @@
-"""How well a SAM finds the masks that prompts mean."""
+"""Measures how well a SAM finds the masks that prompts mean."""
 
 from __future__ import annotations
 

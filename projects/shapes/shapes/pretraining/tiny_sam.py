@@ -96,7 +96,7 @@ class PromptBatch:
 
     @property
     def is_ambiguous(self) -> Tensor:
-        """Where one point is all that is given, bool (B, M): SAM then offers several masks."""
+        """Prompts of a single point, bool (B, M), for which SAM offers several masks."""
         return (self.point_labels == 1).sum(dim=2).le(1) & ~self.has_mask_prompt
 
 

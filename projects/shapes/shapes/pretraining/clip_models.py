@@ -1,14 +1,14 @@
-"""A ConvNeXt CLIP as SED reads it, for :class:`RegionClip`, and a start from which it learns."""
+"""The CLIP that a configuration reads, as it is pre-trained and measured."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
 from escnet_d2.modeling.clip.convnext import (
     STRIDE,
@@ -17,6 +17,41 @@ from escnet_d2.modeling.clip.convnext import (
     pyramid_features,
 )
 from escnet_d2.modeling.clip.text import embed_sentences
+from escnet_d2.modeling.meta_arch.baseline_segmentor import feature_grid
+
+from ..scenes import SIZE
+from .clip_start import initialize_convnext, initialize_vit
+from .region_clip import RegionClip
+
+
+def build_region_clip(cfg: CfgNode) -> RegionClip:
+    """Builds the CLIP of a configuration.
+
+    SED's is a ConvNeXt, which reads scenes enlarged to what FEATURE_RESOLUTION says.
+
+    Args:
+        cfg: MODEL.CLIP.WEIGHTS "random" gives the start of a pre-training.
+
+    Raises:
+        ValueError: the resolution is not a whole multiple of a scene's size.
+    """
+    is_random = cfg.MODEL.CLIP.WEIGHTS == "random"
+    if cfg.MODEL.META_ARCHITECTURE != "SED":
+        clip = ClipEncoder(cfg)
+        if is_random:
+            initialize_vit(clip.model.visual)
+        return RegionClip(clip)
+    clip = ConvNextEncoder(cfg)
+    grid = feature_grid(cfg)
+    scale, rest = divmod(grid[0] * clip.patch_size, SIZE)
+    if grid[0] != grid[1] or rest or not scale:
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION must be a square that enlarges scenes of "
+            f"{SIZE} pixels by a whole factor, got {list(grid)}."
+        )
+    if is_random:
+        initialize_convnext(clip.model.visual)
+    return RegionClip(clip, scale=scale)
 
 
 class ConvNextEncoder(nn.Module):
@@ -57,24 +92,3 @@ class ConvNextEncoder(nn.Module):
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """Unit embeddings (sentences, D)."""
         return embed_sentences(self.model, self.tokenizer, sentences, self._text_batch_size)
-
-
-@torch.no_grad()
-def initialize_convnext(visual: nn.Module) -> None:
-    """Sets the weights of an image tower so that its blocks do something from the first step on.
-
-    timm starts small models as it starts large ones: layer scales of 1e-6 and narrow weights, which
-    a few hundred steps hardly leave.
-
-    Args:
-        visual: open_clip's tower, see :func:`check_convnext`; changed in place.
-    """
-    for module in visual.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            # Keeps the variance of what it reads.
-            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for name, parameter in visual.named_parameters():
-        if name.endswith(".gamma"):
-            parameter.fill_(1.0)

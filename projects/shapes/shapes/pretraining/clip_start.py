@@ -1,0 +1,108 @@
+"""First weights of a tiny CLIP: image towers that learn quickly, a text tower that is kept."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from escnet_d2.weights import WeightsError, load_state_dict, model_weights_path
+from escnet_d2.weights.baseline_keys import join_attention
+
+# Wave lengths of the positions reach from one patch to this many.
+_MAX_WAVE_LENGTH = 100.0
+# Strength of the agreement of queries and keys.
+_AGREEMENT = 0.7
+# What belongs to neither tower.
+_SCALES = ("logit_scale", "logit_bias")
+
+
+@torch.no_grad()
+def initialize_vit(visual: VisionTransformer) -> None:
+    """Sets position embeddings, queries and keys of an image tower with split attention.
+
+    A plain ViT has to learn which patches lie beside each other; with little data that takes most
+    of the training. Sinusoidal positions, and queries that agree with keys, start it with attention
+    to what is near and alike (mimetic initialization, arXiv 2305.09828).
+
+    Args:
+        visual: open_clip's tower, changed in place; a width that is a multiple of 4.
+    """
+    positions = visual.positional_embedding
+    positions[1:] = sinusoidal_positions(tuple(visual.grid_size), positions.shape[1])
+    positions[0] = 0
+    for block in visual.transformer.resblocks:
+        attention = block.attn
+        dim = attention.q_proj_weight.shape[1]
+        for rows in torch.arange(dim).chunk(attention.num_heads):
+            # An orthonormal basis of a random subspace for each head.
+            basis = nn.init.orthogonal_(torch.empty(len(rows), dim)) * math.sqrt(_AGREEMENT)
+            attention.q_proj_weight[rows] = basis
+            attention.k_proj_weight[rows] = basis
+
+
+def sinusoidal_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Sines and cosines of row and column, (H W, width)."""
+    frequencies = _MAX_WAVE_LENGTH ** (-torch.arange(width // 4) / (width // 4))
+    rows, columns = torch.meshgrid(*(torch.arange(side).float() for side in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * frequencies for axis in (rows, columns)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+
+
+@torch.no_grad()
+def initialize_convnext(visual: nn.Module) -> None:
+    """Sets the weights of an image tower so that its blocks do something from the first step on.
+
+    timm starts small models as it starts large ones: layer scales of 1e-6 and narrow weights, which
+    a few hundred steps hardly leave.
+
+    Args:
+        visual: open_clip's tower, see :func:`check_convnext`; changed in place.
+    """
+    for module in visual.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            # Keeps the variance of what it reads.
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for name, parameter in visual.named_parameters():
+        if name.endswith(".gamma"):
+            parameter.fill_(1.0)
+
+
+def take_text_tower(model: nn.Module, weights: str) -> None:
+    """Loads the text tower of other weights into a model and freezes it.
+
+    The image tower and the temperature stay as they are.
+
+    Args:
+        model: an open_clip model, changed in place.
+        weights: a path, or the name of shipped weights.
+
+    Raises:
+        WeightsError: the weights cannot be read, or their text tower does not fit.
+    """
+    path = model_weights_path(weights)
+    text = {
+        key: value.float()
+        for key, value in join_attention(load_state_dict(path)).items()
+        if _is_text(key)
+    }
+    try:
+        missing, unexpected = model.load_state_dict(text, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(f"The text tower of {path} does not fit: {error}") from error
+    missing = [key for key in missing if _is_text(key)]
+    if missing or unexpected:
+        raise WeightsError(
+            f"The text tower of {path} does not fit: missing {missing}, unexpected {unexpected}."
+        )
+    for key, parameter in model.named_parameters():
+        if _is_text(key):
+            parameter.requires_grad_(False)
+
+
+def _is_text(key: str) -> bool:
+    return not key.startswith("visual.") and key not in _SCALES
