@@ -1,9 +1,10 @@
+#!/usr/bin/env python
 """Times the SAM block against the same layers called as segment_anything's own modules.
 
 Both run in turn, so that a machine busy with other work slows both. Prints a Markdown table:
 
-    python tools/benchmark_sam_block.py                             # official sizes, one CPU thread
-    python tools/benchmark_sam_block.py --sets 20 --device cuda --dtype float16
+    python benchmarks/sam_block.py                             # official sizes, one CPU thread
+    python benchmarks/sam_block.py --sets 20 --device cuda --dtype float16
 
 Every prompt set has all of its points and a mask. With another dtype than float32, both run under
 autocast. The default takes about 90 seconds on a CPU, and 4 GB of memory.
@@ -98,7 +99,7 @@ def _block(args: argparse.Namespace) -> SamBlock:
 def _by_modules(
     block: SamBlock, image: Tensor, image_pe: Tensor, points: Tensor, labels: Tensor, masks: Tensor
 ) -> Tensor:
-    """What ``block`` returns when every set has a mask, all by calls of SAM's modules."""
+    """Returns what ``block`` does if every set has a mask, all by calls of SAM's modules."""
     encoder, decoder = block.prompt_encoder, block.mask_decoder
     with torch.autocast(image.device.type, enabled=False):
         sparse, _ = encoder(points=(points, labels), boxes=None, masks=None)

@@ -58,7 +58,7 @@ class Variant:
         return f"{self.weights_of}_as_{self.config}" if self.weights_of else self.config
 
 
-REFERENCE = Variant("escnet_tiny_shapes", "ESC-Net (N = 2, points and masks, softmax over classes)")
+REFERENCE = Variant("escnet_tiny_shapes", "ESC-Net")
 NO_SAM = Variant("escnet_tiny_shapes_no_sam", "without the SAM block")
 VARIANTS = (
     Variant("zero_shot_clip_shapes", "zero-shot CLIP", is_trained=False),
@@ -68,11 +68,11 @@ VARIANTS = (
     NO_SAM,
     Variant(
         NO_SAM.config,
-        "SAM block taken out of the trained model",
+        "SAM block taken out after training",
         is_trained=False,
         weights_of=REFERENCE.config,
     ),
-    Variant("escnet_tiny_shapes_random_sam", "SAM block from random weights"),
+    Variant("escnet_tiny_shapes_random_sam", "SAM block from scratch"),
     Variant("escnet_tiny_shapes_n1", "N = 1"),
     Variant("escnet_tiny_shapes_n4", "N = 4"),
     Variant("escnet_tiny_shapes_points", "points only"),

@@ -89,12 +89,11 @@ def write_report(rows: Sequence[Row], reference: str, document: Path, plot: Path
     markdown = "\n\n".join(
         [
             _seed_table(table, GROUPS, ", mIoU"),
-            f"Mean and, in brackets, least and greatest over the seeds, in percent, on the 400 "
-            f"scenes of `{DATASET}`. {_machine()}; one thread for each run; "
-            "`python projects/shapes/reproduce_shapes.py`.",
+            f"Mean (least..greatest) over the seeds, in percent, on the 400 scenes of `{DATASET}`. "
+            f"{_machine()}; one thread for each run.",
             *_difference_table(table, reference, compared),
             *_error_table(errors),
-            _pretraining_table(),
+            *_pretraining_tables(),
         ]
     )
     print(markdown)
@@ -137,7 +136,7 @@ def _seed_table(
         cells = []
         for name in names:
             values = [scores[name] for scores in runs.values()]
-            spread = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+            spread = f" ({min(values):{form}}..{max(values):{form}})" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):{form}}{spread}")
         lines.append([title, len(runs), *cells])
     return markdown_table(headers, lines)
@@ -159,8 +158,8 @@ def _difference_table(
     if not gaps:
         return []
     return [
-        "ESC-Net minus the variant, seed by seed: only where both ends of the range have the same "
-        "sign do the seeds agree on which is better.",
+        "ESC-Net minus the variant, seed by seed: where both ends of the range have the same sign, "
+        "the seeds agree.",
         _seed_table(gaps, THINGS, ", points", form="+.1f"),
     ]
 
@@ -175,31 +174,36 @@ def _error_table(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> lis
         [title, *(f"{statistics.mean(run[name] for run in runs.values()):.1f}" for name in names)]
         for title, runs in errors.items()
     ]
-    headers = [*ERRORS, *(f"{name} after the vote, mIoU" for name in THINGS)]
+    headers = [*ERRORS, *(f"{name} after the vote" for name in THINGS)]
     return [
-        "What becomes of the pixels of things, in percent of them, means over the seeds; the first "
-        "four sum to 100. *Outvoted* pixels have another name than most of their object that is "
-        "called a thing: knowing the object's mask, a vote would fix them, and the last columns "
-        "are the scores after such a vote.",
+        "Pixels of things, in percent, means over the seeds; the first four columns sum to 100. A "
+        "vote inside each object's true mask would fix those *outvoted*: the last columns are mIoU "
+        "after it.",
         markdown_table(["variant", *headers], lines),
     ]
 
 
-def _pretraining_table() -> str:
+def _pretraining_tables() -> list[str]:
     """Accuracies of the shipped CLIPs and SAM, from the manifest."""
     manifest = shipped_manifest()
-    rows = [
-        [name, measure.replace("_", " "), value]
-        for name in ("clip_shapes", "clip_convnext_shapes", "sam_shapes")
-        for measure, value in manifest[name]["metrics"].items()
-        if isinstance(value, float)
+    tables = [
+        "What the models start from, 0 to 1. CLIP: share of boxes (patches at their middle) whose "
+        "texture, color, shape or whole name is right among 60. SAM: mean IoU of the mask for a "
+        "prompt."
     ]
-    return (
-        "What the models start from; `clip_convnext_shapes` is SED's, with the text tower of "
-        "`clip_shapes`. CLIP: share of boxes (or of the patches at their middle) whose "
-        "texture, color, shape or whole name is right among 60 names. SAM: mean IoU of the mask "
-        "for a prompt.\n\n" + markdown_table(["weights", "measure", "0 to 1"], rows)
-    )
+    for names in (("clip_shapes", "clip_convnext_shapes"), ("sam_shapes",)):
+        metrics = [manifest[name]["metrics"] for name in names]
+        measures = [name for name, value in metrics[0].items() if isinstance(value, float)]
+        tables.append(
+            markdown_table(
+                ["weights", *(measure.replace("_", " ") for measure in measures)],
+                [
+                    [name, *(scores[measure] for measure in measures)]
+                    for name, scores in zip(names, metrics)
+                ],
+            )
+        )
+    return tables
 
 
 def _machine() -> str:
