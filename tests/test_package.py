@@ -39,7 +39,5 @@ def test_a_missing_package_is_an_error_that_names_the_doctor():
 def test_the_import_is_silent_and_silences_nothing_else():
     done = run("import escnet_d2, escnet_d2.engine", "-W", "default")
     assert "torch.jit" not in done.stderr
-    program = (
-        "import escnet_d2, warnings; warnings.warn('`torch.jit.script` is my', FutureWarning)"
-    )
+    program = "import escnet_d2, warnings; warnings.warn('`torch.jit.script` is my', FutureWarning)"
     assert "is my" in run(program).stderr
