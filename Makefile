@@ -45,7 +45,7 @@ $(STAMP): pyproject.toml setup.py tools/install_detectron2.py $(CONSTRAINTS) $(C
 	$(PIP) install --quiet 'pip>=21.3' 'setuptools>=77.0.3,<81' wheel
 	$(if $(TORCH_SPEC),$(PIP) install $$TORCH_SPEC,$(LIST_TORCH) || $(PIP) install $(CONSTRAINTS:%=-c %) torch torchvision)
 	@{ $(LIST_TORCH); cat $(CONSTRAINTS) /dev/null | grep -v '^torch'; } > "$(PINS)" || true
-	"$(PY)" tools/install_detectron2.py -c "$(PINS)"
+	"$(PY)" tools/install_detectron2.py --quiet -c "$(PINS)"
 	$(PIP) install --quiet -c "$(PINS)" --no-build-isolation --editable '.[dev]'
 	@"$(PY)" -m escnet_d2.doctor
 	@touch "$(ENV)/escnet-setup"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import sys
@@ -20,12 +19,10 @@ from pathlib import Path
 
 from .version import __version__
 
-DETECTRON2 = "git+https://github.com/facebookresearch/detectron2.git"
 # Of torch.utils.collect_env.
 MACHINE_FIELDS = ("python_version", "os", "gcc_version", "cuda_compiled_version", "cudnn_version")
-MACHINE_FIELDS += ("nvidia_driver_version", "nvidia_gpu_models")
-# A missing part, a shared library of another CUDA, operators of another torch, names that a newer
-# NumPy or Pillow took away.
+MACHINE_FIELDS += ("nvidia_driver_version", "nvidia_gpu_models", "is_cuda_available")
+# Of a missing part, of another CUDA or torch, of a newer NumPy or Pillow.
 IMPORT_FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
 
 # A note is worth knowing; with a problem, the package or a part of it can't be used.
@@ -89,29 +86,26 @@ def requirement_entries(distribution: str = "escnet-d2") -> list[Entry]:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             name, bounds = requirement.name, requirement.specifier
             found = _installed(name)
-            if found is not None and bounds.contains(found.version, prereleases=True):
-                entries.append(Entry(name, found.version))
-            else:
-                value = "missing" if found is None else f"{found.version}, but {bounds} is needed"
-                fix = f"make setup, or pip install '{name}{bounds}'"
-                entries.append(Entry(name, value, PROBLEM, fix))
+            value = found.version if found else "missing"
+            if found and bounds.contains(value, prereleases=True):
+                entries.append(Entry(name, value))
+                continue
+            fix = f"make setup, or pip install '{name}{bounds}'"
+            entries.append(Entry(name, f"{value}, needed: {requirement}", PROBLEM, fix))
     return [*entries, detectron2_entry()]
 
 
 def detectron2_entry() -> Entry:
-    """Origin of Detectron2: its release of 2021 and its main branch have the same version."""
-    spec = importlib.util.find_spec("detectron2")
-    # A folder of that name without code is found too, without an origin.
-    if spec is None or spec.origin is None:
-        fix = f"make setup, or pip install --no-build-isolation '{DETECTRON2}'"
-        return Entry("detectron2", "missing", PROBLEM, fix)
+    """Detectron2 with its origin, as release and main branch have the same version."""
     found = _installed("detectron2") or _installed("sal-detectron2")
     if found is None:
-        return Entry("detectron2", f"in {Path(spec.origin).parent}")
+        state = NOTE if "detectron2" in sys.modules else PROBLEM
+        fix = "make setup, or python tools/install_detectron2.py"
+        return Entry("detectron2", "not installed by pip", state, fix)
     source = json.loads(found.read_text("direct_url.json") or "{}")
     commit = source.get("vcs_info", {}).get("commit_id")
-    origin = f"{source['url']} at {commit}" if commit else found.metadata["Name"]
-    return Entry("detectron2", f"{found.version} from {origin}")
+    origin = f" from {source['url']} at {commit}" if commit else ""
+    return Entry("detectron2", f"{found.metadata['Name']} {found.version}{origin}")
 
 
 def _installed(name: str) -> importlib.metadata.Distribution | None:
@@ -123,15 +117,11 @@ def _installed(name: str) -> importlib.metadata.Distribution | None:
 
 def machine_entries() -> list[Entry]:
     """Python, compilers, CUDA and GPUs, as torch sees them."""
-    import torch
     from torch.utils.collect_env import get_env_info
 
-    info = get_env_info()
-    found = {name: str(getattr(info, name) or "none") for name in MACHINE_FIELDS}
-    entries = [Entry(name, "; ".join(value.splitlines())) for name, value in found.items()]
-    if not torch.cuda.is_available():
-        entries.append(Entry("CUDA devices", "none: MODEL.DEVICE must be cpu", NOTE))
-    return entries
+    info = get_env_info()._asdict()
+    found = {name: str(info[name] or "none").splitlines() for name in MACHINE_FIELDS}
+    return [Entry(name, "; ".join(lines)) for name, lines in found.items()]
 
 
 def extension_entries(folder: Path | None = None) -> list[Entry]:
@@ -148,11 +138,12 @@ def extension_entries(folder: Path | None = None) -> list[Entry]:
         return [Entry(name, f"{error.reason}; {instead}", PROBLEM, error.fix)]
     if extension is None:
         return [Entry(name, f"not built; {instead}", NOTE)]
-    devices = "CPU and CUDA" if extension.has_cuda else "CPU"
-    threads = "" if extension.has_openmp else " on one thread (built without GCC's OpenMP)"
-    lacks_cuda = torch.cuda.is_available() and not extension.has_cuda
-    value = f"built for {devices}{threads}{f'; on GPUs {instead}' if lacks_cuda else ''}"
-    return [Entry(name, value, NOTE if lacks_cuda else OK)]
+    value = "built for CPU and CUDA" if extension.has_cuda else "built for CPU"
+    if not extension.has_openmp:
+        value += " on one thread (without GCC's OpenMP)"
+    if torch.cuda.is_available() and not extension.has_cuda:
+        return [Entry(name, f"{value}; on GPUs {instead}", NOTE)]
+    return [Entry(name, value)]
 
 
 def weights_entries() -> list[Entry]:

@@ -68,20 +68,13 @@ def test_it_runs_where_nothing_is_installed():
 
 
 def test_a_missing_detectron2_is_reported_with_its_cure(monkeypatch):
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "_installed", lambda name: None)
+    # As a folder on PYTHONPATH it works.
+    assert doctor.detectron2_entry().state == doctor.NOTE
+    monkeypatch.delitem(sys.modules, "detectron2")
     entry = doctor.detectron2_entry()
     assert entry.state == doctor.PROBLEM
-    assert "make setup" in entry.fix
-    assert "--no-build-isolation 'git+https://github.com/facebookresearch/detectron2" in entry.fix
-
-
-def test_a_folder_without_code_is_not_detectron2(tmp_path, monkeypatch):
-    (tmp_path / "detectron2").mkdir()
-    finder = importlib.machinery.PathFinder
-    monkeypatch.setattr(
-        doctor.importlib.util, "find_spec", lambda name: finder.find_spec(name, [str(tmp_path)])
-    )
-    assert doctor.detectron2_entry().value == "missing"
+    assert entry.fix == "make setup, or python tools/install_detectron2.py"
 
 
 def write_distribution(folder: Path, name: str, version: str, *lines: str) -> None:
@@ -98,7 +91,7 @@ def test_detectron2_from_its_repository_is_named_with_its_commit(tmp_path, monke
     record.write_text(json.dumps(source))
     monkeypatch.syspath_prepend(tmp_path)
     value = doctor.detectron2_entry().value
-    assert value == "0.6 from https://example.invalid/d2.git at abc123"
+    assert value == "detectron2 0.6 from https://example.invalid/d2.git at abc123"
 
 
 @pytest.mark.parametrize(
@@ -108,9 +101,9 @@ def test_detectron2_from_its_repository_is_named_with_its_commit(tmp_path, monke
         ("2.10.1+cu128", "2.10.1+cu128"),
         ("2.4.0a0+git1", "2.4.0a0+git1"),
         ("3", "3"),
-        ("2.1.2", "2.1.2, but >=2.2 is needed"),
-        ("1.13.0a0+git123", "1.13.0a0+git123, but >=2.2 is needed"),
-        (None, "missing"),
+        ("2.1.2", "2.1.2, needed: aged>=2.2"),
+        ("1.13.0a0+git123", "1.13.0a0+git123, needed: aged>=2.2"),
+        (None, "missing, needed: aged>=2.2"),
     ],
 )
 def test_versions_are_compared_with_the_metadata(tmp_path, monkeypatch, version, value):

@@ -95,7 +95,7 @@ def install(source: str, *pip_options: str) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             if source == "git":
                 raise
-            print(f"Detectron2's repository can't be used here: {error}", flush=True)
+            print(f"Without its repository, Detectron2 is {SNAPSHOT}: {error}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         if source in ("auto", "pypi"):
             source = prepare_snapshot(Path(folder))
