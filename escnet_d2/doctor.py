@@ -59,7 +59,7 @@ def _attempt(look: Callable[[], list[Entry]]) -> list[Entry]:
 
 
 def select(state: str, *sections: Sequence[Entry]) -> list[Entry]:
-    """The entries in a state."""
+    """Returns the entries in a state."""
     return [entry for section in sections for entry in section if entry.state == state]
 
 
@@ -96,7 +96,7 @@ def requirement_entries(distribution: str = "escnet-d2") -> list[Entry]:
 
 
 def detectron2_entry() -> Entry:
-    """Detectron2 with its origin, as release and main branch have the same version."""
+    """Names Detectron2's origin, as its release and its main branch have the same version."""
     found = _installed("detectron2") or _installed("sal-detectron2")
     if found is None:
         state = NOTE if "detectron2" in sys.modules else PROBLEM
@@ -116,7 +116,7 @@ def _installed(name: str) -> importlib.metadata.Distribution | None:
 
 
 def machine_entries() -> list[Entry]:
-    """Python, compilers, CUDA and GPUs, as torch sees them."""
+    """Lists Python, compiler, CUDA and GPUs, as torch sees them."""
     from torch.utils.collect_env import get_env_info
 
     info = get_env_info()._asdict()
@@ -147,7 +147,7 @@ def extension_entries(folder: Path | None = None) -> list[Entry]:
 
 
 def weights_entries() -> list[Entry]:
-    """The released weights of CLIP and SAM, found without network."""
+    """Finds the released weights of CLIP and SAM, without network."""
     from escnet_d2.weights import find_released
 
     found = find_released().items()
@@ -155,7 +155,7 @@ def weights_entries() -> list[Entry]:
 
 
 def dataset_entries() -> list[Entry]:
-    """The state of each benchmark in the folder of data sets."""
+    """Looks for each benchmark in the folder of data sets."""
     from escnet_d2.data.datasets.builtin import dataset_status
 
     root = Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser().absolute()
@@ -167,7 +167,7 @@ def dataset_entries() -> list[Entry]:
 
 
 def render(report: dict[str, list[Entry]]) -> str:
-    """The report for people; it ends with the repairs, or with what works and what does not."""
+    """Writes the report for people; it ends with the repairs, or with what works and what not."""
     marks = {OK: " ", NOTE: " ", PROBLEM: "!"}
     lines = []
     for title, entries in report.items():
