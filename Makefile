@@ -4,13 +4,20 @@
 VENV ?= .venv
 PYTHON ?= python3
 
-PY = $(patsubst ~/%,$(HOME)/%,$(VENV))/bin/python
+# File of the versions to install: those that were tested. Empty for the newest.
+CONSTRAINTS ?= constraints.txt
+# INSTALL.md describes these; pip, setup.py and tools/install_detectron2.py read the others.
+SETTINGS := CONSTRAINTS TORCH_SPEC DETECTRON2 ESCNET_BUILD_EXT FORCE_CUDA CUDA_HOME TORCH_CUDA_ARCH_LIST
+
+ENV := $(patsubst ~/%,$(HOME)/%,$(VENV))
+PY := $(ENV)/bin/python
+PIP := "$(PY)" -m pip --disable-pip-version-check --no-input
+PINS := $(ENV)/escnet-pins.txt
+# Spaces in the name of a target need a backslash.
+STAMP := $(subst $() ,\ ,$(ENV))/escnet-setup
 
 # Threads of torch that wait should sleep: where cores are shared, spinning ones slow each other down.
 export OMP_WAIT_POLICY ?= PASSIVE
-
-# TORCH_SPEC, DETECTRON2, ESCNET_BUILD_EXT and FORCE_CUDA reach tools/setup_env.py and setup.py
-# through the environment; INSTALL.md describes them.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test cuda-check lint format demo train doctor clean
@@ -18,9 +25,30 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-setup: ## make the environment: VENV=.venv PYTHON=python3 TORCH_SPEC="torch torchvision" DETECTRON2=auto
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.9 or newer is needed, PYTHON=$(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 9) else 0)'
-	@$(PYTHON) tools/setup_env.py --venv "$(VENV)"
+setup: $(STAMP) ## make the environment: VENV=.venv PYTHON=python3 CONSTRAINTS=constraints.txt
+
+# Newer files set up again, another torch included, for the extension fits one torch only; so does
+# any setting on make's command line.
+ifneq ($(filter command,$(foreach name,$(SETTINGS),$(origin $(name)))),)
+.PHONY: $(STAMP)
+endif
+CSRC := $(shell find escnet_d2/layers/csrc -type f)
+TORCH := $(shell ls "$(ENV)"/lib/python*/site-packages/torch/version.py 2>/dev/null | sed 's/ /\\ /g')
+LIST_TORCH := $(PIP) list --format=freeze | grep -E '^torch(vision)?=='
+
+# A torch that is there stays, unless TORCH_SPEC asks for another one. No build isolation: Detectron2
+# and the extension are compiled for that torch.
+$(STAMP): pyproject.toml setup.py tools/install_detectron2.py $(CONSTRAINTS) $(CSRC) $(TORCH)
+	@[ -x "$(PY)" ] || $(PYTHON) -c 'import sys; sys.exit("Python 3.9 or newer is needed, PYTHON=$(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 9) else 0)'
+	@[ -x "$(PY)" ] || $(PYTHON) -m venv "$(ENV)"
+	@$(PIP) --version > /dev/null 2>&1 || "$(PY)" -m ensurepip || $(PYTHON) -m pip --python "$(PY)" install pip
+	$(PIP) install --quiet 'pip>=21.3' 'setuptools>=77.0.3,<81' wheel
+	$(if $(TORCH_SPEC),$(PIP) install $$TORCH_SPEC,$(LIST_TORCH) || $(PIP) install $(CONSTRAINTS:%=-c %) torch torchvision)
+	@{ $(LIST_TORCH); cat $(CONSTRAINTS) /dev/null | grep -v '^torch'; } > "$(PINS)" || true
+	"$(PY)" tools/install_detectron2.py --quiet -c "$(PINS)"
+	$(PIP) install --quiet -c "$(PINS)" --no-build-isolation --editable '.[dev]'
+	@"$(PY)" -m escnet_d2.doctor
+	@touch "$(ENV)/escnet-setup"
 
 # One thread for each process of the tests, of which there are as many as cores: two pools of threads
 # on the same cores slow each other down. A file's tests share what they build, so files are dealt out.

@@ -48,19 +48,19 @@ def build_mode() -> str:
 
 
 def has_compiler() -> bool:
-    """Whether a C++ compiler is on the path, going by ``CXX`` or Python's own build settings."""
+    """Tells whether a C++ compiler is on the path: that of ``CXX``, of Python, or a usual one."""
     names = (compiler_command()[0], "c++", "g++", "clang++", "cl")
     return any(shutil.which(name) for name in names)
 
 
 def compiler_command() -> list[str]:
-    """The C++ compiler of ``CXX`` or of Python's own build settings, with its first arguments."""
+    """Returns the C++ compiler of ``CXX`` or of Python's build settings, with its arguments."""
     command = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
     return shlex.split(command)
 
 
 def openmp_options() -> list[str]:
-    """What makes ``at::parallel_for`` use threads; nothing where that is not to be had.
+    """Returns options with which ``at::parallel_for`` uses threads, or none.
 
     torch's header turns it into a plain loop otherwise. Only with GCC on Linux: its OpenMP is the
     one that torch brings; that of clang would be a second one in the process.
@@ -82,7 +82,7 @@ def openmp_options() -> list[str]:
 
 
 def cuda_toolkits() -> Iterator[Path]:
-    """Folders where a CUDA toolkit may be, the likeliest first."""
+    """Yields folders where a CUDA toolkit may be, the likeliest first."""
     for name in ("CUDA_HOME", "CUDA_PATH"):
         if os.environ.get(name):
             yield Path(os.environ[name])
@@ -93,7 +93,7 @@ def cuda_toolkits() -> Iterator[Path]:
 
 
 def find_cuda() -> Path | None:
-    """The CUDA toolkit, with compiler and headers; torch's search takes any ``nvcc`` for one."""
+    """Returns the CUDA toolkit; one without headers, which torch would take, is passed over."""
     for folder in cuda_toolkits():
         if (folder / "bin" / "nvcc").exists() and (folder / "include/cuda_runtime.h").exists():
             return folder
@@ -101,13 +101,13 @@ def find_cuda() -> Path | None:
 
 
 def sources(*, with_cuda: bool) -> list[str]:
-    """The files to compile. ``cuda/*.cpp`` joins torch to the kernels, ``cuda/*.cu`` needs nvcc."""
+    """Lists the sources: ``cuda/*.cpp`` joins torch to the kernels, ``cuda/*.cu`` needs nvcc."""
     patterns = ["*.cpp", "cpu/*.cpp", *(["cuda/*.cpp", "cuda/*.cu"] if with_cuda else [])]
     return sorted(str(path) for pattern in patterns for path in CSRC.glob(pattern))
 
 
 def extension_options(mode: str) -> dict:
-    """Arguments of ``setup()`` that build the extension; empty where it is not to be built.
+    """Returns arguments of ``setup()`` that build the extension; none where it is left out.
 
     Args:
         mode: what :func:`build_mode` returned.

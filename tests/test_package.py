@@ -23,18 +23,22 @@ def test_public_names():
         _ = escnet_d2.missing
 
 
-def test_import_survives_a_missing_package():
-    program = (
-        "import sys\n"
-        "sys.modules['detectron2'] = None\n"
-        "import escnet_d2\n"
-        "print(escnet_d2.__version__)\n"
-        "escnet_d2.get_cfg\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.stdout.strip() == escnet_d2.__version__
-    assert "UserWarning: escnet_d2 cannot be used: No module named 'detectron2" in result.stderr
-    assert "ImportError: escnet_d2.get_cfg cannot be used" in result.stderr
-    assert "python -m escnet_d2.doctor" in result.stderr
+def run(program: str, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *options, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_missing_package_is_an_error_that_names_the_doctor():
+    done = run("import sys\nsys.modules['detectron2'] = None\nimport escnet_d2\n")
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("ImportError: escnet_d2 can't be imported (ModuleNotFoundError: ")
+    assert message.endswith("python -m escnet_d2.doctor says what is missing")
+
+
+@pytest.mark.slow
+def test_the_import_is_silent_and_silences_nothing_else():
+    done = run("import escnet_d2, escnet_d2.engine", "-W", "default")
+    assert "torch.jit" not in done.stderr
+    program = "import escnet_d2, warnings; warnings.warn('`torch.jit.script` is my', FutureWarning)"
+    assert "is my" in run(program).stderr

@@ -20,13 +20,8 @@ def load(path: Path, monkeypatch):
 
 
 @pytest.fixture
-def pure_wheel(monkeypatch):
-    return load(ROOT / "tools" / "pure_wheel.py", monkeypatch)
-
-
-@pytest.fixture
-def setup_env(monkeypatch):
-    return load(ROOT / "tools" / "setup_env.py", monkeypatch)
+def installer(monkeypatch):
+    return load(ROOT / "tools" / "install_detectron2.py", monkeypatch)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The installer and the targets of make."""
+"""The set-up: targets of make, tested versions, and the installation of Detectron2."""
 
 from __future__ import annotations
 
@@ -13,229 +13,113 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from escnet_d2.doctor import REQUIREMENTS
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class FakePip:
-    """Stands for pip; `fails` names the words of a command that doesn't work."""
-
-    def __init__(self, setup_env, *, fails: str = "", **versions: str) -> None:
-        self.setup_env, self.fails, self.versions = setup_env, fails, versions
-        self.installed, self.downloaded, self.pinned = [], [], 0
-
-    def probe(self):
-        return {"versions": self.versions, "detectron2": False}
-
-    def update_constraints(self):
-        self.pinned += 1
-
-    def install(self, what, *arguments, quiet=True):
-        if self.fails and any(self.fails in argument for argument in arguments):
-            raise self.setup_env.SetupError(f"install {what}: exit code 1")
-        self.installed.append(arguments)
-
-    def download(self, *arguments):
-        self.downloaded.append(arguments)
-        folder = Path(arguments[arguments.index("--dest") + 1])
-        info = "fake_pack-0.7.2.dist-info"
-        with zipfile.ZipFile(folder / "fake_pack-0.7.2-cp310-none-any.whl", "w") as wheel:
-            wheel.writestr("fake_pack/__init__.py", "")
-            wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: fake-pack\n")
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: cp310-cp310-linux_x86_64\n")
-
-
-@pytest.fixture
-def network(setup_env, monkeypatch):
-    """Whether Detectron2's repository answers; the fake download passes for the snapshot."""
-    state = {"up": True}
-
-    def check_reachable(repository):
-        if not state["up"]:
-            raise setup_env.SetupError(f"reach {repository}: no answer in 15 s")
-
-    monkeypatch.setattr(setup_env, "check_reachable", check_reachable)
-    monkeypatch.setattr(setup_env, "_sha256", lambda path: setup_env.SNAPSHOT_SHA256)
-    return state
-
-
-def installed_snapshot(pip: FakePip) -> bool:
-    return any(words[-1].endswith("-py3-none-any.whl") for words in pip.installed)
-
-
-def test_detectron2_comes_from_its_repository_first(setup_env, network, tmp_path):
-    pip = FakePip(setup_env)
-    setup_env.install_detectron2(pip, "auto", tmp_path)
-    address = "git+https://github.com/facebookresearch/detectron2.git"
-    assert pip.installed == [("--no-build-isolation", address)]
-    assert not pip.downloaded
-
-
-@pytest.mark.parametrize("up", [False, True])
-def test_the_snapshot_serves_where_the_repository_does_not(setup_env, network, tmp_path, up):
-    # Not reachable, or reachable and its build fails.
-    network["up"] = up
-    pip = FakePip(setup_env, fails="git+https")
-    setup_env.install_detectron2(pip, "auto", tmp_path)
-    assert installed_snapshot(pip)
-    assert "sal-detectron2==0.7.2" in pip.downloaded[0]
-
-
-def test_a_chosen_source_of_detectron2_is_the_only_one(setup_env, network, tmp_path):
-    pip = FakePip(setup_env, fails="git+https")
-    with pytest.raises(setup_env.SetupError):
-        setup_env.install_detectron2(pip, "git", tmp_path)
-    assert not pip.downloaded
-
-    pip = FakePip(setup_env)
-    setup_env.install_detectron2(pip, "/my/detectron2", tmp_path)
-    assert pip.installed == [("--no-build-isolation", "/my/detectron2")]
-
-    pip = FakePip(setup_env)
-    setup_env.install_detectron2(pip, "pypi", tmp_path)
-    assert installed_snapshot(pip)
-
-
-def test_an_altered_snapshot_is_refused(setup_env, tmp_path):
-    pip = FakePip(setup_env)
-    with pytest.raises(setup_env.SetupError, match="SHA-256"):
-        setup_env.install_snapshot(pip, tmp_path)
-    assert not pip.installed
-
-
-def test_torch_that_is_there_stays(setup_env):
-    pip = FakePip(setup_env, torch="2.4.0a0+git1", torchvision="0.19.0")
-    setup_env.install_torch(pip, ["torch", "torchvision"])
-    assert not pip.installed
-
-    pip = FakePip(setup_env, torch="2.10.0")
-    setup_env.install_torch(pip, ["torch==2.11", "torchvision"])
-    assert pip.installed == [("torchvision",)]
-    assert pip.pinned == 1
-
-    pip = FakePip(setup_env)
-    setup_env.install_torch(pip, ["torch==2.11", "torchvision"])
-    assert pip.installed == [("torch==2.11", "torchvision")]
-    assert pip.pinned == 1
-
-
-def test_later_installs_keep_torch_and_a_numpy_that_fits(setup_env):
-    assert setup_env.constraints({}) == ["setuptools<81\n"]
-    pins = ["setuptools<81\n", "torch==2.14.1+cpu\n", "torchvision==0.29.1\n"]
-    versions = {"torch": "2.14.1+cpu", "torchvision": "0.29.1"}
-    assert setup_env.constraints(versions) == pins
-    # opencv brings NumPy 2, which torch can't use before 2.3.
-    assert "numpy<2\n" in setup_env.constraints({"torch": "2.2.2", "torchvision": "0.17.2"})
-
-
-def test_torch_that_is_too_old_is_left_to_the_user(setup_env):
-    pip = FakePip(setup_env, torch="2.1.2+cu118", torchvision="0.16.2")
-    with pytest.raises(setup_env.SetupError, match=r"torch 2\.1\.2\+cu118 .* 2\.2 or newer"):
-        setup_env.install_torch(pip, ["torch", "torchvision"])
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_a_silent_server_is_given_up_soon(setup_env, monkeypatch):
-    monkeypatch.setattr(setup_env, "CONNECTION_SECONDS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"git://127.0.0.1:{server.getsockname()[1]}/detectron2.git"
-        start = time.monotonic()
-        with pytest.raises(setup_env.SetupError, match="no answer in 1 s"):
-            setup_env.check_reachable(address)
-        assert time.monotonic() - start < 10
-
-
-def test_without_git_the_repository_counts_as_unreachable(setup_env, monkeypatch):
-    monkeypatch.setattr(setup_env.shutil, "which", lambda name: None)
-    with pytest.raises(setup_env.SetupError, match="git is not installed"):
-        setup_env.check_reachable("https://example.invalid/x.git")
-
-
-def copy_of_build_files(target: Path) -> Path:
-    for name in ("setup.py", "pyproject.toml", "tools/setup_env.py", "tools/pure_wheel.py"):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target / name)
-    return target
-
-
-def test_the_stamp_follows_everything_that_matters(setup_env, tmp_path):
-    root = copy_of_build_files(tmp_path / "clone")
-    seen = {setup_env.fingerprint(root, {})}
-    assert setup_env.fingerprint(root, {"HOME": "/elsewhere", "TORCH_SPEC": ""}) in seen
-
-    for settings in ({"TORCH_SPEC": "torch==2.4"}, {"DETECTRON2": "pypi"}, {"FORCE_CUDA": "1"}):
-        seen.add(setup_env.fingerprint(root, settings))
-    seen.add(setup_env.fingerprint(root, {"ESCNET_BUILD_EXT": "0"}))
-    assert len(seen) == 5
-
-    for name in ("setup.py", "pyproject.toml", "tools/setup_env.py", "tools/pure_wheel.py"):
-        with open(root / name, "a") as stream:
-            stream.write("# changed\n")
-        seen.add(setup_env.fingerprint(root, {}))
-    source = root / "escnet_d2/layers/csrc/cpu/kernel.cpp"
-    source.parent.mkdir(parents=True)
-    source.write_text("int f();")
-    seen.add(setup_env.fingerprint(root, {}))
-    seen.add(setup_env.fingerprint(copy_of_build_files(tmp_path / "other"), {}))
-    assert len(seen) == 11
-
-
-def test_nothing_is_run_while_the_stamp_holds(setup_env, tmp_path, monkeypatch):
-    commands = []
-
-    def run(command, purpose, **options):
-        commands.append(purpose)
-        raise setup_env.SetupError(purpose)
-
-    monkeypatch.setattr(setup_env, "run", run)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").touch()
-    stamp = tmp_path / setup_env.STAMP_NAME
-    stamp.write_text(setup_env.fingerprint(ROOT, {}) + "\n")
-    setup_env.set_up(tmp_path, {})
-    assert not commands
-
-    # Another setting starts the work, and what failed half-way never counts as done.
-    with pytest.raises(setup_env.SetupError):
-        setup_env.set_up(tmp_path, {"TORCH_SPEC": "torch==2.4 torchvision"})
-    assert commands
-    assert not stamp.exists()
-
-
-def test_installer_and_metadata_state_the_same_lower_bounds(setup_env):
-    text = (ROOT / "pyproject.toml").read_text()
-    oldest = ".".join(map(str, setup_env.OLDEST_TORCH))
-    assert f'"torch>={oldest}"' in text
-    assert f"torch>={oldest}" in setup_env.DEFAULT_TORCH_SPEC
-    assert 'requires-python = ">=3.9"' in text
-    for requirement in REQUIREMENTS:
-        if requirement.oldest and requirement.distribution != "detectron2":
-            oldest = ".".join(map(str, requirement.oldest))
-            assert f'"{requirement.distribution}>={oldest}"' in text
-
-
+SETTINGS = ("CONSTRAINTS", "TORCH_SPEC", "DETECTRON2", "ESCNET_BUILD_EXT", "FORCE_CUDA")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess:
+def make(*arguments: str, **environ: str) -> subprocess.CompletedProcess:
     """Runs make as from a shell, free of the settings of a `make test` around it."""
-    environ = {"PATH": os.environ["PATH"]}
+    environ = {"PATH": os.environ["PATH"], **environ}
     return subprocess.run(
         ["make", *arguments], cwd=ROOT, env=environ, capture_output=True, text=True
     )
 
 
+@pytest.fixture(params=["venv", "a venv"])
+def environment(request, tmp_path):
+    """An environment that is set up, whose interpreter notes what it is asked to run."""
+    folder = tmp_path / request.param
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> "{folder}/calls"\n'
+        f'case "$*" in *" list "*) cat "{folder}/installed" 2> /dev/null;; esac\n'
+    )
+    python.chmod(0o755)
+    (folder / "escnet-setup").touch()
+    return folder
+
+
+def calls(environment: Path) -> str:
+    file = environment / "calls"
+    return file.read_text() if file.exists() else ""
+
+
 @needs_make
-def test_make_setup_is_quick_when_nothing_changed(setup_env, tmp_path):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").touch()
-    (tmp_path / setup_env.STAMP_NAME).write_text(setup_env.fingerprint(ROOT, {}))
+def test_nothing_is_run_while_nothing_is_newer(environment):
     start = time.monotonic()
-    done = make("setup", f"VENV={tmp_path}", f"PYTHON={sys.executable}")
+    done = make("--silent", "setup", f"VENV={environment}")
     assert time.monotonic() - start < 2
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (done.returncode, calls(environment)) == (0, ""), done.stderr
+
+
+@needs_make
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_setting_on_the_command_line_is_heeded(environment, setting):
+    done = make("--dry-run", "setup", f"VENV={environment}", f"{setting}=")
+    assert "pip" in done.stdout, done.stderr
+
+
+@needs_make
+def test_newer_files_set_up_again(environment):
+    stamp = environment / "escnet-setup"
+    assert "pip" not in make("--dry-run", "setup", f"VENV={environment}").stdout
+    # Another torch, for which the extension must be compiled again.
+    torch = environment / "lib" / "python3.9" / "site-packages" / "torch" / "version.py"
+    torch.parent.mkdir(parents=True)
+    torch.touch()
+    os.utime(stamp, (time.time() - 60, time.time() - 60))
+    os.utime(torch, (time.time() - 30, time.time() - 30))
+    assert "pip" in make("--dry-run", "setup", f"VENV={environment}").stdout
+    for name in ("pyproject.toml", "setup.py", "constraints.txt", "tools/install_detectron2.py"):
+        newer = ROOT / name
+        os.utime(stamp, (newer.stat().st_mtime - 1,) * 2)
+        os.utime(torch, (newer.stat().st_mtime - 2,) * 2)
+        assert "pip" in make("--dry-run", "setup", f"VENV={environment}").stdout, name
+
+
+@needs_make
+def test_the_tested_versions_are_installed(environment):
+    done = make("setup", f"VENV={environment}", "CONSTRAINTS=constraints.txt")
+    assert done.returncode == 0, done.stderr
+    assert "install -c constraints.txt torch torchvision\n" in calls(environment)
+    pins = (environment / "escnet-pins.txt").read_text()
+    assert "\nnumpy==" in pins
+    assert f"-c {environment}/escnet-pins.txt --no-build-isolation" in calls(environment)
+
+
+@needs_make
+def test_a_torch_that_is_there_stays(environment):
+    (environment / "installed").write_text("numpy==1.26\ntorch==2.4.0a0+git1\n")
+    assert make("setup", f"VENV={environment}", "CONSTRAINTS=constraints.txt").returncode == 0
+    assert "torch torchvision" not in calls(environment)
+    pins = (environment / "escnet-pins.txt").read_text()
+    assert re.findall("^torch.*", pins, re.M) == ["torch==2.4.0a0+git1"]
+
+    # Asked for another one, pip decides.
+    asked = "--no-index torch>=2.5 torchvision"
+    assert make("setup", f"VENV={environment}", f"TORCH_SPEC={asked}").returncode == 0
+    assert f"install {asked}\n" in calls(environment)
+    assert not (ROOT / "=2.5").exists()
+
+
+@needs_make
+def test_without_constraints_pip_is_free(environment):
+    assert make("setup", f"VENV={environment}", "CONSTRAINTS=").returncode == 0
+    assert "install torch torchvision\n" in calls(environment)
+    assert (environment / "escnet-pins.txt").read_text() == ""
+
+
+@needs_make
+def test_a_step_that_fails_leaves_no_stamp(environment):
+    (environment / "escnet-setup").unlink()
+    python = environment / "bin" / "python"
+    python.write_text(python.read_text() + 'case "$*" in *doctor*) exit 1;; esac\n')
+    assert make("setup", f"VENV={environment}").returncode != 0
+    assert not (environment / "escnet-setup").exists()
 
 
 @needs_make
@@ -259,3 +143,122 @@ def test_make_alone_lists_every_target():
     done = make()
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
     assert [line.split()[0] for line in done.stdout.splitlines()] == phony.split()
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_a_tested_version_is_stated_once_for_each_python(python):
+    stated = {}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    for requirement in (Requirement(line) for line in lines if not line.startswith("#")):
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+            assert re.fullmatch(r"==[\w.]+", str(requirement.specifier))
+            name = requirement.name.lower()
+            assert name not in stated
+            stated[name] = str(requirement.specifier)[2:]
+    project = (ROOT / "pyproject.toml").read_text()
+    block = project.partition("dependencies = [\n")[2].partition("\n]")[0]
+    wanted = [*re.findall(r'^    "(.+)",$', block, re.M), "pytest>=7.4", "ruff", "setuptools<81"]
+    assert len(wanted) > 15
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(stated[requirement.name.lower()]), requirement
+
+
+@pytest.fixture
+def pip(installer, monkeypatch):
+    """Notes pip's commands; those with the words `pip.fails` fail, a download brings a wheel."""
+
+    def run_pip(*arguments: str) -> None:
+        if run_pip.fails and any(run_pip.fails in argument for argument in arguments):
+            raise subprocess.CalledProcessError(1, ["pip", *arguments])
+        run_pip.calls.append(arguments)
+        if arguments[0] == "download":
+            folder = Path(arguments[arguments.index("--dest") + 1])
+            requirement = Path(arguments[arguments.index("--requirement") + 1]).read_text()
+            assert requirement.startswith("sal-detectron2==0.7.2 --hash=sha256:")
+            assert "--require-hashes" in arguments
+            with zipfile.ZipFile(folder / "sal_detectron2-0.7.2-cp310-any.whl", "w") as wheel:
+                for name, content in WHEEL.items():
+                    wheel.writestr(name, content)
+
+    run_pip.fails, run_pip.calls = "", []
+    monkeypatch.setattr(installer, "run_pip", run_pip)
+    monkeypatch.setattr(installer, "check_connection", lambda repository: None)
+    # The real one is installed here.
+    monkeypatch.setattr(installer.importlib.util, "find_spec", lambda name: None)
+    return run_pip
+
+
+WHEEL = {
+    "detectron2/__init__.py": "VALUE = 42\n",
+    "detectron2/model_zoo/__init__.py": "",
+    "detectron2/model_zoo/configs/LVISv0.5/a.yaml": "A: 1\n",
+    "detectron2/_C.cpython-310-x86_64-linux-gnu.so": "ELF",
+    "tools/__init__.py": "",
+    "sal_detectron2-0.7.2.dist-info/LICENSE": "Apache\n",
+    "sal_detectron2-0.7.2.dist-info/METADATA": "Requires-Dist: numpy<2\n",
+}
+REPOSITORY = "git+https://github.com/facebookresearch/detectron2.git"
+
+
+def test_detectron2_comes_from_its_repository_first(installer, pip):
+    assert installer.main(["-c", "pins.txt"]) == 0
+    assert pip.calls == [("install", "--no-build-isolation", "-c", "pins.txt", REPOSITORY)]
+
+
+@pytest.mark.parametrize("reason", ["connection", "git", "build"])
+def test_the_snapshot_is_used_where_the_repository_does_not_work(
+    installer, pip, monkeypatch, reason
+):
+    def check_connection(repository):
+        if reason == "connection":
+            raise subprocess.TimeoutExpired(["git", "ls-remote"], 15)
+        if reason == "git":
+            raise FileNotFoundError("git")
+
+    monkeypatch.setattr(installer, "check_connection", check_connection)
+    pip.fails = "git+https"
+    assert installer.main([]) == 0
+    assert [call[0] for call in pip.calls] == ["download", "install"]
+
+
+def test_a_chosen_source_is_the_only_one(installer, pip, monkeypatch, capsys):
+    pip.fails = "git+https"
+    assert installer.main(["--source", "git"]) == 1
+    assert "Detectron2 can't be installed" in capsys.readouterr().err
+    assert not pip.calls
+
+    monkeypatch.setenv("DETECTRON2", "/my/detectron2")
+    assert installer.main([]) == 0
+    assert pip.calls == [("install", "--no-build-isolation", "/my/detectron2")]
+
+
+def test_an_installed_detectron2_stays(installer, pip, monkeypatch):
+    monkeypatch.setattr(installer.importlib.util, "find_spec", lambda name: object())
+    assert installer.main(["--source", "pypi"]) == 0
+    assert not pip.calls
+
+
+@pytest.mark.slow
+def test_pip_installs_the_python_files_of_the_snapshot(installer, pip, tmp_path):
+    source = Path(installer.prepare_snapshot(tmp_path))
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    command += ["--no-build-isolation", "--target", str(site), str(source)]
+    subprocess.run(command, check=True)
+    files = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
+    kept = {name for name in WHEEL if name.endswith((".py", ".yaml")) and name[0] == "d"}
+    assert {name for name in files if "dist-info" not in name and ".pyc" not in name} == kept
+    assert "sal_detectron2-0.7.2.dist-info/METADATA" in files
+    metadata = (site / "sal_detectron2-0.7.2.dist-info/METADATA").read_text()
+    assert "Requires-Dist: numpy\n" in metadata
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_silent_server_is_given_up_soon(installer, monkeypatch):
+    monkeypatch.setattr(installer, "CONNECTION_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"git://127.0.0.1:{server.getsockname()[1]}/detectron2.git"
+        start = time.monotonic()
+        with pytest.raises(subprocess.TimeoutExpired):
+            installer.check_connection(address)
+        assert time.monotonic() - start < 10
