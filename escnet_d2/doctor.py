@@ -302,20 +302,17 @@ def extension_entry(folder: Path | None = None) -> Entry:
 
 
 def weights_entries() -> list[Entry]:
-    """Where weights are looked for, in order, and the files that are there."""
+    """The released weights that are on this machine."""
     try:
-        from escnet_d2.weights import cached_files, describe_search_path
+        from escnet_d2.weights import find_released
     except IMPORT_FAILURES as error:
         return [_broken_room("weights", error)]
-    searched = [
-        Entry(f"looked for ({i})", line) for i, line in enumerate(describe_search_path(), 1)
+    return [
+        Entry(name, str(path))
+        if path
+        else Entry(name, f"not here; python tools/download_weights.py {name} gets it", NOTE)
+        for name, path in find_released().items()
     ]
-    found = [
-        Entry(file.known_as or file.path.name, f"{file.path}, {file.size / 2**20:.1f} MiB")
-        for file in cached_files()
-    ]
-    nothing = Entry("found", "no files; tools/download_weights.py gets them", NOTE)
-    return [*searched, *(found or [nothing])]
 
 
 def dataset_entries() -> list[Entry]:

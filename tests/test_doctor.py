@@ -36,11 +36,13 @@ def entries(report: dict, title: str) -> dict:
 
 @pytest.mark.slow
 def test_all_is_well_here(tmp_path):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "mine.pth").write_bytes(b"1234")
+    sam = tmp_path / "torch" / "hub" / "checkpoints" / "sam_vit_b_01ec64.pth"
+    sam.parent.mkdir(parents=True)
+    sam.write_bytes(b"1234")
     done = run_doctor(
         "--json",
-        ESCNET_CACHE=str(tmp_path / "cache"),
+        TORCH_HOME=str(tmp_path / "torch"),
+        HF_HOME=str(tmp_path / "huggingface"),
         DETECTRON2_DATASETS=str(tmp_path / "benchmarks"),
     )
     report = json.loads(done.stdout)
@@ -59,9 +61,9 @@ def test_all_is_well_here(tmp_path):
     assert "detectron2._C" in packages
     assert __version__ in entries(report, "Interpreter")["escnet_d2"]["value"]
 
-    weights = json.dumps(report["sections"]["Weights"])
-    assert str(tmp_path / "cache") in weights
-    assert "mine.pth" in weights
+    weights = entries(report, "Weights")
+    assert weights["sam_vit_b"]["value"] == str(sam)
+    assert "tools/download_weights.py clip_vit_b_16" in weights["clip_vit_b_16"]["value"]
     datasets = entries(report, "Data sets")
     assert str(tmp_path / "benchmarks") in datasets["looked for in"]["value"]
     assert datasets["ade20k_150_test_sem_seg"]["state"] == doctor.NOTE

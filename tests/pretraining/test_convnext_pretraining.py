@@ -21,8 +21,7 @@ from escnet_d2.pretraining.convnext_encoder import initialise_convnext
 from escnet_d2.pretraining.loop import run_pretraining
 from escnet_d2.pretraining.region_batches import RegionBatches
 from escnet_d2.pretraining.text_tower import take_text_tower
-from escnet_d2.weights import WeightsError, load_state_dict
-from escnet_d2.weights.shipped_weights import SHIPPED_DIR
+from escnet_d2.weights import SHIPPED_DIR, WeightsError, load_state_dict
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = "sed_tiny_shapes"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from escnet_d2.weights import WeightsError, load_state_dict
+from escnet_d2.weights import WeightsError, load_checkpoint_file, load_state_dict
 
 
 def tensors():
@@ -127,20 +127,38 @@ def test_detectron2_pickles_of_arrays_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "looks_like"),
     [
-        (b"", "an empty file"),
-        (b"\n<!DOCTYPE html><html></html>", "an HTML page"),
-        (b"404: not found", "text"),
-        ("Datei nicht gefunden: gr\u00fcn".encode() * 40, "text"),
+        (b"\n<!DOCTYPE html><html></html>", "an HTML or XML page"),
+        (b"404: not found", "it begins with b'404: not found'"),
+        ("Datei nicht gefunden: gr\u00fcn".encode() * 40, "it begins with b'Datei nicht"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
-        (bytes(1000), "zero bytes"),
-        (b"\x1f\x8b\x08\x00", "a gzip archive"),
-        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "no format"),
+        (bytes(1000), "it begins with"),
+        (b"\x1f\x8b\x08\x00", "it begins with"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "it begins with"),
     ],
 )
 def test_wrong_files_are_called_what_they_are(tmp_path, content, looks_like):
     (tmp_path / "sam.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=rf"sam\.pth is no weights file: it is .*{looks_like}"):
+    with pytest.raises(WeightsError, match=rf"sam\.pth is not a weights file: .*{looks_like}"):
         load_state_dict(tmp_path / "sam.pth")
+
+
+def test_an_empty_file_is_called_so(tmp_path):
+    (tmp_path / "sam.pth").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"sam\.pth is empty"):
+        load_state_dict(tmp_path / "sam.pth")
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_checkpoint_is_read_whole_and_survives_its_file(tmp_path, new_format):
+    content = {"model": tensors(), "iteration": 7, "optimizer": {"state": {0: {"step": 3}}}}
+    path = tmp_path / "a.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    loaded = load_checkpoint_file(path)
+    path.write_bytes(b"")
+    assert_same(loaded.pop("model"), tensors())
+    assert loaded == {"iteration": 7, "optimizer": {"state": {0: {"step": 3}}}}
+    with pytest.raises(WeightsError, match=r"a\.pth is empty"):
+        load_checkpoint_file(path)
 
 
 @pytest.mark.parametrize("kind", ["torch", "old torch", "safetensors"])
@@ -184,7 +202,7 @@ def test_other_content_than_weights_is_refused(tmp_path, content, message):
 def test_a_zip_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("model/readme.txt", "no weights")
-    with pytest.raises(WeightsError, match=r"a\.pt is no weights file: it is a zip archive"):
+    with pytest.raises(WeightsError, match=r"a\.pt is not a weights file: it is a zip archive"):
         load_state_dict(tmp_path / "a.pt")
 
 

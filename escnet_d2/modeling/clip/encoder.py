@@ -14,7 +14,7 @@ from open_clip.model import resize_pos_embed
 from torch import Tensor, nn
 
 from escnet_d2.structures import ClipFeatures
-from escnet_d2.weights import WeightsError, load_state_dict, resolve_clip_weights
+from escnet_d2.weights import WeightsError, clip_weights_file, load_state_dict
 
 from .attention import SplitAttention
 from .finetune import set_trainable
@@ -224,7 +224,7 @@ def build_clip_model(
     if split_attention:
         _split_attention(model)
     if weights != "random":
-        path = resolve_clip_weights(name, weights)
+        path = clip_weights_file(name, weights)
         state_dict = {key: value.float() for key, value in load_state_dict(path).items()}
         try:
             resize_pos_embed(state_dict, model)
