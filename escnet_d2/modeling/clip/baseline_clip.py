@@ -9,7 +9,7 @@ import open_clip
 from detectron2.config import CfgNode
 from torch import nn
 
-from .encoder import build_clip_model
+from .build import build_clip_model
 from .text import Tokenizer
 
 
@@ -78,14 +78,10 @@ def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modu
         )
     clip = BASELINE_CLIPS.get(wanted, BaselineClip(wanted))
     weights = cfg.MODEL.CLIP.WEIGHTS
-    if cfg.MODEL.WEIGHTS:
-        weights = "random"
-    elif weights == "openai":
-        weights = clip.tag
     model = build_clip_model(
         clip.name,
-        weights,
-        quick_gelu=open_clip.get_pretrained_cfg(clip.name, weights).get("quick_gelu", False),
+        clip.tag if weights == "openai" else weights,
+        load=not cfg.MODEL.WEIGHTS,
         split_attention=split_attention,
         vision_options=clip.vision_options,
     )
