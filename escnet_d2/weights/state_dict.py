@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.pretrained import get_pretrained_url, list_pretrained_models_by_tag
 from torch import Tensor
 
+from .checksum import sha256_of
 from .token_rows import restore_token_rows
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,8 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Reads the tensors of a weights file onto the CPU.
 
     Takes files of ``torch.save`` (a state dict, or a checkpoint with one under ``state_dict`` or
-    ``model``), safetensors, and OpenAI's TorchScript archives of CLIP. Where the format allows it
+    ``model``), safetensors, and the TorchScript archives of CLIP that
+    OpenAI published, known by their SHA-256. Where the format allows it
     the tensors are mapped from the file, so that only those used are read.
 
     Args:
@@ -135,7 +138,8 @@ def _read_zip(path: Path, *, mmap: bool) -> Any:
             f"{path} is truncated or damaged: it begins as a PyTorch file, but its end is missing "
             f"({path.stat().st_size} bytes are there). Download or copy it again."
         ) from error
-    if "constants.pkl" in members and any(name.startswith("code/") for name in members):
+    # By this file torch tells TorchScript, which some versions then load without weights_only.
+    if any(name.endswith("constants.pkl") for name in members):
         return _read_torchscript(path)
     if "data.pkl" not in members:
         raise WeightsError(f"{path} is not a weights file: it is a zip archive, but not PyTorch's.")
@@ -143,25 +147,39 @@ def _read_zip(path: Path, *, mmap: bool) -> Any:
 
 
 def _read_torchscript(path: Path) -> Any:
+    if sha256_of(path) not in _openai_sha256():
+        raise WeightsError(
+            f"{path} is refused: it is a TorchScript archive, which can run any code when loaded, "
+            "and by its SHA-256 not one of OpenAI's. If you trust the file, save its state dict as "
+            "safetensors and use that."
+        )
     with warnings.catch_warnings():
         # Deprecated for new files; OpenAI's own come in no other format.
         warnings.simplefilter("ignore", FutureWarning)
         return torch.jit.load(str(path), map_location="cpu").state_dict()
 
 
+def _openai_sha256() -> set[str]:
+    """Digests of OpenAI's CLIP models, the last folder of their addresses in open_clip's table."""
+    models = list_pretrained_models_by_tag("openai")
+    return {get_pretrained_url(model, "openai").split("/")[-2] for model in models}
+
+
 def _explain(path: Path, error: Exception) -> str:
+    # Never torch's own message of an UnpicklingError: it advises to switch the protection off.
+    if not isinstance(error, pickle.UnpicklingError):
+        reason = (str(error).strip().splitlines() or ["no further message"])[0]
+        return f"{path} is truncated or damaged ({type(error).__name__}: {reason[:200]})."
     # Older torch wraps the end of a truncated file in the same error as refused objects.
-    if isinstance(error, pickle.UnpicklingError) and "unexpected EOF" not in str(error):
-        # Not torch's own message: it advises to load the file without this protection.
-        wanted = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
-        objects = f" ({wanted[1]})" if wanted else ""
-        return (
-            f"{path} is refused: besides tensors it holds pickled Python objects{objects}, which "
-            "could run any code when loaded. If you trust the file, save its plain state dict "
-            "as safetensors and use that."
-        )
-    reason = (str(error).strip().splitlines() or ["no further message"])[0]
-    return f"{path} is truncated or damaged ({type(error).__name__}: {reason[:200]})."
+    if "unexpected EOF" in str(error):
+        return f"{path} is truncated or damaged. Download or copy it again."
+    wanted = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
+    objects = f" ({wanted[1]})" if wanted else ""
+    return (
+        f"{path} is refused: besides tensors it holds pickled Python objects{objects}, which "
+        "could run any code when loaded. If you trust the file, save its plain state dict as "
+        "safetensors and use that."
+    )
 
 
 def _listing(names: Mapping[str, Any] | list[str]) -> str:

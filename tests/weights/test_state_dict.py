@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from escnet_d2.weights import WeightsError, load_checkpoint_file, load_state_dict
+from escnet_d2.weights import (
+    WeightsError,
+    load_checkpoint_file,
+    load_state_dict,
+    state_dict,
+)
+from escnet_d2.weights.checksum import is_sha256, sha256_of
 
 
 def tensors():
@@ -67,22 +73,46 @@ class Archive(nn.Module):
         return self.visual(x)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_openai_archives_without_their_facts(tmp_path):
+@pytest.fixture
+def archive(tmp_path):
+    """A TorchScript file, and the model that it holds."""
     torch.manual_seed(0)
     model = Archive().half()
-    torch.jit.script(model).save(str(tmp_path / "ViT-B-16.pt"))
-    loaded = load_state_dict(tmp_path / "ViT-B-16.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(model).save(str(tmp_path / "ViT-B-16.pt"))
+    return tmp_path / "ViT-B-16.pt", model
+
+
+def test_openai_archives_without_their_facts_and_without_a_warning(archive, monkeypatch):
+    path, model = archive
+    monkeypatch.setattr(state_dict, "_openai_sha256", lambda: {sha256_of(path)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_state_dict(path)
     expected = {"visual.weight": model.visual.weight, "visual.bias": model.visual.bias}
     assert_same(loaded, {name: value.detach() for name, value in expected.items()})
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_reading_an_archive_does_not_warn(tmp_path):
-    torch.jit.script(Archive()).save(str(tmp_path / "a.pt"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_state_dict(tmp_path / "a.pt")
+def test_other_torchscript_is_refused_before_it_is_loaded(archive, monkeypatch):
+    path, _ = archive
+    monkeypatch.setattr(torch.jit, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    for read in (load_state_dict, load_checkpoint_file):
+        with pytest.raises(WeightsError, match=r"B-16\.pt is refused: .*TorchScript.*safetensors"):
+            read(path)
+    # Older torch dispatches to torch.jit.load by this file alone.
+    with zipfile.ZipFile(path, "w") as archive_file:
+        archive_file.writestr("any/constants.pkl", "")
+        archive_file.writestr("any/data.pkl", "")
+    with pytest.raises(WeightsError, match="TorchScript"):
+        load_state_dict(path)
+
+
+def test_openai_digests_are_those_of_its_files():
+    known = state_dict._openai_sha256()
+    assert "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f" in known  # ViT-B-16
+    assert all(is_sha256(digest) for digest in known)
 
 
 class Code:
