@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         WeightsError,
         fetch,
         find_released,
-        is_genuine,
         released_file,
+        verify,
     )
 
     if options.list:
@@ -55,13 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for file in wanted:
         try:
             path = file.find() if options.verify else fetch(file)
+            if path is None:
+                raise WeightsError(f"{file.name} is not here: no file at {file.place}.")
+            if options.verify:
+                verify(file, path)
         except WeightsError as error:
             print(error, file=sys.stderr)
             failures += 1
-            continue
-        sound = path is not None and (not options.verify or is_genuine(file, path))
-        failures += not sound
-        print(f"{file.name}: {path or 'not here'}{'' if sound or not path else ' is damaged'}")
+        else:
+            print(f"{file.name}: {path}")
     if options.cache and not failures:
         print("Where this folder has no network:")
         for variable in ("HF_HOME", "TORCH_HOME"):

@@ -7,9 +7,9 @@ from .fetch import (
     clip_weights_file,
     fetch,
     find_released,
-    is_genuine,
     released_file,
     sam_weights_file,
+    verify,
 )
 from .sam import sam_decoder_state_dict
 from .shipped import MANIFEST, SHIPPED_DIR, model_weights_path, shipped_manifest
@@ -24,7 +24,6 @@ __all__ = [
     "clip_weights_file",
     "fetch",
     "find_released",
-    "is_genuine",
     "keep_token_rows",
     "load_checkpoint_file",
     "load_state_dict",
@@ -33,4 +32,5 @@ __all__ = [
     "sam_decoder_state_dict",
     "sam_weights_file",
     "shipped_manifest",
+    "verify",
 ]

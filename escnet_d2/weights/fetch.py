@@ -24,6 +24,9 @@ from .state_dict import WeightsError
 
 logger = logging.getLogger(__name__)
 
+# Set to 1 it accepts files whose publisher states no SHA-256.
+UNVERIFIED_VARIABLE = "ESCNET_ALLOW_UNVERIFIED"
+
 
 @dataclass(frozen=True)
 class UrlFile:
@@ -114,13 +117,13 @@ class HubFile:
                 raise
             except EntryNotFoundError:
                 continue
-            if not is_genuine(self, path):
-                stated = self.stated_sha256(path)
+            stated = self.stated_sha256(path)
+            if stated and sha256_of(path) != stated:
                 for part in (path.resolve(), path):
                     part.unlink()
-                raise WeightsError(f"{filename} arrived with another SHA-256 than {stated}")
+                raise ValueError(f"{filename} arrived with another SHA-256 than {stated}")
             return path
-        raise WeightsError(f"{self.repo_id} has none of {', '.join(self.filenames)}")
+        raise FileNotFoundError(f"{self.repo_id} has none of {', '.join(self.filenames)}")
 
 
 ReleasedFile = Union[UrlFile, HubFile]
@@ -209,26 +212,54 @@ def find_released() -> dict[str, Path | None]:
 def fetch(file: ReleasedFile) -> Path:
     """Finds a released file on this machine, or downloads and verifies it.
 
+    What is found is not hashed, since it was when it arrived.
+
     Raises:
-        WeightsError: it is neither here nor to be had; says where it belongs and how to get it.
+        WeightsError: it is neither here nor to be had (says where it belongs and how to get it), or
+            its publisher states no SHA-256 and ESCNET_ALLOW_UNVERIFIED is not set.
     """
-    found = file.find()
-    if found is not None:
-        return found
+    path = file.find()
+    if path is not None:
+        _stated_sha256(file, path)
+        return path
     if constants.HF_HUB_OFFLINE:
         raise WeightsError(_how_to_get(file, "HF_HUB_OFFLINE forbids downloading it"))
     logger.info("Downloading %s to %s", file.name, file.place)
     try:
-        return file.download()
+        path = file.download()
     except Exception as error:
         # Errors of whichever HTTP client is in use have no base class in common.
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise WeightsError(_how_to_get(file, f"cannot be downloaded: {reason}")) from error
+    stated = _stated_sha256(file, path)
+    if stated:
+        logger.info("%s has the SHA-256 that its publisher states, %s", path, stated)
+    return path
 
 
-def is_genuine(file: ReleasedFile, path: Path) -> bool:
-    """Hashes a file and compares it with its publisher's SHA-256."""
-    return sha256_of(path) == file.stated_sha256(path)
+def verify(file: ReleasedFile, path: Path) -> None:
+    """Hashes a released file that is on this machine.
+
+    Raises:
+        WeightsError: it does not have the SHA-256 that its publisher states, or none is stated.
+    """
+    stated = _stated_sha256(file, path)
+    if stated and sha256_of(path) != stated:
+        raise WeightsError(f"{path} is damaged: its SHA-256 is not {stated}. Delete it.")
+
+
+def _stated_sha256(file: ReleasedFile, path: Path) -> str:
+    """Returns what a file must have, "" if the user accepts a file without any."""
+    stated = file.stated_sha256(path)
+    if not stated and os.environ.get(UNVERIFIED_VARIABLE) != "1":
+        raise WeightsError(
+            f"{path} cannot be verified: no SHA-256 is known for it, neither from {file.origin} "
+            "nor as the target of a link, which a copy with rsync -a or cp -a keeps. Set "
+            f"{UNVERIFIED_VARIABLE}=1 to use it all the same."
+        )
+    if not stated:
+        logger.warning("%s is not verified: no SHA-256 is known for it.", path)
+    return stated
 
 
 def _given_file(spec: str) -> Path | None:

@@ -71,14 +71,16 @@ def test_unknown_names_are_a_usage_error(tool, capsys):
 
 def test_verify_hashes_and_fetches_nothing(tool, server, tmp_path, capsys):
     assert tool.main(["--verify", "first"]) == 1
-    assert capsys.readouterr().out == "first: not here\n"
+    assert f"first is not here: no file at {tmp_path}/torch" in capsys.readouterr().err
     assert server.requests == []
     tool.main(["first"])
     assert tool.main(["--verify", "first"]) == 0
     path = tmp_path / "torch" / "hub" / "checkpoints" / "first.pt"
     path.write_bytes(b"x" * len(CONTENT))
     assert tool.main(["--verify", "first"]) == 1
-    assert f"first: {path} is damaged" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert f"{path} is damaged" in captured.err
+    assert captured.out == f"first: {path}\n" * 2, "of the two calls before"
 
 
 def test_the_list_shows_what_is_known_and_what_is_here(tool, server, tmp_path, capsys):

@@ -13,9 +13,9 @@ from escnet_d2.weights import (
     clip_weights_file,
     fetch,
     find_released,
-    is_genuine,
     released_file,
     sam_weights_file,
+    verify,
 )
 from escnet_d2.weights.fetch import SAM_VIT_B, HubFile, UrlFile
 
@@ -56,9 +56,10 @@ def test_a_hub_file_is_fetched_in_the_preferred_format_and_once(server):
     server.requests.clear()
     assert fetch(HUB_FILE) == path
     assert server.requests == []
-    assert is_genuine(HUB_FILE, path)
+    verify(HUB_FILE, path)
     path.resolve().write_bytes(b"damaged")
-    assert not is_genuine(HUB_FILE, path)
+    with pytest.raises(WeightsError, match=f"{path} is damaged"):
+        verify(HUB_FILE, path)
 
 
 def test_the_other_format_is_taken_when_the_repository_has_only_that(server):
@@ -80,6 +81,28 @@ def test_a_hub_file_with_another_sha256_than_stated_leaves_nothing(server):
     assert HUB_FILE.find() is None
     server.stated_sha256.clear()
     assert fetch(HUB_FILE).read_bytes() == CONTENT
+
+
+def test_a_hub_file_without_a_sha256_is_refused_unless_accepted(server, monkeypatch, caplog):
+    server.files = {"m.safetensors": CONTENT}
+    server.stated_sha256 = {"m.safetensors": "0" * 40}
+    message = "m.safetensors cannot be verified: .*owner/model.*ESCNET_ALLOW_UNVERIFIED=1"
+    # As it arrives, and when it is found.
+    for _ in range(2):
+        with pytest.raises(WeightsError, match=message):
+            fetch(HUB_FILE)
+    monkeypatch.setenv("ESCNET_ALLOW_UNVERIFIED", "1")
+    assert fetch(HUB_FILE).read_bytes() == CONTENT
+    assert "m.safetensors is not verified" in caplog.text
+
+
+def test_the_log_says_what_was_verified(server, caplog):
+    server.files = {"m.safetensors": CONTENT}
+    file, digest = url_file(server), hashlib.sha256(CONTENT).hexdigest()
+    with caplog.at_level("INFO"):
+        paths = [fetch(HUB_FILE), fetch(file)]
+    for path in paths:
+        assert f"{path} has the SHA-256 that its publisher states, {digest}" in caplog.text
 
 
 def test_a_file_behind_an_address_arrives_whole_and_once(server, tmp_path):
@@ -138,8 +161,9 @@ def test_what_is_on_this_machine_is_found_without_network():
     assert clip_weights_file("ViT-B-16-quickgelu", "openai") == clip
     assert clip_weights_file("ViT-B-16", "OpenAI") == clip
     assert find_released() == {"sam_vit_b": sam, "clip_vit_b_16": clip, "clip_vit_l_14_336": None}
-    assert is_genuine(released_file("clip_vit_b_16"), clip)
-    assert not is_genuine(SAM_VIT_B, sam)
+    verify(released_file("clip_vit_b_16"), clip)
+    with pytest.raises(WeightsError, match=f"{sam} is damaged: its SHA-256 is not ec2df627"):
+        verify(SAM_VIT_B, sam)
 
 
 def test_paths_come_before_words(tmp_path, monkeypatch):
