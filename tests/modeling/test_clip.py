@@ -341,3 +341,21 @@ def test_names_first_read_in_inference_mode_can_train():
         clip.encode_text(names)
     clip.train().encode_text(names).square().sum().backward()
     assert clip.model.token_embedding.weight.grad is not None
+
+
+@pytest.mark.parametrize("templates", ["single", "imagenet"])
+def test_names_beyond_the_context_are_named(templates, caplog):
+    clip = encoder(templates=templates).train()
+    tokenizer = clip.text.tokenizer
+    room = tokenizer.context_length - max(
+        len(tokenizer.encode(template.format(""))) + 2 for template in prompt_templates(templates)
+    )
+    fits, long = " ".join(["dog"] * room), " ".join(["dog"] * (room + 1))
+    assert clip.text.truncated_names((("cat", fits), (long,))) == (long,)
+    clip.encode_text((("cat",), (fits,)))
+    assert "CLIP reads" not in caplog.text
+    for _ in range(2):
+        clip.encode_text((("cat",), (fits,), (long,)))
+    (record,) = [record for record in caplog.records if "CLIP reads" in record.message]
+    assert record.levelname == "WARNING"
+    assert f"only the beginning of '{long[:60]}...': shorten" in record.message

@@ -6,6 +6,7 @@ Shapes: K entries of the vocabulary, P templates, C channels of the space shared
 from __future__ import annotations
 
 import functools
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-Tokenizer = Callable[[Sequence[str]], Tensor]
+logger = logging.getLogger(__name__)
+
+# Of open_clip: sentences, and the number of tokens to cut or pad them to, to tokens.
+Tokenizer = Callable[..., Tensor]
 Entries = Sequence[Sequence[str]]
 _MAX_VOCABULARIES = 16
 
@@ -60,6 +64,7 @@ class TextEncoder:
         self._average_templates = average_templates
         self._batch_size = batch_size
         self._gradient_checkpointing = gradient_checkpointing
+        self._warned_of: set[str] = set()
         self._weights_state: tuple = ()
         self._embeddings: OrderedDict[tuple, Tensor] = OrderedDict()
 
@@ -111,6 +116,23 @@ class TextEncoder:
         parts = [encode(part) for part in tokens.split(self._batch_size)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
+    def truncated_names(self, entries: Entries) -> tuple[str, ...]:
+        """Returns the names with which a sentence has more tokens than CLIP reads.
+
+        The tokenizer cuts such a sentence, so that two names that begin alike may become one. A
+        name is tried in the template with most tokens.
+
+        Args:
+            entries: names of each entry.
+        """
+        longer = functools.partial(self.tokenizer, context_length=self.tokenizer.context_length + 1)
+        padding = longer([""])[0, -1]
+        sizes = (longer([t.format("") for t in self.templates]) != padding).sum(dim=1)
+        template = self.templates[int(sizes.argmax())]
+        names = tuple(dict.fromkeys(name for names in entries for name in names))
+        last = longer([template.format(name) for name in names])[:, -1]
+        return tuple(name for name, token in zip(names, last) if token != padding)
+
     def forget(self) -> None:
         """Empties the memory."""
         self._embeddings.clear()
@@ -125,6 +147,9 @@ class TextEncoder:
         # Names that occur in several entries are encoded once.
         unique = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
         embedded = self.encode_sentences(list(unique))
+        # CLIP pads with 0: only a full row can have been cut.
+        if _tokenize(self.tokenizer, tuple(unique))[:, -1].any():
+            self._warn_of_truncation(entries)
         rows = torch.tensor([unique[sentence] for sentence in sentences], device=embedded.device)
         per_name = embedded[rows].unflatten(0, (-1, len(self.templates)))  # (names, P, C)
 
@@ -134,6 +159,20 @@ class TextEncoder:
         if self._average_templates:
             sums = sums.sum(dim=1, keepdim=True)
         return F.normalize(sums, dim=-1)
+
+    def _warn_of_truncation(self, entries: Entries) -> None:
+        names = [n for n in self.truncated_names(entries) if n not in self._warned_of]
+        self._warned_of.update(names)
+        if names:
+            shown = ", ".join(repr(f"{name[:60]}...") for name in names[:5])
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            logger.warning(
+                "CLIP reads %d tokens of a sentence and so only the beginning of %s%s: shorten "
+                "these names.",
+                self.tokenizer.context_length,
+                shown,
+                more,
+            )
 
 
 @functools.lru_cache(maxsize=4)
