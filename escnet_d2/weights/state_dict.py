@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 import warnings
@@ -96,12 +97,17 @@ def load_checkpoint_file(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def _read(path: Path, *, mmap: bool) -> Mapping[str, Any]:
+    # A named pipe would block.
+    if not os.path.isfile(path):
+        problem = "it is not a regular file" if os.path.exists(path) else "it does not exist"
+        raise WeightsError(f"Cannot read the weights file {path}: {problem}.")
     try:
         content = _read_by_type(path, mmap=mmap)
     except WeightsError:
         raise
     except OSError as error:
-        raise WeightsError(f"Cannot read the weights file {path}: {error}") from error
+        reason = error.strerror or error
+        raise WeightsError(f"Cannot read the weights file {path}: {reason}.") from error
     except Exception as error:
         # Damaged bytes make the readers fail in any way: KeyError, EOFError, UnicodeDecodeError...
         raise WeightsError(_explain(path, error)) from error

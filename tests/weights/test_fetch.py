@@ -63,14 +63,11 @@ def test_a_hub_file_is_fetched_in_the_preferred_format_and_once(server):
 
 
 def test_the_other_format_is_taken_when_the_repository_has_only_that(server):
+    with pytest.raises(WeightsError, match="owner/other has none of m.safetensors, m.bin"):
+        fetch(HubFile("m:t", "owner/other", HUB_FILE.filenames))
     server.files = {"m.bin": CONTENT}
     assert fetch(HUB_FILE).name == "m.bin"
     assert HUB_FILE.find().name == "m.bin"
-
-
-def test_a_repository_without_the_file_is_named(server):
-    with pytest.raises(WeightsError, match="owner/model has none of m.safetensors, m.bin"):
-        fetch(HUB_FILE)
 
 
 def test_a_hub_file_with_another_sha256_than_stated_leaves_nothing(server):

@@ -141,14 +141,11 @@ def test_code_is_refused_and_not_run(tmp_path, writer):
     assert "weights_only" not in str(caught.value)
 
 
-def test_whole_modules_are_refused_by_their_class(tmp_path):
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_modules_and_detectron2_pickles_of_arrays_are_refused(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear"):
         load_state_dict(tmp_path / "a.pt")
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_detectron2_pickles_of_arrays_are_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"weight": np.ones(3)}}))
     with pytest.raises(WeightsError, match=r"a\.pkl is refused"):
         load_state_dict(tmp_path / "a.pkl")
@@ -157,24 +154,17 @@ def test_detectron2_pickles_of_arrays_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "looks_like"),
     [
+        (b"", "empty"),
         (b"\n<!DOCTYPE html><html></html>", "an HTML or XML page"),
         (b"404: not found", "it begins with b'404: not found'"),
-        ("Datei nicht gefunden: gr\u00fcn".encode() * 40, "it begins with b'Datei nicht"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
         (bytes(1000), "it begins with"),
-        (b"\x1f\x8b\x08\x00", "it begins with"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", "it begins with"),
     ],
 )
 def test_wrong_files_are_called_what_they_are(tmp_path, content, looks_like):
     (tmp_path / "sam.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=rf"sam\.pth is not a weights file: .*{looks_like}"):
-        load_state_dict(tmp_path / "sam.pth")
-
-
-def test_an_empty_file_is_called_so(tmp_path):
-    (tmp_path / "sam.pth").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"sam\.pth is empty"):
+    with pytest.raises(WeightsError, match=rf"sam\.pth is .*{looks_like}"):
         load_state_dict(tmp_path / "sam.pth")
 
 
@@ -236,7 +226,13 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
         load_state_dict(tmp_path / "a.pt")
 
 
-def test_missing_files_and_folders_are_named(tmp_path):
-    for path in (tmp_path, tmp_path / "none.pt"):
-        with pytest.raises(WeightsError, match=f"Cannot read the weights file {path}"):
+def test_what_is_not_a_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    for name, problem in (
+        (".", "not a regular file"),
+        ("pipe.pt", "not a regular file"),
+        ("none.pt", "does not exist"),
+    ):
+        path = tmp_path / name
+        with pytest.raises(WeightsError, match=f"Cannot read the weights file {path}: .*{problem}"):
             load_state_dict(path)
