@@ -149,7 +149,7 @@ class ClipEncoder(nn.Module):
         return 255 * torch.tensor(self._pixel_mean), 255 * torch.tensor(self._pixel_std)
 
     def encode_image(self, images: Tensor) -> ClipFeatures:
-        """Dense features of normalised images (B, 3, h, w), sides multiples of the patch size."""
+        """Dense features of normalized images (B, 3, h, w), sides multiples of the patch size."""
         return dense_image_features(
             self.model.visual,
             images,
