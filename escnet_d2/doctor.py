@@ -151,7 +151,12 @@ def weights_entries() -> list[Entry]:
     from escnet_d2.weights import find_released
 
     found = find_released().items()
-    return [Entry(name, str(path or "missing"), OK if path else NOTE) for name, path in found]
+    return [
+        Entry(name, str(path))
+        if path
+        else Entry(name, f"not here; python tools/download_weights.py {name} gets it", NOTE)
+        for name, path in found
+    ]
 
 
 def dataset_entries() -> list[Entry]:

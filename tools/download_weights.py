@@ -1,12 +1,14 @@
-"""Fetches released weights into the cache folder, for machines whose nodes have no network.
+#!/usr/bin/env python
+"""Fetches released weights, for machines whose nodes have no network.
 
-Run it where there is network, then copy the folder, or set ESCNET_CACHE to it:
+::
 
     python tools/download_weights.py        # SAM ViT-B, CLIP ViT-B/16 and ViT-L/14-336
-    python tools/download_weights.py --cache /shared/weights sam_vit_b
-    python tools/download_weights.py ViT-B-16:laion2b_s34b_b88k
+    python tools/download_weights.py --cache weights sam_vit_b ViT-B-16:laion2b_s34b_b88k
 
-Exit code: 0 when all files are there and sound, 1 when one is not, 2 for a wrong command line.
+They go to the caches of Hugging Face (HF_HOME) and torch.hub (TORCH_HOME), with --cache into a
+folder to copy. Exit code: 0 when all files are there and sound, 1 when one is not, 2 for a usage
+error.
 """
 
 from __future__ import annotations
@@ -16,17 +18,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-
-from escnet_d2.weights import (
-    DEFAULT_NAMES,
-    WeightsError,
-    WeightsFile,
-    cache_dir,
-    cached_files,
-    fetch_into_cache,
-    sources_of,
-    verify_cached,
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,64 +32,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.cache:
-        os.environ["ESCNET_CACHE"] = options.cache
+        _use_cache(os.path.abspath(os.path.expanduser(options.cache)))
+    # huggingface_hub reads HF_HOME when it is imported.
+    from escnet_d2.weights import (
+        RELEASED_NAMES,
+        WeightsError,
+        fetch,
+        find_released,
+        released_file,
+        verify,
+    )
+
     if options.list:
-        _list()
+        for name, path in find_released().items():
+            print(f"{name}: {path or 'not here'} ({released_file(name).origin})")
         return 0
-    names = options.names or DEFAULT_NAMES
     try:
-        wanted = {name: sources_of(name) for name in names}
+        wanted = [released_file(name) for name in options.names or RELEASED_NAMES]
     except WeightsError as error:
         parser.error(str(error))
-    failures = {}
-    for name, sources in wanted.items():
+    failures = 0
+    for file in wanted:
         try:
-            path = verify_cached(sources, rehash=True) if options.verify else None
-            if path is None and options.verify:
-                raise WeightsError(f"{name} is missing or damaged in {cache_dir()}.")
-            path = path or fetch_into_cache(sources)
+            path = file.find() if options.verify else fetch(file)
+            if path is None:
+                raise WeightsError(f"{file.name} is not here: no file at {file.place}.")
+            if options.verify:
+                verify(file, path)
         except WeightsError as error:
-            failures[name] = error
-            print(f"{name}: failed", flush=True)
+            print(error, file=sys.stderr)
+            failures += 1
         else:
-            print(f"{name}: {path}", flush=True)
-    for name, error in failures.items():
-        print(f"\n{name}: {error}", file=sys.stderr)
+            print(f"{file.name}: {path}")
+    if options.cache and not failures:
+        print("Where this folder has no network:")
+        for variable in ("HF_HOME", "TORCH_HOME"):
+            print(f"export {variable}={os.environ[variable]}")
+        print("export HF_HUB_OFFLINE=1")
     return 1 if failures else 0
+
+
+def _use_cache(folder: str) -> None:
+    os.environ["HF_HOME"] = os.path.join(folder, "huggingface")
+    os.environ["TORCH_HOME"] = os.path.join(folder, "torch")
+    # They would win over HF_HOME.
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        os.environ.pop(variable, None)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Fetches released weights into the cache folder and verifies them."
+        description="Fetches released weights and verifies them (docs/weights.md)."
     )
     parser.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"{', '.join(DEFAULT_NAMES)} (all of them by default), or MODEL:TAG of open_clip",
+        help="sam_vit_b, clip_vit_b_16, clip_vit_l_14_336 (all of them by default), or MODEL:TAG "
+        "of open_clip",
     )
-    parser.add_argument("--cache", metavar="DIR", help="the folder; ESCNET_CACHE by default")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="put them there, in place of HF_HOME and TORCH_HOME"
+    )
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--list", action="store_true", help="show what is known and what is here")
-    action.add_argument(
-        "--verify", action="store_true", help="hash the files again, and download nothing"
-    )
+    action.add_argument("--list", action="store_true", help="show what is here, fetch nothing")
+    action.add_argument("--verify", action="store_true", help="hash the files again, fetch nothing")
     return parser
-
-
-def _list() -> None:
-    print("Known weights:")
-    for name in DEFAULT_NAMES:
-        for source in sources_of(name):
-            if isinstance(source, WeightsFile):
-                size = f"{source.size:,} bytes, " if source.size else ""
-                print(f"  {name}: {source.filename} ({size}SHA-256 {source.sha256})")
-                print("".join(f"    {url}\n" for url in source.urls), end="")
-            else:
-                print(f"    or https://huggingface.co/{source.repo_id}")
-    print(f"Files on this machine (cache folder {cache_dir()}):")
-    for file in cached_files():
-        print(f"  {file.path} ({file.size:,} bytes) {file.known_as}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from escnet_d2.weights import WeightsError, load_state_dict
+from escnet_d2.weights import load_state_dict
 from escnet_d2.weights.baseline_keys import open_clip_tensors, save_baseline_checkpoint
 
 
@@ -49,7 +49,7 @@ def export(checkpoint: Path, output: Path, layout: str) -> str:
     Raises:
         FileExistsError: the output is there already.
         ValueError: the checkpoint is of another model.
-        WeightsError: the checkpoint cannot be read.
+        RuntimeError: the checkpoint cannot be read, or the output cannot be written.
     """
     tensors = load_state_dict(checkpoint)
     if layout == "release":
@@ -66,8 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     try:
         written = export(args.checkpoint, args.output, args.to)
-    except (FileExistsError, ValueError, WeightsError) as error:
+    except ValueError as error:
         sys.exit(f"export_checkpoint.py: error: {args.checkpoint}: {error}")
+    except (OSError, RuntimeError) as error:
+        # WeightsError and torch.save's errors name the file themselves.
+        sys.exit(f"export_checkpoint.py: error: {error}")
     print(f"{args.output}: {written}")
 
 

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from .cache import cache_dir, is_offline
-from .catalog import DEFAULT_NAMES, HubFile, WeightsFile, clip_tags, sources_of
-from .errors import DownloadError, WeightsError
-from .locate import CachedFile, cached_files, describe_search_path
-from .resolve import (
-    fetch_into_cache,
-    resolve_clip_weights,
-    resolve_sam_weights,
-    verify_cached,
+from .fetch import (
+    RELEASED_NAMES,
+    clip_weights_file,
+    fetch,
+    find_released,
+    released_file,
+    sam_weights_file,
+    verify,
 )
 from .sam import sam_decoder_state_dict
-from .shipped_weights import model_weights_path, shipped_manifest
-from .state_dict import load_state_dict
+from .shipped import MANIFEST, SHIPPED_DIR, model_weights_path, shipped_manifest
+from .state_dict import WeightsError, load_checkpoint_file, load_state_dict
 from .token_rows import keep_token_rows
 
 __all__ = [
-    "DEFAULT_NAMES",
-    "CachedFile",
-    "DownloadError",
-    "HubFile",
+    "MANIFEST",
+    "RELEASED_NAMES",
+    "SHIPPED_DIR",
     "WeightsError",
-    "WeightsFile",
-    "cache_dir",
-    "cached_files",
-    "clip_tags",
-    "describe_search_path",
-    "fetch_into_cache",
-    "is_offline",
+    "clip_weights_file",
+    "fetch",
+    "find_released",
     "keep_token_rows",
+    "load_checkpoint_file",
     "load_state_dict",
     "model_weights_path",
-    "resolve_clip_weights",
-    "resolve_sam_weights",
+    "released_file",
     "sam_decoder_state_dict",
+    "sam_weights_file",
     "shipped_manifest",
-    "sources_of",
-    "verify_cached",
+    "verify",
 ]

@@ -72,7 +72,7 @@ def main() -> int:
     gate = ("shape", args.min_shape_accuracy)
     if not train_and_measure(args, model, batches, lambda: clip_accuracy(model, val), gate=gate):
         return 1
-    token_ids = known_token_ids(model.clip.tokenizer, train)
+    token_ids = known_token_ids(model.clip.text.tokenizer, train)
     export_weights(model.clip.model.state_dict(), args.output / "clip.safetensors", token_ids)
     return 0
 

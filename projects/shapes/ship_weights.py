@@ -28,9 +28,14 @@ from escnet_d2.engine import find_config
 from escnet_d2.io import write_json
 from escnet_d2.projects.shapes import group_miou, prepare_split, shapes_root
 from escnet_d2.projects.shapes.pretraining.export import export_weights, known_token_ids
-from escnet_d2.weights import WeightsError, load_state_dict, shipped_manifest
+from escnet_d2.weights import (
+    MANIFEST,
+    SHIPPED_DIR,
+    WeightsError,
+    load_state_dict,
+    shipped_manifest,
+)
 from escnet_d2.weights.checksum import sha256_of
-from escnet_d2.weights.shipped_weights import MANIFEST, SHIPPED_DIR
 
 # What the repository may hold.
 _MAX_TOTAL_BYTES = 12_000_000

@@ -54,7 +54,7 @@ def test_sentences_are_averaged_over_synonyms_but_kept_apart():
     model = build()
     entries = Vocabulary.from_classes(["cat, kitten", "dog"], synonyms="mean").entries
     text = model.sem_seg_head.encode_text(entries)
-    clip, templates = model.sem_seg_head.predictor.clip_model, model.sem_seg_head.templates
+    clip, templates = model.sem_seg_head.predictor.clip_model, model.sem_seg_head.text.templates
     tokenizer = open_clip.get_tokenizer("tiny_convnext")
     with torch.no_grad():
         for p, template in enumerate(templates):

@@ -1,5 +1,8 @@
 """CLIP's tensors under open_clip's and the releases' names, both ways."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -109,3 +112,21 @@ def test_saved_files_hold_the_release_and_nothing_else(method, tmp_path):
         assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()
     with pytest.raises(FileExistsError):
         save_baseline_checkpoint(tensors, path)
+
+
+def test_a_bad_file_ends_the_program_in_one_line_that_names_it(tmp_path):
+    path = Path(__file__).resolve().parents[2] / "tools" / "export_checkpoint.py"
+    specification = importlib.util.spec_from_file_location("export_checkpoint", path)
+    tool = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tool)
+    (tmp_path / "empty.pth").write_bytes(b"")
+    torch.save({f"{ESCNET_CLIP_PREFIX}proj": torch.ones(1)}, tmp_path / "clip.pth")
+    for layout, source, output, message in (
+        ("open_clip", "empty.pth", "out.pth", f"{tmp_path}/empty.pth is empty"),
+        ("release", "clip.pth", "out.pth", f"{tmp_path}/clip.pth: No checkpoint of"),
+        ("open_clip", "clip.pth", "none/out.pth", f"{tmp_path}/none does not exist"),
+        ("open_clip", "clip.pth", "empty.pth", f"{tmp_path}/empty.pth is there already"),
+    ):
+        with pytest.raises(SystemExit, match=message) as caught:
+            tool.main(["--to", layout, str(tmp_path / source), str(tmp_path / output)])
+        assert "\n" not in str(caught.value)

@@ -3,99 +3,119 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from escnet_d2.weights import WeightsError, WeightsFile
+from escnet_d2.weights import WeightsError
+from escnet_d2.weights.fetch import UrlFile
 
 CONTENT = b"PK\x03\x04 weights"
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "download_weights.py"
 
 
 @pytest.fixture
-def tool(monkeypatch, tmp_path):
-    """The program, with two small files in its catalogue and no network."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ESCNET_OFFLINE", "1")
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+def tool(server, monkeypatch):
+    """The program, with two small files that the server has."""
     specification = importlib.util.spec_from_file_location("download_weights", TOOL)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
+    files = {
+        name: UrlFile(name, f"{server.address}/{name}.pt", hashlib.sha256(CONTENT).hexdigest())
+        for name in ("first", "second")
+    }
+    server.files = {f"{name}.pt": CONTENT for name in files}
 
-    def sources_of(name):
-        if name not in module.DEFAULT_NAMES:
+    def released_file(name):
+        if name not in files:
             raise WeightsError(f"No weights are called {name!r}")
-        content = CONTENT + name.encode()
-        url = f"http://127.0.0.1:9/{name}.pt"
-        digest = hashlib.sha256(content).hexdigest()
-        return (WeightsFile(name, f"{name}.pt", (url,), digest, len(content)),)
+        return files[name]
 
-    monkeypatch.setattr(module, "DEFAULT_NAMES", ("first", "second"))
-    monkeypatch.setattr(module, "sources_of", sources_of)
+    monkeypatch.setattr("escnet_d2.weights.RELEASED_NAMES", tuple(files))
+    monkeypatch.setattr("escnet_d2.weights.released_file", released_file)
+    monkeypatch.setattr(
+        "escnet_d2.weights.find_released", lambda: {n: f.find() for n, f in files.items()}
+    )
     return module
 
 
-def provide(tmp_path, name):
-    path = tmp_path / "home" / ".cache" / "clip" / f"{name}.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(CONTENT + name.encode())
+def test_everything_is_fetched_by_default(tool, tmp_path, capsys):
+    assert tool.main([]) == 0
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    assert capsys.readouterr().out == f"first: {folder}/first.pt\nsecond: {folder}/second.pt\n"
+    assert (folder / "second.pt").read_bytes() == CONTENT
 
 
-def test_everything_goes_into_the_chosen_folder(tool, tmp_path, capsys):
-    provide(tmp_path, "first")
-    provide(tmp_path, "second")
-    assert tool.main(["--cache", str(tmp_path / "chosen")]) == 0
-    paths = {name: tmp_path / "chosen" / f"{name}.pt" for name in ("first", "second")}
-    assert capsys.readouterr().out == "".join(f"{name}: {paths[name]}\n" for name in paths)
-    for name, path in paths.items():
-        assert path.read_bytes() == CONTENT + name.encode()
-    assert not (tmp_path / "cache").exists()
-
-
-def test_one_failure_does_not_stop_the_others(tool, tmp_path, capsys):
-    provide(tmp_path, "second")
+def test_one_failure_does_not_stop_the_others(tool, server, tmp_path, capsys):
+    del server.files["first.pt"]
     assert tool.main([]) == 1
     captured = capsys.readouterr()
-    assert captured.out.splitlines() == ["first: failed", f"second: {tmp_path}/cache/second.pt"]
+    assert captured.out == f"second: {tmp_path}/torch/hub/checkpoints/second.pt\n"
     assert "first.pt" in captured.err
     assert "second" not in captured.err
 
 
-def test_only_what_is_named_is_fetched(tool, tmp_path):
-    provide(tmp_path, "second")
-    assert tool.main(["second"]) == 0
-    assert not list((tmp_path / "cache").glob("first*"))
-
-
-def test_unknown_names_are_a_wrong_command_line(tool, capsys):
+def test_unknown_names_are_a_usage_error(tool, capsys):
     with pytest.raises(SystemExit) as caught:
         tool.main(["third"])
     assert caught.value.code == 2
     assert "'third'" in capsys.readouterr().err
 
 
-def test_verify_hashes_again_and_fetches_nothing(tool, tmp_path, capsys):
-    provide(tmp_path, "first")
+def test_verify_hashes_and_fetches_nothing(tool, server, tmp_path, capsys):
     assert tool.main(["--verify", "first"]) == 1
-    assert "missing or damaged" in capsys.readouterr().err
-    assert tool.main(["first"]) == 0
+    assert f"first is not here: no file at {tmp_path}/torch" in capsys.readouterr().err
+    assert server.requests == []
+    tool.main(["first"])
+    assert server.requests == [("GET", "first.pt")]
     assert tool.main(["--verify", "first"]) == 0
-
-    path = tmp_path / "cache" / "first.pt"
-    times = path.stat()
-    path.write_bytes(b"x" * times.st_size)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    path = tmp_path / "torch" / "hub" / "checkpoints" / "first.pt"
+    path.write_bytes(b"x" * len(CONTENT))
     assert tool.main(["--verify", "first"]) == 1
+    captured = capsys.readouterr()
+    assert f"{path} is damaged" in captured.err
+    assert captured.out == f"first: {path}\n" * 2, "of the two calls before"
 
 
-def test_the_list_shows_what_is_known_and_what_is_here(tool, tmp_path, capsys):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "own.pt").write_bytes(b"1")
+def test_the_list_shows_what_is_known_and_what_is_here(tool, server, tmp_path, capsys):
+    tool.main(["first"])
+    capsys.readouterr()
     assert tool.main(["--list"]) == 0
-    output = capsys.readouterr().out
-    assert "http://127.0.0.1:9/first.pt" in output
-    assert str(tmp_path / "cache" / "own.pt") in output
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"first: {tmp_path}/torch/hub/checkpoints/first.pt (http://127.0.0.1")
+    assert second.startswith("second: not here (http://127.0.0.1")
+
+
+@pytest.mark.slow
+def test_a_folder_to_copy_holds_both_caches(tmp_path):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, str(TOOL), "--cache", "folder", *arguments],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(TOOL.parents[1]),
+                "OMP_NUM_THREADS": "1",
+                "HF_HUB_OFFLINE": "1",
+                "HF_HUB_CACHE": str(tmp_path / "other"),
+            },
+            capture_output=True,
+            text=True,
+        )
+
+    failed = run()
+    assert failed.returncode == 1
+    assert f"{tmp_path}/folder/torch/hub/checkpoints/sam_vit_b_01ec64.pth" in failed.stderr
+    assert f"{tmp_path}/folder/huggingface/hub/models--timm--vit_base_patch16" in failed.stderr
+    sam = tmp_path / "folder" / "torch" / "hub" / "checkpoints" / "sam_vit_b_01ec64.pth"
+    sam.parent.mkdir(parents=True)
+    sam.write_bytes(CONTENT)
+    done = run("sam_vit_b")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2:] == [
+        f"export HF_HOME={tmp_path}/folder/huggingface",
+        f"export TORCH_HOME={tmp_path}/folder/torch",
+        "export HF_HUB_OFFLINE=1",
+    ]

@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from escnet_d2.weights import WeightsError, load_state_dict
+from escnet_d2.weights import (
+    WeightsError,
+    load_checkpoint_file,
+    load_state_dict,
+    state_dict,
+)
+from escnet_d2.weights.checksum import is_sha256, sha256_of
 
 
 def tensors():
@@ -67,22 +73,46 @@ class Archive(nn.Module):
         return self.visual(x)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_openai_archives_without_their_facts(tmp_path):
+@pytest.fixture
+def archive(tmp_path):
+    """A TorchScript file, and the model that it holds."""
     torch.manual_seed(0)
     model = Archive().half()
-    torch.jit.script(model).save(str(tmp_path / "ViT-B-16.pt"))
-    loaded = load_state_dict(tmp_path / "ViT-B-16.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(model).save(str(tmp_path / "ViT-B-16.pt"))
+    return tmp_path / "ViT-B-16.pt", model
+
+
+def test_openai_archives_without_their_facts_and_without_a_warning(archive, monkeypatch):
+    path, model = archive
+    monkeypatch.setattr(state_dict, "_openai_sha256", lambda: {sha256_of(path)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_state_dict(path)
     expected = {"visual.weight": model.visual.weight, "visual.bias": model.visual.bias}
     assert_same(loaded, {name: value.detach() for name, value in expected.items()})
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_reading_an_archive_does_not_warn(tmp_path):
-    torch.jit.script(Archive()).save(str(tmp_path / "a.pt"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_state_dict(tmp_path / "a.pt")
+def test_other_torchscript_is_refused_before_it_is_loaded(archive, monkeypatch):
+    path, _ = archive
+    monkeypatch.setattr(torch.jit, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    for read in (load_state_dict, load_checkpoint_file):
+        with pytest.raises(WeightsError, match=r"B-16\.pt is refused: .*TorchScript.*safetensors"):
+            read(path)
+    # Older torch dispatches to torch.jit.load by this file alone.
+    with zipfile.ZipFile(path, "w") as archive_file:
+        archive_file.writestr("any/constants.pkl", "")
+        archive_file.writestr("any/data.pkl", "")
+    with pytest.raises(WeightsError, match="TorchScript"):
+        load_state_dict(path)
+
+
+def test_openai_digests_are_those_of_its_files():
+    known = state_dict._openai_sha256()
+    assert "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f" in known  # ViT-B-16
+    assert all(is_sha256(digest) for digest in known)
 
 
 class Code:
@@ -111,14 +141,11 @@ def test_code_is_refused_and_not_run(tmp_path, writer):
     assert "weights_only" not in str(caught.value)
 
 
-def test_whole_modules_are_refused_by_their_class(tmp_path):
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_modules_and_detectron2_pickles_of_arrays_are_refused(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear"):
         load_state_dict(tmp_path / "a.pt")
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_detectron2_pickles_of_arrays_are_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"weight": np.ones(3)}}))
     with pytest.raises(WeightsError, match=r"a\.pkl is refused"):
         load_state_dict(tmp_path / "a.pkl")
@@ -127,20 +154,31 @@ def test_detectron2_pickles_of_arrays_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "looks_like"),
     [
-        (b"", "an empty file"),
-        (b"\n<!DOCTYPE html><html></html>", "an HTML page"),
-        (b"404: not found", "text"),
-        ("Datei nicht gefunden: gr\u00fcn".encode() * 40, "text"),
+        (b"", "empty"),
+        (b"\n<!DOCTYPE html><html></html>", "an HTML or XML page"),
+        (b"404: not found", "it begins with b'404: not found'"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
-        (bytes(1000), "zero bytes"),
-        (b"\x1f\x8b\x08\x00", "a gzip archive"),
-        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "no format"),
+        (bytes(1000), "it begins with"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "it begins with"),
     ],
 )
 def test_wrong_files_are_called_what_they_are(tmp_path, content, looks_like):
     (tmp_path / "sam.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=rf"sam\.pth is no weights file: it is .*{looks_like}"):
+    with pytest.raises(WeightsError, match=rf"sam\.pth is .*{looks_like}"):
         load_state_dict(tmp_path / "sam.pth")
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_checkpoint_is_read_whole_and_survives_its_file(tmp_path, new_format):
+    content = {"model": tensors(), "iteration": 7, "optimizer": {"state": {0: {"step": 3}}}}
+    path = tmp_path / "a.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    loaded = load_checkpoint_file(path)
+    path.write_bytes(b"")
+    assert_same(loaded.pop("model"), tensors())
+    assert loaded == {"iteration": 7, "optimizer": {"state": {0: {"step": 3}}}}
+    with pytest.raises(WeightsError, match=r"a\.pth is empty"):
+        load_checkpoint_file(path)
 
 
 @pytest.mark.parametrize("kind", ["torch", "old torch", "safetensors"])
@@ -184,11 +222,17 @@ def test_other_content_than_weights_is_refused(tmp_path, content, message):
 def test_a_zip_of_something_else_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("model/readme.txt", "no weights")
-    with pytest.raises(WeightsError, match=r"a\.pt is no weights file: it is a zip archive"):
+    with pytest.raises(WeightsError, match=r"a\.pt is not a weights file: it is a zip archive"):
         load_state_dict(tmp_path / "a.pt")
 
 
-def test_missing_files_and_folders_are_named(tmp_path):
-    for path in (tmp_path, tmp_path / "none.pt"):
-        with pytest.raises(WeightsError, match=f"Cannot read the weights file {path}"):
+def test_what_is_not_a_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    for name, problem in (
+        (".", "not a regular file"),
+        ("pipe.pt", "not a regular file"),
+        ("none.pt", "does not exist"),
+    ):
+        path = tmp_path / name
+        with pytest.raises(WeightsError, match=f"Cannot read the weights file {path}: .*{problem}"):
             load_state_dict(path)

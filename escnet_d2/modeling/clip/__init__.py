@@ -1,13 +1,19 @@
 """CLIP on open_clip: dense image features, text embeddings, fine-tuning policies."""
 
 from .attention import SplitAttention
-from .encoder import ClipEncoder, build_clip_model
-from .finetune import set_trainable
+from .build import build_clip_model
+from .encoder import ClipEncoder
+from .finetune import CAT_SEG_POLICIES, ESCNET_POLICIES, SED_POLICIES, set_trainable
 from .templates import prompt_templates
+from .text import TextEncoder
 
 __all__ = [
+    "CAT_SEG_POLICIES",
+    "ESCNET_POLICIES",
+    "SED_POLICIES",
     "ClipEncoder",
     "SplitAttention",
+    "TextEncoder",
     "build_clip_model",
     "prompt_templates",
     "set_trainable",

@@ -1,4 +1,4 @@
-"""The CLIP models of the CAT-Seg and SED releases, by the names of their configurations."""
+"""The CLIP models of CAT-Seg and SED, by the names of their official configurations."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import open_clip
 from detectron2.config import CfgNode
 from torch import nn
 
-from .encoder import build_clip_model
+from .build import build_clip_model
 from .text import Tokenizer
 
 
 @dataclass(frozen=True)
 class BaselineClip:
-    """What a release means by a name.
+    """An open_clip model and its weights, as a baseline names them.
 
     Attributes:
         name: of the open_clip model.
         tag: open_clip's pre-training tag of the weights.
         vision_options: entries of open_clip's configuration of the image tower that were otherwise
-            in the open_clip version of the release.
+            in the open_clip version that the baseline used.
     """
 
     name: str
@@ -49,7 +49,7 @@ def baseline_embed_dim(name: str) -> int:
     """Channels of the space that images and texts share.
 
     Args:
-        name: of the releases or of open_clip.
+        name: of the baselines or of open_clip.
     """
     clip = BASELINE_CLIPS.get(name, BaselineClip(name))
     return open_clip.get_model_config(clip.name)["embed_dim"]
@@ -66,7 +66,7 @@ def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modu
         split_attention: separate q, k and v weights, as CAT-Seg's checkpoints have.
 
     Raises:
-        ValueError: neither a name of the releases nor one of open_clip.
+        ValueError: neither a name of the baselines nor one of open_clip.
         WeightsError: the weights cannot be found, or do not fit.
     """
     wanted = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
@@ -78,14 +78,10 @@ def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modu
         )
     clip = BASELINE_CLIPS.get(wanted, BaselineClip(wanted))
     weights = cfg.MODEL.CLIP.WEIGHTS
-    if cfg.MODEL.WEIGHTS:
-        weights = "random"
-    elif weights == "openai":
-        weights = clip.tag
     model = build_clip_model(
         clip.name,
-        weights,
-        quick_gelu=open_clip.get_pretrained_cfg(clip.name, weights).get("quick_gelu", False),
+        clip.tag if weights == "openai" else weights,
+        load=not cfg.MODEL.WEIGHTS,
         split_attention=split_attention,
         vision_options=clip.vision_options,
     )

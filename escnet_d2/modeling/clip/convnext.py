@@ -18,7 +18,7 @@ class PyramidFeatures:
     """Features of B images of h x w pixels.
 
     Attributes:
-        dense: (B, D, h / 32, w / 32) in the space that images and text share, not normalised.
+        dense: (B, D, h / 32, w / 32) in the space that images and text share, not normalized.
         stages: outputs of the four stages, at strides 4, 8, 16 and 32.
     """
 
@@ -27,7 +27,7 @@ class PyramidFeatures:
 
 
 def check_convnext(visual: nn.Module, name: str) -> None:
-    """Refuses image towers that are no ConvNeXt with a projection.
+    """Refuses image towers that are not a ConvNeXt with a projection.
 
     Args:
         visual: ``model.visual`` of an open_clip model.
@@ -60,12 +60,12 @@ def pyramid_features(
 ) -> PyramidFeatures:
     """Projects every cell of the last stage into the space that images and text share.
 
-    open_clip's own head averages the map, normalises and projects; here each cell is normalised
+    open_clip's own head averages the map, normalizes and projects; here each cell is normalized
     and projected by itself.
 
     Args:
         visual: open_clip's image tower, see :func:`check_convnext`.
-        images: normalised, (B, 3, h, w); h and w multiples of 32.
+        images: normalized, (B, 3, h, w); h and w multiples of 32.
         gradient_checkpointing: recompute the stages in the backward pass.
     """
     trunk = visual.trunk

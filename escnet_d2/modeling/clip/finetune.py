@@ -1,22 +1,78 @@
-"""Which of CLIP's weights train."""
+"""Policies that say by name which of CLIP's weights train, as the papers of the methods do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+
 from torch import nn
 
-POLICIES = ("attention", "full", "none")
+
+def _nothing(name: str) -> bool:
+    del name
+    return False
 
 
-def set_trainable(model: nn.Module, policy: str) -> list[str]:
+# No policy opens the temperature: nothing of ours depends on it.
+def _everything(name: str) -> bool:
+    return name not in ("logit_scale", "logit_bias")
+
+
+def _in_transformer(name: str) -> bool:
+    return "transformer" in name
+
+
+def _query_or_value(name: str) -> bool:
+    return _in_transformer(name) and name.endswith(("q_proj_weight", "v_proj_weight"))
+
+
+def _visual(part: str = "") -> Callable[[str], bool]:
+    return lambda name: name.startswith("visual.") and part in name
+
+
+# By value of the key: whether a parameter of CLIP trains, by its name.
+Policies = Mapping[str, Callable[[str], bool]]
+# MODEL.CLIP.FINETUNE; "attention" opens both towers, as CAT-Seg does.
+ESCNET_POLICIES: Policies = {
+    "attention": _query_or_value,
+    "full": _everything,
+    "none": _nothing,
+}
+# MODEL.SEM_SEG_HEAD.CLIP_FINETUNE of the two baselines.
+CAT_SEG_POLICIES: Policies = {
+    "attention": _query_or_value,
+    "full": _in_transformer,
+    "none": _nothing,
+    "all": _everything,
+}
+SED_POLICIES: Policies = {
+    "full": _visual(),
+    "conv": _visual("conv"),
+    "mlp": _visual("mlp"),
+    "full_res5": _visual("stages.3"),
+    "fast_infer": _nothing,
+    # SED's own program does not know this policy and freezes CLIP.
+    "attention": _nothing,
+    "none": _nothing,
+    "all": _everything,
+}
+
+
+def set_trainable(
+    model: nn.Module,
+    policy: str,
+    policies: Policies,
+    *,
+    key: str = "MODEL.SEM_SEG_HEAD.CLIP_FINETUNE",
+    without_gradient: Collection[str] = (),
+) -> list[str]:
     """Opens the weights that a policy names and freezes the others.
 
-    Weights that cannot get a gradient stay frozen under every policy: the temperature, and the
-    query and key projections of the last image block, whose dense features take the value path.
-
     Args:
-        model: an open_clip model with :class:`SplitAttention` in its towers.
-        policy: "attention" (q and v projection weights of every attention of both towers, as
-            CAT-Seg), "full" or "none".
+        model: an open_clip model.
+        policy: one of ``policies``.
+        policies: of the method.
+        key: the configuration key that said so, for the message.
+        without_gradient: names that stay frozen under every policy, as nothing depends on them.
 
     Returns:
         Names of the parameters that train, in the model's order.
@@ -24,23 +80,9 @@ def set_trainable(model: nn.Module, policy: str) -> list[str]:
     Raises:
         ValueError: another policy.
     """
-    if policy not in POLICIES:
-        raise ValueError(
-            f"MODEL.CLIP.FINETUNE must be one of {', '.join(POLICIES)}, got {policy!r}."
-        )
-    last = len(model.visual.transformer.resblocks) - 1
-    without_gradient = {
-        "logit_scale",
-        "logit_bias",
-        f"visual.transformer.resblocks.{last}.attn.q_proj_weight",
-        f"visual.transformer.resblocks.{last}.attn.k_proj_weight",
-    }
-    opened = []
+    if policy not in policies:
+        raise ValueError(f"{key} must be one of {', '.join(policies)}, got {policy!r}.")
+    opens = policies[policy]
     for name, parameter in model.named_parameters():
-        wanted = policy == "full" or (
-            policy == "attention" and name.endswith(("q_proj_weight", "v_proj_weight"))
-        )
-        parameter.requires_grad_(wanted and name not in without_gradient)
-        if parameter.requires_grad:
-            opened.append(name)
-    return opened
+        parameter.requires_grad_(opens(name) and name not in without_gradient)
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Text embeddings of class names: a pure function, and a cache that cannot go stale.
+"""Text embeddings of class names, remembered for as long as the weights that made them.
 
 Shapes: K entries of the vocabulary, P templates, C channels of the space shared with images.
 """
@@ -6,9 +6,9 @@ Shapes: K entries of the vocabulary, P templates, C channels of the space shared
 from __future__ import annotations
 
 import functools
-import hashlib
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from open_clip import CLIP
@@ -17,99 +17,173 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-Tokenizer = Callable[[Sequence[str]], Tensor]
+logger = logging.getLogger(__name__)
+
+# Of open_clip: sentences, and the number of tokens to cut or pad them to, to tokens.
+Tokenizer = Callable[..., Tensor]
 Entries = Sequence[Sequence[str]]
+_MAX_VOCABULARIES = 16
 
 
-def embed_entries(
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    entries: Entries,
-    templates: Sequence[str],
-    *,
-    average_templates: bool,
-    batch_size: int,
-    gradient_checkpointing: bool = False,
-) -> Tensor:
-    """Embeds class names in sentences.
+class TextEncoder:
+    """Tokenizes class names in sentences, embeds them, and remembers what has no gradient.
 
-    Each sentence is embedded and normalised once; an entry with several names is the mean over
-    them, template by template; the result is normalised again.
-
-    Args:
-        model: an open_clip model.
-        tokenizer: its tokenizer.
-        entries: names of each entry.
-        templates: sentences with one ``{}``.
-        average_templates: average over the templates, so that P = 1.
-        batch_size: sentences per forward pass.
-        gradient_checkpointing: as in :func:`embed_sentences`.
-
-    Returns:
-        Unit vectors, (K, P, C).
+    It is not a module: the model that it reads belongs to its owner, who forwards ``train()`` to
+    :meth:`forget`.
     """
-    sentences = [
-        template.format(name) for names in entries for name in names for template in templates
-    ]
-    # Names that occur in several entries are encoded once.
-    unique = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
-    embedded = embed_sentences(
-        model,
-        tokenizer,
-        list(unique),
-        batch_size,
-        gradient_checkpointing=gradient_checkpointing,
-    )
-    rows = torch.tensor([unique[sentence] for sentence in sentences], device=embedded.device)
-    per_name = embedded[rows].unflatten(0, (-1, len(templates)))  # (names, P, C)
 
-    sizes = torch.tensor([len(names) for names in entries], device=embedded.device)
-    owner = torch.repeat_interleave(torch.arange(len(entries), device=embedded.device), sizes)
-    sums = per_name.new_zeros(len(entries), *per_name.shape[1:]).index_add(0, owner, per_name)
-    if average_templates:
-        sums = sums.sum(dim=1, keepdim=True)
-    return F.normalize(sums, dim=-1)
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        templates: Sequence[str],
+        *,
+        average_templates: bool,
+        batch_size: int,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        """Takes the model and the options.
 
+        Args:
+            model: an open_clip model; weights of its image tower (``visual.``) do not matter.
+            tokenizer: its tokenizer.
+            templates: sentences with one ``{}``.
+            average_templates: average over the templates, so that P = 1.
+            batch_size: sentences per forward pass (MODEL.CLIP.TEXT_BATCH_SIZE).
+            gradient_checkpointing: keep no activations for the backward pass, which then computes
+                each part once more.
 
-def embed_sentences(
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    sentences: Sequence[str],
-    batch_size: int,
-    *,
-    gradient_checkpointing: bool = False,
-) -> Tensor:
-    """Embeds sentences as they are.
+        Raises:
+            ValueError: a batch size below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"MODEL.CLIP.TEXT_BATCH_SIZE must be 1 or more, got {batch_size}.")
+        self.tokenizer = tokenizer
+        self.templates = tuple(templates)
+        self._model = model
+        self._average_templates = average_templates
+        self._batch_size = batch_size
+        self._gradient_checkpointing = gradient_checkpointing
+        self._warned_of: set[str] = set()
+        self._weights_state: tuple = ()
+        self._embeddings: OrderedDict[tuple, Tensor] = OrderedDict()
 
-    Args:
-        model: an open_clip model.
-        tokenizer: its tokenizer.
-        sentences: any texts.
-        batch_size: sentences per forward pass.
-        gradient_checkpointing: keep no activations for the backward pass, which then computes each
-            part once more.
+    @property
+    def num_templates(self) -> int:
+        """P: embeddings of an entry."""
+        return 1 if self._average_templates else len(self.templates)
 
-    Returns:
-        Unit vectors, (sentences, C).
-    """
-    device = next(model.parameters()).device
-    tokens = _tokenize(tokenizer, tuple(sentences)).to(device)
-    encode = functools.partial(_encode_text, model)
-    if gradient_checkpointing and torch.is_grad_enabled():
-        encode = functools.partial(checkpoint, encode, use_reentrant=False)
-    parts = [encode(part) for part in tokens.split(batch_size)]
-    return F.normalize(torch.cat(parts).float(), dim=-1)
+    def encode(self, entries: Entries) -> Tensor:
+        """Embeds the entries of a vocabulary.
+
+        Each sentence is embedded and normalized once; an entry with several names is the mean over
+        them, template by template; the result is normalized again. It is remembered while no
+        gradient is wanted: in testing, and in training with a frozen text tower.
+
+        Args:
+            entries: names of each entry.
+
+        Returns:
+            Unit vectors, (K, P, C).
+        """
+        entries = tuple(map(tuple, entries))
+        weights = [
+            w for name, w in self._model.named_parameters() if not name.startswith("visual.")
+        ]
+        if self._model.training and any(weight.requires_grad for weight in weights):
+            return self._embed(entries)
+        # An optimizer step counts up the version, a new tensor has another address.
+        state = tuple((w.data_ptr(), None if w.is_inference() else w._version) for w in weights)
+        if state != self._weights_state:
+            self.forget()
+            self._weights_state = state
+        if entries not in self._embeddings:
+            # In full precision, so that what is remembered does not depend on who asked first.
+            with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
+                self._embeddings[entries] = self._embed(entries)
+            if len(self._embeddings) > _MAX_VOCABULARIES:
+                self._embeddings.popitem(last=False)
+        self._embeddings.move_to_end(entries)
+        return self._embeddings[entries]
+
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Embeds sentences as they are: unit vectors, (sentences, C)."""
+        device = next(self._model.parameters()).device
+        tokens = _tokenize(self.tokenizer, tuple(sentences)).to(device)
+        encode = functools.partial(_encode_tokens, self._model)
+        if self._gradient_checkpointing and torch.is_grad_enabled():
+            encode = functools.partial(checkpoint, encode, use_reentrant=False)
+        parts = [encode(part) for part in tokens.split(self._batch_size)]
+        return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def truncated_names(self, entries: Entries) -> tuple[str, ...]:
+        """Returns the names with which a sentence has more tokens than CLIP reads.
+
+        The tokenizer cuts such a sentence, so that two names that begin alike may become one. A
+        name is tried in the template with most tokens.
+
+        Args:
+            entries: names of each entry.
+        """
+        longer = functools.partial(self.tokenizer, context_length=self.tokenizer.context_length + 1)
+        padding = longer([""])[0, -1]
+        sizes = (longer([t.format("") for t in self.templates]) != padding).sum(dim=1)
+        template = self.templates[int(sizes.argmax())]
+        names = tuple(dict.fromkeys(name for names in entries for name in names))
+        last = longer([template.format(name) for name in names])[:, -1]
+        return tuple(name for name, token in zip(names, last) if token != padding)
+
+    def forget(self) -> None:
+        """Empties the memory."""
+        self._embeddings.clear()
+
+    def _embed(self, entries: Entries) -> Tensor:
+        sentences = [
+            template.format(name)
+            for names in entries
+            for name in names
+            for template in self.templates
+        ]
+        # Names that occur in several entries are encoded once.
+        unique = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
+        embedded = self.encode_sentences(list(unique))
+        # CLIP pads with 0: only a full row can have been cut.
+        if _tokenize(self.tokenizer, tuple(unique))[:, -1].any():
+            self._warn_of_truncation(entries)
+        rows = torch.tensor([unique[sentence] for sentence in sentences], device=embedded.device)
+        per_name = embedded[rows].unflatten(0, (-1, len(self.templates)))  # (names, P, C)
+
+        sizes = torch.tensor([len(names) for names in entries], device=embedded.device)
+        owner = torch.repeat_interleave(torch.arange(len(entries), device=embedded.device), sizes)
+        sums = per_name.new_zeros(len(entries), *per_name.shape[1:]).index_add(0, owner, per_name)
+        if self._average_templates:
+            sums = sums.sum(dim=1, keepdim=True)
+        return F.normalize(sums, dim=-1)
+
+    def _warn_of_truncation(self, entries: Entries) -> None:
+        names = [n for n in self.truncated_names(entries) if n not in self._warned_of]
+        self._warned_of.update(names)
+        if names:
+            shown = ", ".join(repr(f"{name[:60]}...") for name in names[:5])
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            logger.warning(
+                "CLIP reads %d tokens of a sentence and so only the beginning of %s%s: shorten "
+                "these names.",
+                self.tokenizer.context_length,
+                shown,
+                more,
+            )
 
 
 @functools.lru_cache(maxsize=4)
 def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tensor:
     """Tokens, (sentences, length): each training step reads the same names once more."""
-    # What is remembered from inference mode must serve training, too.
+    # What is remembered from inference mode must be good for training, too.
     with torch.inference_mode(False):
         return tokenizer(sentences)
 
 
-def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     """``model.encode_text``, over the tokens in use where the tower is causal.
 
     A causal tower pooled at the end-of-text token (the highest id) never looks at the padding
@@ -125,99 +199,3 @@ def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     x = text_global_pool(model.ln_final(x), tokens, "argmax")
     projection = model.text_projection
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
-
-
-def encode_entries(
-    cache: TextEmbeddingCache,
-    model: nn.Module,
-    tokenizer: Tokenizer,
-    entries: Entries,
-    templates: Sequence[str],
-    *,
-    training: bool,
-    average_templates: bool,
-    batch_size: int,
-    gradient_checkpointing: bool,
-) -> Tensor:
-    """:func:`embed_entries`, remembered while no gradient is wanted.
-
-    That is in testing, and in training with a frozen text tower.
-
-    Args:
-        cache: where to look and to keep what has no gradient.
-        model: an open_clip model; weights of its image tower (``visual.``) do not matter.
-        tokenizer: see :func:`embed_entries`, as the other arguments.
-        entries: see above.
-        templates: see above.
-        training: whether weights that are open learn from the result.
-        average_templates: see above.
-        batch_size: see above.
-        gradient_checkpointing: see above.
-    """
-    weights = [
-        weight for name, weight in model.named_parameters() if not name.startswith("visual.")
-    ]
-    embed = functools.partial(
-        embed_entries,
-        model,
-        tokenizer,
-        entries,
-        templates,
-        average_templates=average_templates,
-        batch_size=batch_size,
-        gradient_checkpointing=gradient_checkpointing,
-    )
-    if training and any(weight.requires_grad for weight in weights):
-        return embed()
-    key = (tuple(map(tuple, entries)), tuple(templates), average_templates)
-    # In full precision, so that what is remembered does not depend on who asked first.
-    with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
-        return cache.get(weights, key, embed)
-
-
-class TextEmbeddingCache:
-    """Remembers embeddings for as long as the weights that made them stay the same.
-
-    The key holds a fingerprint of the weights, so that neither an optimizer step, nor a loaded
-    checkpoint, nor a change written past autograd (``.data``) can leave stale embeddings.
-    """
-
-    def __init__(self, max_vocabularies: int = 16) -> None:
-        self._max_vocabularies = max_vocabularies
-        self._embeddings: OrderedDict[tuple, Tensor] = OrderedDict()
-
-    def clear(self) -> None:
-        """Forgets everything."""
-        self._embeddings.clear()
-
-    def get(self, weights: Iterable[Tensor], key: tuple, compute: Callable[[], Tensor]) -> Tensor:
-        """Returns what was computed for these weights and this key, or computes it.
-
-        Args:
-            weights: all tensors that the result depends on.
-            key: hashable rest: entries, templates and the like.
-            compute: makes the embeddings.
-        """
-        key = (*key, _fingerprint(weights))
-        if key not in self._embeddings:
-            self._embeddings[key] = compute().detach()
-            while len(self._embeddings) > self._max_vocabularies:
-                self._embeddings.popitem(last=False)
-        self._embeddings.move_to_end(key)
-        return self._embeddings[key]
-
-
-def _fingerprint(weights: Iterable[Tensor]) -> tuple:
-    """Changes whenever a weight does: version counters, and row sums for writes that skip them.
-
-    Row sums read each weight once, and are small enough in magnitude for rounding not to hide a
-    change.
-    """
-    weights = [weight.detach() for weight in weights]
-    versions = tuple(
-        (weight.data_ptr(), None if weight.is_inference() else weight._version)
-        for weight in weights
-    )
-    rows = [weight.flatten(1).sum(dim=1) if weight.dim() > 1 else weight for weight in weights]
-    sums = torch.cat([row.reshape(-1).float() for row in rows])
-    return (versions, hashlib.sha256(sums.cpu().numpy().tobytes()).digest())

@@ -56,7 +56,7 @@ def dense_image_features(
 
     Args:
         visual: open_clip's image tower, with :class:`SplitAttention` in its blocks.
-        images: normalised, (B, 3, h, w); h and w multiples of the patch size.
+        images: normalized, (B, 3, h, w); h and w multiples of the patch size.
         intermediate_blocks: 0-based blocks whose outputs are wanted, ascending.
         residual: "cls" or "token".
         gradient_checkpointing: recompute the blocks in the backward pass.

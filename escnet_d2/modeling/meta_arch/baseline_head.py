@@ -7,20 +7,15 @@ from collections.abc import Callable, Sequence
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from escnet_d2.modeling.clip import prompt_templates
-from escnet_d2.modeling.clip.text import (
-    Entries,
-    TextEmbeddingCache,
-    Tokenizer,
-    encode_entries,
-)
+from escnet_d2.modeling.clip import TextEncoder, prompt_templates
+from escnet_d2.modeling.clip.text import Entries, Tokenizer
 
 
 class BaselineHead(nn.Module):
     """Holds ``predictor.clip_model`` and ``predictor.transformer``.
 
     Attributes:
-        templates: sentences; each makes a text embedding of its own (P).
+        text: embeds class names with ``predictor.clip_model``, once for each of P sentences.
     """
 
     def __init__(
@@ -47,35 +42,24 @@ class BaselineHead(nn.Module):
             ValueError: a batch size below 1.
         """
         super().__init__()
-        if text_batch_size < 1:
-            raise ValueError(
-                f"MODEL.CLIP.TEXT_BATCH_SIZE must be 1 or more, got {text_batch_size}."
-            )
         self.predictor = _Predictor(clip_model, transformer)
-        self.templates = tuple(templates)
-        self._tokenizer = tokenizer
-        self._text_batch_size = text_batch_size
-        self._gradient_checkpointing = gradient_checkpointing
-        self._cache = TextEmbeddingCache()
+        self.text = TextEncoder(
+            clip_model,
+            tokenizer,
+            templates,
+            average_templates=False,
+            batch_size=text_batch_size,
+            gradient_checkpointing=gradient_checkpointing,
+        )
 
     def encode_text(self, entries: Entries) -> Tensor:
         """Unit text embeddings (K, P, D) of vocabulary entries."""
-        return encode_entries(
-            self._cache,
-            self.predictor.clip_model,
-            self._tokenizer,
-            entries,
-            self.templates,
-            training=self.training,
-            average_templates=False,
-            batch_size=self._text_batch_size,
-            gradient_checkpointing=self._gradient_checkpointing,
-        )
+        return self.text.encode(entries)
 
     def train(self, mode: bool = True) -> BaselineHead:
         """Switches mode; what was remembered in testing does not survive a change to training."""
         if mode and not self.training:
-            self._cache.clear()
+            self.text.forget()
         return super().train(mode)
 
 

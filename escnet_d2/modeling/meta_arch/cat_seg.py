@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from escnet_d2.modeling.cat_seg import CostAggregator
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
-from escnet_d2.modeling.clip.baseline_finetune import CAT_SEG_POLICIES, open_by_policy
+from escnet_d2.modeling.clip.finetune import CAT_SEG_POLICIES, set_trainable
 from escnet_d2.modeling.clip.visual import (
     DENSE_RESIDUALS,
     check_plain_vit,
@@ -94,7 +94,7 @@ class CATSeg(BaselineSegmentor):
                 "blocks."
             )
         _check_widths(cfg)
-        open_by_policy(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
+        set_trainable(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
         return {
             **baseline_options(cfg, stride=clip.visual.patch_size[0]),
             **baseline_vocabularies(cfg, synonyms="first"),

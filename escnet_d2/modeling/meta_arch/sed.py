@@ -7,7 +7,6 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
-from escnet_d2.modeling.clip.baseline_finetune import SED_POLICIES, open_by_policy
 from escnet_d2.modeling.clip.convnext import (
     STRIDE,
     PyramidFeatures,
@@ -15,6 +14,7 @@ from escnet_d2.modeling.clip.convnext import (
     pyramid_features,
     stage_dims,
 )
+from escnet_d2.modeling.clip.finetune import SED_POLICIES, set_trainable
 from escnet_d2.modeling.sed import GradualDecoder
 from escnet_d2.structures import Vocabulary
 
@@ -83,7 +83,7 @@ class SED(BaselineSegmentor):
             guidance=("TEXT_GUIDANCE_DIM",),
             attended=(node.HIDDEN_DIMS, *node.DECODER_DIMS[:-1]),
         )
-        open_by_policy(clip, node.CLIP_FINETUNE, SED_POLICIES)
+        set_trainable(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
             **baseline_options(cfg, stride=STRIDE),
             **baseline_vocabularies(cfg, synonyms="mean"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from segment_anything.modeling import PromptEncoder, TwoWayTransformer
 
-from escnet_d2.weights import WeightsError, resolve_sam_weights, sam_decoder_state_dict
+from escnet_d2.weights import WeightsError, sam_decoder_state_dict, sam_weights_file
 
 from .sam_block import SamBlock
 
@@ -60,11 +60,9 @@ def _build_sam_block(cfg: CfgNode) -> SamBlock:
 
 
 def _load(blocks: list[SamBlock], node: CfgNode) -> None:
-    path = resolve_sam_weights(node.WEIGHTS)
-    official = sam_decoder_state_dict(path, depth=node.DEPTH, num_mask_tokens=node.NUM_MASK_TOKENS)
-    wanted = blocks[0].state_dict().keys()
-    # The mask heads of SAM's decoder have no place here.
-    weights = {name: value for name, value in official.items() if name in wanted}
+    path = sam_weights_file(node.WEIGHTS)
+    # The mask heads of SAM's decoder have no place in a block.
+    weights = sam_decoder_state_dict(path, blocks[0].state_dict())
     for block in blocks:
         try:
             block.load_state_dict(weights)

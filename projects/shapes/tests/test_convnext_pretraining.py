@@ -20,8 +20,7 @@ from escnet_d2.projects.shapes.pretraining.clip_models import build_region_clip
 from escnet_d2.projects.shapes.pretraining.clip_start import initialize_convnext, take_text_tower
 from escnet_d2.projects.shapes.pretraining.loop import run_pretraining
 from escnet_d2.projects.shapes.pretraining.region_batches import RegionBatches
-from escnet_d2.weights import WeightsError, load_state_dict
-from escnet_d2.weights.shipped_weights import SHIPPED_DIR
+from escnet_d2.weights import SHIPPED_DIR, WeightsError, load_state_dict
 
 REPO = Path(__file__).resolve().parents[3]
 CONFIG = "sed_tiny_shapes"

@@ -59,9 +59,8 @@ def test_an_ablation_changes_one_key(name):
 
 
 @pytest.mark.parametrize("name", [DEFAULT, *CHANGES])
-def test_it_builds_from_what_is_shipped(name, monkeypatch, tmp_path):
-    monkeypatch.setenv("ESCNET_OFFLINE", "1")
-    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path))
+def test_it_builds_from_what_is_shipped(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cfg = load_config(name)
     check_config(cfg, world_size=1, eval_only=False)
     model = build_model(cfg)
@@ -80,9 +79,8 @@ def test_a_baseline_trains_and_is_tested_as_esc_net(name):
 
 
 @pytest.mark.parametrize(("name", "method", "side"), [(n, *v) for n, v in BASELINES.items()])
-def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch, tmp_path):
-    monkeypatch.setenv("ESCNET_OFFLINE", "1")
-    monkeypatch.setenv("ESCNET_CACHE", str(tmp_path))
+def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cfg = load_config(name)
     check_config(cfg, world_size=1, eval_only=False)
     model = build_model(cfg)

@@ -23,7 +23,7 @@ def run(*command, cwd=REPO, **variables):
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ESCNET_OFFLINE": "1", **variables},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -16,7 +16,7 @@ from escnet_d2.modeling.clip.convnext import (
     check_convnext,
     pyramid_features,
 )
-from escnet_d2.modeling.clip.text import embed_sentences
+from escnet_d2.modeling.clip.text import TextEncoder
 from escnet_d2.modeling.meta_arch.baseline_segmentor import feature_grid
 
 from ..scenes import SIZE
@@ -59,7 +59,7 @@ class ConvNextEncoder(nn.Module):
 
     Attributes:
         model: the open_clip model, with its own parameter names.
-        tokenizer: of the model.
+        text: embeds sentences with ``model``.
         patch_size: image pixels to a cell of the dense features.
     """
 
@@ -72,13 +72,19 @@ class ConvNextEncoder(nn.Module):
             ValueError: MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED has no ConvNeXt image tower.
         """
         super().__init__()
-        self.model, self.tokenizer = build_baseline_clip(cfg, split_attention=False)
+        self.model, tokenizer = build_baseline_clip(cfg, split_attention=False)
         check_convnext(self.model.visual, cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED)
         self.pixel_statistics = (
             torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
             torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),
         )
-        self._text_batch_size = cfg.MODEL.CLIP.TEXT_BATCH_SIZE
+        self.text = TextEncoder(
+            self.model,
+            tokenizer,
+            (),
+            average_templates=False,
+            batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+        )
 
     @property
     def temperature(self) -> Tensor:
@@ -91,4 +97,4 @@ class ConvNextEncoder(nn.Module):
 
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """Unit embeddings (sentences, D)."""
-        return embed_sentences(self.model, self.tokenizer, sentences, self._text_batch_size)
+        return self.text.encode_sentences(sentences)

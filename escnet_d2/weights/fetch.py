@@ -1,0 +1,298 @@
+"""Released weights as files: where they are on this machine, and how they get there.
+
+CLIP's files are those of open_clip's table, in Hugging Face's cache (HF_HOME). SAM's is in
+torch.hub's (TORCH_HOME). HF_HUB_OFFLINE=1 forbids downloads of both.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Union
+
+import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+from .checksum import is_sha256, sha256_of
+from .shipped import model_weights_path, shipped_manifest
+from .state_dict import WeightsError
+
+logger = logging.getLogger(__name__)
+
+# Set to 1 it accepts files whose publisher states no SHA-256.
+UNVERIFIED_VARIABLE = "ESCNET_ALLOW_UNVERIFIED"
+
+
+@dataclass(frozen=True)
+class UrlFile:
+    """A file behind an address, kept in torch.hub's folder.
+
+    Attributes:
+        name: by which ``tools/download_weights.py`` and messages call it.
+        url: the address.
+        sha256: of the file.
+    """
+
+    name: str
+    url: str
+    sha256: str
+
+    @property
+    def origin(self) -> str:
+        """Where the file comes from, in words."""
+        return f"{self.url}, SHA-256 {self.sha256}"
+
+    @property
+    def place(self) -> Path:
+        """Where the file is, or would be."""
+        return Path(torch.hub.get_dir()).absolute() / "checkpoints" / self.url.rpartition("/")[2]
+
+    def find(self) -> Path | None:
+        """Returns the file if it is on this machine."""
+        return self.place if os.path.isfile(self.place) else None
+
+    def stated_sha256(self, path: Path) -> str:
+        """Returns the SHA-256 that the file must have."""
+        del path
+        return self.sha256
+
+    def download(self) -> Path:
+        """Fetches the file; it appears under its name when it is whole and right."""
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(self.url, str(self.place), hash_prefix=self.sha256)
+        return self.place
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a Hugging Face repository, kept in Hugging Face's cache.
+
+    Attributes:
+        name: by which ``tools/download_weights.py`` and messages call it.
+        repo_id: "owner/model".
+        filenames: the same weights in several formats, the preferred one first; a repository may
+            have only some of them.
+    """
+
+    name: str
+    repo_id: str
+    filenames: tuple[str, ...]
+
+    @property
+    def origin(self) -> str:
+        """Where the file comes from, in words."""
+        return f"https://huggingface.co/{self.repo_id}"
+
+    @property
+    def place(self) -> Path:
+        """The folder of the cache where the repository is, or would be."""
+        return Path(constants.HF_HUB_CACHE) / f"models--{self.repo_id.replace('/', '--')}"
+
+    def find(self) -> Path | None:
+        """Returns the file if it is on this machine."""
+        for filename in self.filenames:
+            found = try_to_load_from_cache(self.repo_id, filename)
+            if isinstance(found, str):
+                return Path(found)
+        return None
+
+    def stated_sha256(self, path: Path) -> str:
+        """Returns the SHA-256 that the repository stated for a file, "" if it stated none."""
+        # The cache is a folder of links to files that are named by their repository's digest.
+        name = Path(os.readlink(path)).name if path.is_symlink() else ""
+        return name if is_sha256(name) else ""
+
+    def download(self) -> Path:
+        """Fetches the first of the formats that the repository has, and verifies it."""
+        for filename in self.filenames:
+            try:
+                path = Path(hf_hub_download(self.repo_id, filename))
+            except LocalEntryNotFoundError:
+                # An EntryNotFoundError too, but of the network's making.
+                raise
+            except EntryNotFoundError:
+                continue
+            stated = self.stated_sha256(path)
+            if stated and sha256_of(path) != stated:
+                for part in (path.resolve(), path):
+                    part.unlink()
+                raise ValueError(f"{filename} arrived with another SHA-256 than {stated}")
+            return path
+        raise FileNotFoundError(f"{self.repo_id} has none of {', '.join(self.filenames)}")
+
+
+ReleasedFile = Union[UrlFile, HubFile]
+
+SAM_VIT_B = UrlFile(
+    name="sam_vit_b",
+    url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
+    sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+)
+# Names of what the shipped configurations ask for, and open_clip's model and tag.
+_CLIP_OF_CONFIGS = {
+    "clip_vit_b_16": ("ViT-B-16-quickgelu", "openai"),
+    "clip_vit_l_14_336": ("ViT-L-14-336-quickgelu", "openai"),
+}
+RELEASED_NAMES = (SAM_VIT_B.name, *_CLIP_OF_CONFIGS)
+
+
+def clip_weights_file(name: str, spec: str) -> Path:
+    """Finds CLIP weights, and downloads them if need be.
+
+    Args:
+        name: an open_clip model, such as "ViT-B-16-quickgelu".
+        spec: the path of a file, the name of shipped weights ("clip_shapes"), or a pre-training tag
+            that open_clip has for the model.
+
+    Returns:
+        The path of a file.
+
+    Raises:
+        WeightsError: the path or the tag does not exist (lists the accepted tags), or the file is
+            not on this machine and cannot be downloaded (says how to get it).
+    """
+    return _given_file(spec) or fetch(_clip_file(name, spec))
+
+
+def sam_weights_file(spec: str) -> Path:
+    """Finds weights of SAM, and downloads them if need be.
+
+    Args:
+        spec: the path of a file, the name of shipped weights ("sam_shapes"), or "vit_b" for the
+            official ViT-B checkpoint.
+
+    Returns:
+        The path of a file.
+
+    Raises:
+        WeightsError: the path or the name does not exist, or the file is not on this machine and
+            cannot be downloaded (says how to get it).
+    """
+    given = _given_file(spec)
+    if given is None and spec != "vit_b":
+        raise WeightsError(
+            f'{spec!r} names no SAM weights; accepted: "vit_b", the path of a file, "random", or '
+            f"what is shipped: {', '.join(shipped_manifest())}."
+        )
+    return given or fetch(SAM_VIT_B)
+
+
+def released_file(name: str) -> ReleasedFile:
+    """Looks up released weights.
+
+    Args:
+        name: one of ``RELEASED_NAMES``, or "MODEL:TAG" in open_clip's terms.
+
+    Raises:
+        WeightsError: another name; lists the accepted ones.
+    """
+    if name == SAM_VIT_B.name:
+        return SAM_VIT_B
+    model, _, tag = name.partition(":")
+    if tag:
+        return _clip_file(model, tag)
+    if name not in _CLIP_OF_CONFIGS:
+        raise WeightsError(
+            f"No weights are called {name!r}; accepted: {', '.join(RELEASED_NAMES)}, or MODEL:TAG "
+            "of open_clip, such as ViT-B-16:laion2b_s34b_b88k."
+        )
+    return _clip_file(*_CLIP_OF_CONFIGS[name])
+
+
+def find_released() -> dict[str, Path | None]:
+    """Returns the files of ``RELEASED_NAMES`` that are on this machine, None for those missing."""
+    return {name: released_file(name).find() for name in RELEASED_NAMES}
+
+
+def fetch(file: ReleasedFile) -> Path:
+    """Finds a released file on this machine, or downloads and verifies it.
+
+    What is found is not hashed, since it was when it arrived.
+
+    Raises:
+        WeightsError: it is neither here nor to be had (says where it belongs and how to get it), or
+            its publisher states no SHA-256 and ESCNET_ALLOW_UNVERIFIED is not set.
+    """
+    path = file.find()
+    if path is not None:
+        _stated_sha256(file, path)
+        return path
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(_how_to_get(file, "HF_HUB_OFFLINE forbids downloading it"))
+    logger.info("Downloading %s to %s", file.name, file.place)
+    try:
+        path = file.download()
+    except Exception as error:
+        # Errors of whichever HTTP client is in use have no base class in common.
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise WeightsError(_how_to_get(file, f"cannot be downloaded: {reason}")) from error
+    stated = _stated_sha256(file, path)
+    if stated:
+        logger.info("%s has the SHA-256 that its publisher states, %s", path, stated)
+    return path
+
+
+def verify(file: ReleasedFile, path: Path) -> None:
+    """Hashes a released file that is on this machine.
+
+    Raises:
+        WeightsError: it does not have the SHA-256 that its publisher states, or none is stated.
+    """
+    stated = _stated_sha256(file, path)
+    if stated and sha256_of(path) != stated:
+        raise WeightsError(f"{path} is damaged: its SHA-256 is not {stated}. Delete it.")
+
+
+def _stated_sha256(file: ReleasedFile, path: Path) -> str:
+    """Returns what a file must have, "" if the user accepts a file without any."""
+    stated = file.stated_sha256(path)
+    if not stated and os.environ.get(UNVERIFIED_VARIABLE) != "1":
+        raise WeightsError(
+            f"{path} cannot be verified: no SHA-256 is known for it, neither from {file.origin} "
+            "nor as the target of a link, which a copy with rsync -a or cp -a keeps. Set "
+            f"{UNVERIFIED_VARIABLE}=1 to use it all the same."
+        )
+    if not stated:
+        logger.warning("%s is not verified: no SHA-256 is known for it.", path)
+    return stated
+
+
+def _given_file(spec: str) -> Path | None:
+    """Returns the file that a specification names, None if it is neither a path nor shipped."""
+    path = Path(os.path.expanduser(model_weights_path(spec)))
+    if os.path.isfile(path):
+        return path
+    if "://" in spec:
+        raise WeightsError(f"{spec} is an address: download the file and give its path.")
+    if path.suffix or path.name != spec:
+        problem = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
+        raise WeightsError(f"The weights file {path.absolute()} {problem}.")
+    return None
+
+
+def _clip_file(model: str, tag: str) -> HubFile:
+    location = get_pretrained_cfg(model, tag).get("hf_hub")
+    if not location:
+        tags = sorted(list_pretrained_tags_by_model(model))
+        raise WeightsError(
+            f"{tag!r} is not a pre-training tag of {model!r}; accepted: "
+            f'{"".join(f"{known}, " for known in tags)}the path of a file, or "random".'
+        )
+    # "owner/model/" stands for open_clip's usual file names, "owner/model/file" for that file.
+    repo_id, _, filename = location.rpartition("/")
+    safe = PurePosixPath(filename).with_suffix(".safetensors").name if filename else ""
+    filenames = (safe, filename) if filename else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    return HubFile(f"{model}:{tag}", repo_id, filenames)
+
+
+def _how_to_get(file: ReleasedFile, reason: str) -> str:
+    return (
+        f"The weights {file.name} are not on this machine (they belong at {file.place}), and "
+        f"{reason}. To fetch them: python tools/download_weights.py {file.name}; its --cache DIR "
+        "makes a folder to copy to a machine without network."
+    )

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from open_clip.pretrained import list_pretrained
+
+from escnet_d2.weights import (
+    RELEASED_NAMES,
+    WeightsError,
+    clip_weights_file,
+    fetch,
+    find_released,
+    released_file,
+    sam_weights_file,
+    verify,
+)
+from escnet_d2.weights.fetch import SAM_VIT_B, HubFile, UrlFile
+
+CONTENT = b"PK\x03\x04" + bytes(1000)
+HUB_FILE = HubFile("m:t", "owner/model", ("m.safetensors", "m.bin"))
+
+
+def url_file(server, sha256=None):
+    server.files["a.pth"] = CONTENT
+    return UrlFile("a", f"{server.address}/a.pth", sha256 or hashlib.sha256(CONTENT).hexdigest())
+
+
+def put_sam():
+    SAM_VIT_B.place.parent.mkdir(parents=True)
+    SAM_VIT_B.place.write_bytes(CONTENT)
+    return SAM_VIT_B.place
+
+
+def put_clip(repo_id="timm/vit_base_patch16_clip_224.openai"):
+    """A file as Hugging Face's cache has it."""
+    file = HubFile("", repo_id, ())
+    path = file.place / "snapshots" / ("c" * 40) / "open_clip_model.safetensors"
+    blob = file.place / "blobs" / hashlib.sha256(CONTENT).hexdigest()
+    for folder in (path.parent, blob.parent, file.place / "refs"):
+        folder.mkdir(parents=True)
+    (file.place / "refs" / "main").write_text("c" * 40)
+    blob.write_bytes(CONTENT)
+    path.symlink_to(os.path.relpath(blob, path.parent))
+    return path
+
+
+def test_a_hub_file_is_fetched_in_the_preferred_format_and_once(server):
+    server.files = {"m.safetensors": CONTENT, "m.bin": b"other"}
+    path = fetch(HUB_FILE)
+    assert path.read_bytes() == CONTENT
+    assert path.name == "m.safetensors"
+    assert HUB_FILE.place in path.parents
+    server.requests.clear()
+    assert fetch(HUB_FILE) == path
+    assert server.requests == []
+    verify(HUB_FILE, path)
+    path.resolve().write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match=f"{path} is damaged"):
+        verify(HUB_FILE, path)
+
+
+def test_the_other_format_is_taken_when_the_repository_has_only_that(server):
+    with pytest.raises(WeightsError, match="owner/other has none of m.safetensors, m.bin"):
+        fetch(HubFile("m:t", "owner/other", HUB_FILE.filenames))
+    server.files = {"m.bin": CONTENT}
+    assert fetch(HUB_FILE).name == "m.bin"
+    assert HUB_FILE.find().name == "m.bin"
+
+
+def test_a_hub_file_with_another_sha256_than_stated_leaves_nothing(server):
+    server.files = {"m.safetensors": CONTENT}
+    server.stated_sha256 = {"m.safetensors": "0" * 64}
+    with pytest.raises(WeightsError, match="m.safetensors arrived with another SHA-256 than 0000"):
+        fetch(HUB_FILE)
+    assert HUB_FILE.find() is None
+    server.stated_sha256.clear()
+    assert fetch(HUB_FILE).read_bytes() == CONTENT
+
+
+def test_a_hub_file_without_a_sha256_is_refused_unless_accepted(server, monkeypatch, caplog):
+    server.files = {"m.safetensors": CONTENT}
+    server.stated_sha256 = {"m.safetensors": "0" * 40}
+    message = "m.safetensors cannot be verified: .*owner/model.*ESCNET_ALLOW_UNVERIFIED=1"
+    # As it arrives, and when it is found.
+    for _ in range(2):
+        with pytest.raises(WeightsError, match=message):
+            fetch(HUB_FILE)
+    monkeypatch.setenv("ESCNET_ALLOW_UNVERIFIED", "1")
+    assert fetch(HUB_FILE).read_bytes() == CONTENT
+    assert "m.safetensors is not verified" in caplog.text
+
+
+def test_the_log_says_what_was_verified(server, caplog):
+    server.files = {"m.safetensors": CONTENT}
+    file, digest = url_file(server), hashlib.sha256(CONTENT).hexdigest()
+    with caplog.at_level("INFO"):
+        paths = [fetch(HUB_FILE), fetch(file)]
+    for path in paths:
+        assert f"{path} has the SHA-256 that its publisher states, {digest}" in caplog.text
+
+
+def test_a_file_behind_an_address_arrives_whole_and_once(server, tmp_path):
+    file = url_file(server)
+    path = fetch(file)
+    assert path == tmp_path / "torch" / "hub" / "checkpoints" / "a.pth"
+    assert path.read_bytes() == CONTENT
+    assert os.listdir(path.parent) == ["a.pth"]
+    assert fetch(file) == path
+    assert server.requests == [("GET", "a.pth")]
+
+
+def test_a_file_behind_an_address_with_another_sha256_leaves_nothing(server):
+    file = url_file(server, "0" * 64)
+    with pytest.raises(WeightsError, match=f"invalid hash value .*{'0' * 64}"):
+        fetch(file)
+    assert os.listdir(file.place.parent) == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "refused", "folder"])
+def test_failures_say_where_the_file_belongs_and_what_fetches_it(server, tmp_path, kind):
+    file = url_file(server)
+    if kind == "missing":
+        server.files.clear()
+    elif kind == "refused":
+        file = UrlFile("a", "http://127.0.0.1:9/a.pth", "0" * 64)
+    else:
+        (tmp_path / "torch").write_bytes(b"")
+    with pytest.raises(WeightsError) as caught:
+        fetch(file)
+    message = str(caught.value)
+    for part in (str(file.place), "cannot be downloaded: ", "tools/download_weights.py a;"):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_offline_nothing_is_fetched_and_everything_is_said(tmp_path):
+    with pytest.raises(WeightsError) as caught:
+        sam_weights_file("vit_b")
+    for part in (
+        f"{tmp_path}/torch/hub/checkpoints/sam_vit_b_01ec64.pth",
+        "HF_HUB_OFFLINE forbids downloading it",
+        "python tools/download_weights.py sam_vit_b;",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(WeightsError, match=r"download_weights\.py ViT-B-16:openai;") as caught:
+        clip_weights_file("ViT-B-16", "openai")
+    assert f"{tmp_path}/hub/models--timm--vit_base_patch16_clip_224.openai" in str(caught.value)
+
+
+def test_what_is_on_this_machine_is_found_without_network():
+    assert find_released() == dict.fromkeys(RELEASED_NAMES)
+    sam, clip = put_sam(), put_clip()
+    assert sam_weights_file("vit_b") == sam
+    # Both spellings of the model, and of the tag, share a file.
+    assert clip_weights_file("ViT-B-16-quickgelu", "openai") == clip
+    assert clip_weights_file("ViT-B-16", "OpenAI") == clip
+    assert find_released() == {"sam_vit_b": sam, "clip_vit_b_16": clip, "clip_vit_l_14_336": None}
+    verify(released_file("clip_vit_b_16"), clip)
+    with pytest.raises(WeightsError, match=f"{sam} is damaged: its SHA-256 is not ec2df627"):
+        verify(SAM_VIT_B, sam)
+
+
+def test_paths_come_before_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own").write_bytes(CONTENT)
+    for spec in ("own", "~/own", str(tmp_path / "own")):
+        path = Path(os.path.expanduser(spec))
+        assert clip_weights_file("ViT-B-16", spec) == path
+        assert sam_weights_file(spec) == path
+
+
+def test_wrong_paths_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WeightsError, match=f"{tmp_path}/none.pth does not exist"):
+        sam_weights_file("none.pth")
+    with pytest.raises(WeightsError, match=f"{tmp_path}/weights/clip does not exist"):
+        clip_weights_file("ViT-B-16", "weights/clip")
+    with pytest.raises(WeightsError, match=f"{tmp_path}/folder is a folder"):
+        sam_weights_file("./folder")
+    with pytest.raises(WeightsError, match="is an address"):
+        sam_weights_file("https://example.org/sam.pth")
+
+
+@pytest.mark.parametrize("spec", ["vit_h", "", "sam_shape"])
+def test_unknown_words_list_what_is_accepted(spec):
+    accepted = 'accepted: "vit_b", the path of a file, "random", or .*sam_shapes'
+    with pytest.raises(WeightsError, match=accepted):
+        sam_weights_file(spec)
+    with pytest.raises(WeightsError, match="accepted: .*laion400m_e31, laion400m_e32"):
+        clip_weights_file("ViT-B-16", spec)
+    with pytest.raises(WeightsError, match="'escnet_tiny'; accepted: the path of a file"):
+        clip_weights_file("escnet_tiny", spec)
+
+
+def test_names_of_the_command_line():
+    assert RELEASED_NAMES == ("sam_vit_b", "clip_vit_b_16", "clip_vit_l_14_336")
+    assert [released_file(name).name for name in RELEASED_NAMES] == [
+        "sam_vit_b",
+        "ViT-B-16-quickgelu:openai",
+        "ViT-L-14-336-quickgelu:openai",
+    ]
+    file = released_file("ViT-B-16:laion2b-s34b-b88k")
+    assert file.repo_id == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+    assert file.filenames == ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    file = released_file("ViTamin-B:datacomp1b")
+    assert file.filenames == ("pytorch_model.safetensors", "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="sam_vit_b, clip_vit_b_16, clip_vit_l_14_336"):
+        released_file("sam")
+
+
+def test_every_tag_of_open_clip_names_a_repository():
+    tags = list_pretrained()
+    assert len(tags) > 100
+    assert all(released_file(f"{model}:{tag}").repo_id for model, tag in tags)
