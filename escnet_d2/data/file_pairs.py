@@ -1,4 +1,4 @@
-"""Which label map belongs to which image: files pair by their path without suffix."""
+"""Pairs images and label maps by their path without suffix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FilePairs:
     """Result of pairing two folders; every list is sorted.
 
     Attributes:
-        pairs: (image, label map) of each labelled image.
+        pairs: (image, label map) of each labeled image.
         images_without_label: images that no label map belongs to.
         labels_without_image: label maps that belong to no image.
     """

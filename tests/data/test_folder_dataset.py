@@ -15,8 +15,8 @@ from escnet_d2.data import (
     register_folder_dataset,
     register_prepared_folder,
 )
-from escnet_d2.data.folder_checks import check_split
-from escnet_d2.data.folder_dataset import Manifest, Split, read_manifest, write_manifest
+from escnet_d2.data.dataset_check import check_folders
+from escnet_d2.data.folder_dataset import folder_dataset, read_manifest, write_manifest
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_folder_dataset.py"
 
@@ -179,7 +179,7 @@ def test_images_lost_after_preparing_are_reported(project, caplog):
     register_prepared_folder(project / "prepared")
     with caplog.at_level(logging.WARNING):
         DatasetCatalog.get("pets_train")
-    assert "has 1 labelled images" in caplog.text and "expected 2" in caplog.text
+    assert "has 1 labeled images" in caplog.text and "expected 2" in caplog.text
 
 
 def test_other_content_under_the_same_name(project):
@@ -205,7 +205,7 @@ def test_missing_manifest_says_what_writes_it(tmp_path):
         ({"classes": ["a", "a"]}, "Duplicate"),
         ({"splits": {}}, "'splits' is empty"),
         ({"splits": {"val": {}}}, "'image_root' is missing"),
-        ({"splits": {"a/b": {}}}, "'a/b' is unfit"),
+        ({"name": "a/b"}, "'a/b_train' is unfit"),
         ({"ignore_label": "255"}, "'ignore_label' must be a JSON int"),
         ({"ignore_label": True}, "'ignore_label' must be a JSON int"),
         ({"name": 3}, "'name' must be a JSON str"),
@@ -229,10 +229,10 @@ def test_statistics(tmp_path, make_folders):
     image_root, label_root = make_folders(tmp_path, count=2, size=(2, 2))
     Image.fromarray(np.array([[0, 0], [1, 255]], np.uint8)).save(label_root / "0.png")
     Image.fromarray(np.array([[0, 2], [9, 7]], np.uint8)).save(label_root / "1.png")
-    report = check_split(image_root, label_root, num_classes=3, ignore_label=255)
+    report = check_folders(folder_dataset("pets", image_root, label_root, ["a", "b", "c"]))
     assert report.class_pixels.tolist() == [3, 1, 1]
     assert report.class_images.tolist() == [2, 1, 1]
-    assert report.unlabelled_pixels == 3
+    assert report.unlabeled_pixels == 3
     assert report.problems == []
     [stray] = report.stray_values
     assert "1.png has the value(s) 7, 9: expected 0..2 or 255" in stray
@@ -267,7 +267,7 @@ def test_values_beyond_the_classes_need_consent(project, capsys):
     assert prepare(project) == 1
     assert f"{path} has the value(s) 200" in capsys.readouterr().err
     assert prepare(project, "--allow-unlabelled-values") == 0
-    assert f"taken for unlabelled: {path}" in capsys.readouterr().out
+    assert f"taken for unlabeled: {path}" in capsys.readouterr().out
 
 
 def test_another_ignore_label(project, caplog):
@@ -302,39 +302,48 @@ def test_split_given_twice(project, capsys):
 
 def test_missing_class_list_and_folder(project, capsys):
     shutil.move(str(project / "classes.txt"), str(project / "kept.txt"))
-    assert prepare(project) == 1
+    assert prepare(project) == 2
     assert "classes.txt does not exist" in capsys.readouterr().err
     shutil.move(str(project / "kept.txt"), str(project / "classes.txt"))
     shutil.rmtree(project / "val/labels")
-    assert prepare(project) == 1
+    assert prepare(project) == 2
     assert "labels does not exist" in capsys.readouterr().err
 
 
-def manifest(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
-    split = Split(image_root=folder / "images", sem_seg_root=folder / "labels", num_images=1)
-    return Manifest(name, classes, ignore_label, dict.fromkeys(splits, split))
+def write(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
+    folders = folder / "images", folder / "labels"
+    return write_manifest(
+        folder,
+        name,
+        {
+            split: folder_dataset(
+                f"{name}_{split}", *folders, classes, ignore_label=ignore_label, expected_images=1
+            )
+            for split in splits
+        },
+    )
 
 
 def test_a_second_split_joins_the_first(tmp_path):
-    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
-    write_manifest(manifest(tmp_path, "val"), tmp_path)
-    assert set(read_manifest(path).splits) == {"train", "val"}
+    path = write(tmp_path, "train")
+    write(tmp_path, "val")
+    assert set(read_manifest(path)[1]) == {"train", "val"}
 
 
 def test_another_data_set_is_not_written_over(tmp_path):
-    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
+    path = write(tmp_path, "train")
     before = path.read_bytes()
-    for other in (
-        manifest(tmp_path, "train", name="cars"),
-        manifest(tmp_path, "val", classes=("a", "c")),
-        manifest(tmp_path, "val", ignore_label=0),
+    for splits, other in (
+        (["train"], {"name": "cars"}),
+        (["val"], {"classes": ("a", "c")}),
+        (["val"], {"ignore_label": 0}),
     ):
         with pytest.raises(FileExistsError, match="pets.*splits train, which has another"):
-            write_manifest(other, tmp_path)
+            write(tmp_path, *splits, **other)
     assert path.read_bytes() == before
 
 
-def test_a_split_may_be_prepared_anew_with_other_classes(tmp_path):
-    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
-    write_manifest(manifest(tmp_path, "train", classes=("a", "c")), tmp_path)
-    assert read_manifest(path).classes == ("a", "c")
+def test_a_split_may_be_prepared_again_with_other_classes(tmp_path):
+    path = write(tmp_path, "train")
+    write(tmp_path, "train", classes=("a", "c"))
+    assert read_manifest(path)[1]["train"].classes == ("a", "c")
