@@ -31,7 +31,9 @@ ALL = "all"
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog="Exit code: 0 all is complete, 1 something is missing or wrong, 2 usage error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     known = ", ".join(PREPARATIONS)
@@ -104,7 +106,7 @@ def prepare(writer: LabelWriter, names: list[str], *, skip_missing: bool) -> boo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program and returns its exit code: 0 when all data sets named are complete."""
+    """Runs the program and returns its exit code."""
     parser = argument_parser()
     args = parser.parse_args(arguments)
     unknown = [name for name in args.names if name not in (*PREPARATIONS, ALL)]
@@ -114,6 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
     everything = not args.names or ALL in args.names
     names = list(PREPARATIONS) if everything else list(dict.fromkeys(args.names))
     root = (args.root or datasets_root()).expanduser().absolute()
+    if args.root and not root.is_dir():
+        parser.error(f"--root {root} is not a folder")
     if args.list:
         print_archives(root, names)
         return 0

@@ -252,9 +252,11 @@ def _pairs(
     """Images and label maps; what lacks its partner goes to the report."""
     if isinstance(entry, SemSegDataset):
         files = entry.find_files(root)
-        if not entry.labels_select:
-            report.problems += [f"{file} has no label map." for file in files.images_without_label]
-        report.problems += [f"{file} has no image." for file in files.labels_without_image]
+        lone_images = [] if entry.labels_select else files.images_without_label
+        lone_labels = files.labels_without_image
+        report.problems += [f"{file} is not a regular file." for file in files.not_files]
+        report.problems += _without_partner(lone_images, "label map", lone_labels)
+        report.problems += _without_partner(lone_labels, "image", lone_images)
         return [(str(image), str(label)) for image, label in files.pairs]
     samples = entry()
     bare = [sample["file_name"] for sample in samples if "sem_seg_file_name" not in sample]
@@ -264,6 +266,17 @@ def _pairs(
         for sample in samples
         if "sem_seg_file_name" in sample
     ]
+
+
+def _without_partner(files: list[Path], missing: str, others: list[Path]) -> list[str]:
+    """A sentence on each file, with the one that only another folder or case keeps from it."""
+    similar = {other.stem.casefold(): other for other in others}
+    sentences = []
+    for file in files:
+        other = similar.get(file.stem.casefold())
+        hint = f": {other} is in another folder or case" if other else ""
+        sentences.append(f"{file} has no {missing}{hint}.")
+    return sentences
 
 
 def _examine(

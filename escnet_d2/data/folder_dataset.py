@@ -20,6 +20,9 @@ from .sem_seg_dataset import SemSegDataset, register_sem_seg
 
 MANIFEST_NAME = "dataset.json"
 _PREPARE_HINT = "tools/prepare_folder_dataset.py writes it"
+_VERSION = 1
+# Label maps hold at most 32 bits.
+_IGNORE_LABELS = (-(2**31), 2**31 - 1)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # What dataset.json holds, and what each of its splits holds.
 _KEYS = {"name": str, "classes": list, "ignore_label": int, "splits": dict}
@@ -47,13 +50,16 @@ def folder_dataset(
 
     Raises:
         FileNotFoundError: the class list does not exist.
-        ValueError: the name or the classes are unfit.
+        ValueError: the name, the classes or the ignore label are unfit.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"The name {name!r} is unfit: use letters, digits, '_', '-' and '.', "
             "with a letter or digit first."
         )
+    low, high = _IGNORE_LABELS
+    if not low <= ignore_label <= high:
+        raise ValueError(f"The ignore label must be in {low}..{high}, got {ignore_label}.")
     is_file = isinstance(classes, (str, os.PathLike))
     return SemSegDataset(
         name=name,
@@ -138,6 +144,7 @@ def write_manifest(
         splits = {**_earlier_splits(path, name, splits), **splits}
     first = next(iter(splits.values()))
     content = {
+        "version": _VERSION,
         "name": name,
         "ignore_label": first.ignore_label,
         "splits": {
@@ -171,10 +178,15 @@ def read_manifest(path: str | os.PathLike) -> tuple[str, dict[str, SemSegDataset
     if path.name != MANIFEST_NAME:
         path = path / MANIFEST_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{path.absolute()} does not exist: {_PREPARE_HINT}.")
+        raise FileNotFoundError(f"{path.absolute()} is not a file: {_PREPARE_HINT}.")
     folder = path.resolve().parent
     try:
-        content = _checked(json.loads(path.read_text(encoding="utf-8")), _KEYS, "the file")
+        content = _checked(json.loads(path.read_text(encoding="utf-8-sig")), _KEYS, "the file")
+        # Files of before there was a version have the first one's form.
+        if content.get("version", _VERSION) != _VERSION:
+            raise ValueError(
+                f"it has version {content['version']!r:.80}, and this package reads {_VERSION}."
+            )
         if not content["splits"]:
             raise ValueError("'splits' is empty.")
         splits = {}
@@ -188,8 +200,8 @@ def read_manifest(path: str | os.PathLike) -> tuple[str, dict[str, SemSegDataset
                 ignore_label=content["ignore_label"],
                 expected_images=facts["num_images"],
             )
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({_PREPARE_HINT}): {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be used ({_PREPARE_HINT}): {error}") from error
     return content["name"], splits
 
 

@@ -110,7 +110,7 @@ class SemSegDataset:
             )
             if not files.pairs:
                 raise ValueError(f"No image in {image_root} has a label map in {sem_seg_root}.")
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             message = f"Data set {self.name}: {error} {self.hint}".rstrip()
             raise type(error)(message) from error
         return files
@@ -156,8 +156,9 @@ class SemSegDataset:
         # to overwrite an entry with another value.
         vars(MetadataCatalog.get(self.name)).update({key: current[key] for key in _ROOT_KEYS})
         if not self.labels_select:
-            self._warn_unpaired("image(s) without label map", files.images_without_label)
-        self._warn_unpaired("label map(s) without image", files.labels_without_image)
+            self._warn_left_out("image(s) without label map", files.images_without_label)
+        self._warn_left_out("label map(s) without image", files.labels_without_image)
+        self._warn_left_out("name(s) of no regular file", files.not_files)
         if self.expected_images is not None and len(files.pairs) != self.expected_images:
             logger.warning(
                 "Data set %s has %d labeled images in %s, expected %d: results will not compare.",
@@ -180,7 +181,7 @@ class SemSegDataset:
         pairs = ((self.image_dir, self.sem_seg_dir), *self.other_dirs)
         return [(root / images, root / labels) for images, labels in pairs]
 
-    def _warn_unpaired(self, what: str, files: list[Path]) -> None:
+    def _warn_left_out(self, what: str, files: list[Path]) -> None:
         if files:
             message = "Data set %s leaves out %d %s, such as %s."
             logger.warning(message, self.name, len(files), what, files[0])
