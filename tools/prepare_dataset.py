@@ -5,8 +5,9 @@ python tools/prepare_dataset.py ade20k_150 voc --num-workers 8
 python tools/prepare_dataset.py --list
 python tools/prepare_dataset.py --check
 
-docs/datasets.md says which archives are needed and where they are unpacked. What was interrupted
-goes on where it stopped.
+docs/datasets.md says which archives are needed and where they are unpacked. Label maps that exist
+are kept, so that an interrupted run goes on where it stopped; after replacing the archives' files,
+use --force.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from escnet_d2.data import dataset_status
 from escnet_d2.data.check import render
 from escnet_d2.data.dataset_check import check_dataset
 from escnet_d2.data.datasets import all_datasets
-from escnet_d2.data.prepare import PREPARATIONS, Settings
+from escnet_d2.data.prepare import PREPARATIONS, LabelWriter
 from escnet_d2.data.sem_seg_dataset import datasets_root
 
 ALL = "all"
@@ -30,7 +31,9 @@ ALL = "all"
 def argument_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog="Exit code: 0 all is complete, 1 something is missing or wrong, 2 usage error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     known = ", ".join(PREPARATIONS)
@@ -39,7 +42,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--check", action="store_true", help="read what was written, and write nothing")
     add("--root", type=Path, help="folder of the data sets (default $DETECTRON2_DATASETS)")
     add("--num-workers", type=int, default=0, metavar="N", help="processes to work with")
-    add("--force", action="store_true", help="write again what is there and up to date")
+    add("--force", action="store_true", help="write label maps that exist as well")
     return parser
 
 
@@ -58,7 +61,7 @@ def check(root: Path, names: list[str], num_workers: int, *, skip_missing: bool)
         root: folder of the data sets.
         names: keys of ``PREPARATIONS``.
         num_workers: processes beside this one.
-        skip_missing: a data set without its folder of label maps is no failure, unless all are.
+        skip_missing: a data set without its folder of label maps is not a failure, unless all are.
     """
     wanted = [dataset for name in names for dataset in PREPARATIONS[name].datasets]
     if skip_missing:
@@ -76,18 +79,18 @@ def check(root: Path, names: list[str], num_workers: int, *, skip_missing: bool)
     return not any(report.problems for report in reports)
 
 
-def prepare(settings: Settings, names: list[str], *, skip_missing: bool) -> bool:
+def prepare(writer: LabelWriter, names: list[str], *, skip_missing: bool) -> bool:
     """Runs the preparations, prints the state of each data set, and returns whether all are fine.
 
     Args:
-        settings: where and how.
+        writer: where and how.
         names: keys of ``PREPARATIONS``.
-        skip_missing: what has no archive is no failure.
+        skip_missing: what has no archive is not a failure.
     """
     complete = True
     for name in names:
         try:
-            result = PREPARATIONS[name].run(settings)
+            datasets = PREPARATIONS[name].run(writer)
         except FileNotFoundError as error:
             print(f"{name}: {'skipped' if skip_missing else 'error'}: {error}", file=sys.stderr)
             complete = complete and skip_missing
@@ -96,17 +99,14 @@ def prepare(settings: Settings, names: list[str], *, skip_missing: bool) -> bool
             print(f"{name}: error: {error}", file=sys.stderr)
             complete = False
             continue
-        for problem in result.problems:
-            print(f"{name}: {problem}", file=sys.stderr)
-        for status in dataset_status(settings.root, result.datasets):
+        for status in dataset_status(writer.root, datasets):
             print(f"{status.name}: {status.problem or f'{status.num_images} images, complete'}")
             complete = complete and status.is_ready
-        complete = complete and not result.problems
     return complete
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the program and returns its exit code: 0 when all data sets named are complete."""
+    """Runs the program and returns its exit code."""
     parser = argument_parser()
     args = parser.parse_args(arguments)
     unknown = [name for name in args.names if name not in (*PREPARATIONS, ALL)]
@@ -116,13 +116,15 @@ def main(arguments: list[str] | None = None) -> int:
     everything = not args.names or ALL in args.names
     names = list(PREPARATIONS) if everything else list(dict.fromkeys(args.names))
     root = (args.root or datasets_root()).expanduser().absolute()
+    if args.root and not root.is_dir():
+        parser.error(f"--root {root} is not a folder")
     if args.list:
         print_archives(root, names)
         return 0
     if args.check:
         return 0 if check(root, names, args.num_workers, skip_missing=everything) else 1
-    settings = Settings(root, num_workers=args.num_workers, force=args.force)
-    return 0 if prepare(settings, names, skip_missing=everything) else 1
+    writer = LabelWriter(root, num_workers=args.num_workers, force=args.force)
+    return 0 if prepare(writer, names, skip_missing=everything) else 1
 
 
 if __name__ == "__main__":

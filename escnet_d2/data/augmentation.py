@@ -11,20 +11,20 @@ from detectron2.data import transforms as T
 from fvcore.transforms.transform import NoOpTransform, PadTransform, Transform
 from PIL import Image
 
-# The value of unlabelled pixels while a label map is transformed: below every class index.
-UNLABELLED = -1
-PAD_GREY = 128
+# The value of unlabeled pixels while a label map is transformed: below every class index.
+UNLABELED = -1
+PAD_GRAY = 128
 
 
 class AlignedResizeTransform(T.ResizeTransform):
     """Resizes the image as Detectron2 does, and label maps of any integer type without a shift.
 
     Detectron2 hands label maps that are not uint8 to torch's nearest mode, which rounds towards the
-    upper left: half a source pixel away from the bilinear image. Here both are centre-aligned.
+    upper left: half a source pixel away from the bilinear image. Here both are center-aligned.
     """
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Picks the label under the centre of each new pixel.
+        """Picks the label under the center of each new pixel.
 
         Args:
             segmentation: (h, w) array.
@@ -53,7 +53,7 @@ class AlignedResizeShortestEdge(T.ResizeShortestEdge):
 class PadToSize(T.Augmentation):
     """Pads images that are smaller than the crop, so that every training crop has the same size.
 
-    The image is padded at the right and bottom with grey, the label map with ``UNLABELLED``.
+    The image is padded at the right and bottom with gray, the label map with ``UNLABELED``.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -73,16 +73,15 @@ class PadToSize(T.Augmentation):
         bottom, right = max(self.height - h, 0), max(self.width - w, 0)
         if bottom == 0 and right == 0:
             return NoOpTransform()
-        return PadTransform(0, 0, right, bottom, w, h, pad_value=PAD_GREY, seg_pad_value=UNLABELLED)
+        return PadTransform(0, 0, right, bottom, w, h, pad_value=PAD_GRAY, seg_pad_value=UNLABELED)
 
 
 class PhotometricTransform(Transform):
-    """Changes brightness, contrast, saturation and hue of a uint8 image by given amounts."""
+    """Changes brightness, contrast, saturation and hue of a uint8 RGB image by given amounts."""
 
     def __init__(
         self,
         *,
-        image_format: str = "RGB",
         brightness: float = 0.0,
         contrast: float = 1.0,
         saturation: float = 1.0,
@@ -92,15 +91,13 @@ class PhotometricTransform(Transform):
         """Sets the amounts; the defaults leave the image as it is.
 
         Args:
-            image_format: channel order, ``RGB`` or ``BGR``.
-            brightness: added to every channel, in grey levels of 0..255.
+            brightness: added to every channel, in gray levels of 0..255.
             contrast: factor of every channel.
             saturation: factor of the saturation in HSV.
             hue: shift of the hue in HSV, in degrees.
             contrast_last: apply the contrast after saturation and hue instead of before.
         """
         super().__init__()
-        self.image_format = image_format
         self.brightness = brightness
         self.contrast = contrast
         self.saturation = saturation
@@ -118,29 +115,27 @@ class PhotometricTransform(Transform):
         return img
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Returns ``coords``: colours move nothing."""
+        """Returns ``coords``: colors move nothing."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Returns ``segmentation``: colours change no label."""
+        """Returns ``segmentation``: colors change no label."""
         return segmentation
 
     def _apply_hsv(self, img: np.ndarray) -> np.ndarray:
         # The way to 8-bit HSV and back rounds, so leave it out where nothing changes.
         if self.saturation == 1.0 and self.hue == 0.0:
             return img
-        rgb = img if self.image_format == "RGB" else img[:, :, ::-1]
-        hsv = np.array(Image.fromarray(np.ascontiguousarray(rgb)).convert("HSV"))
+        hsv = np.array(Image.fromarray(np.ascontiguousarray(img)).convert("HSV"))
         hue_shift = round(self.hue * 256 / 360) % 256
         hsv[:, :, 0] += np.uint8(hue_shift)  # Wraps around at 256, as the hue does.
         hsv[:, :, 1] = _scale_and_shift(hsv[:, :, 1], self.saturation, 0.0)
         height, width = hsv.shape[:2]
-        rgb = np.array(Image.frombytes("HSV", (width, height), hsv.tobytes()).convert("RGB"))
-        return rgb if self.image_format == "RGB" else np.ascontiguousarray(rgb[:, :, ::-1])
+        return np.array(Image.frombytes("HSV", (width, height), hsv.tobytes()).convert("RGB"))
 
 
 class PhotometricDistortion(T.Augmentation):
-    """Colour augmentation of the SSD detector (Liu et al., ECCV 2016, section 2.2 and its code).
+    """Color augmentation of the SSD detector (Liu et al., ECCV 2016, section 2.2 and its code).
 
     Each of brightness, contrast, saturation and hue changes with probability 1/2, by an amount
     drawn evenly from its range; contrast comes before or after saturation and hue, at random.
@@ -151,19 +146,9 @@ class PhotometricDistortion(T.Augmentation):
     SATURATION = (0.5, 1.5)
     HUE_DEGREES = (-36.0, 36.0)
 
-    def __init__(self, image_format: str = "RGB") -> None:
-        """Sets the channel order.
-
-        Args:
-            image_format: ``RGB`` or ``BGR``.
-        """
-        super().__init__()
-        self.image_format = image_format
-
     def get_transform(self, image: np.ndarray) -> Transform:
         """Draws the amounts for ``image``."""
         return PhotometricTransform(
-            image_format=self.image_format,
             brightness=self._draw(self.BRIGHTNESS, unchanged=0.0),
             contrast=self._draw(self.CONTRAST, unchanged=1.0),
             saturation=self._draw(self.SATURATION, unchanged=1.0),
@@ -185,6 +170,6 @@ def _scale_and_shift(channel: np.ndarray, factor: float, shift: float) -> np.nda
 
 
 def _source_index(size: int, new_size: int) -> np.ndarray:
-    """Index of the source pixel under the centre of each of ``new_size`` pixels."""
+    """Index of the source pixel under the center of each of ``new_size`` pixels."""
     # In integers, so that no rounding can pick the neighbour: floor((i + 1/2) * size / new_size).
     return (2 * np.arange(new_size) + 1) * size // (2 * new_size)

@@ -16,13 +16,13 @@ from tabulate import tabulate
 
 from escnet_d2.io import write_json
 
-from .dataset_check import DatasetReport, check_dataset, find_datasets
+from .dataset_check import DatasetReport, check_dataset, find_datasets, first_lines
 from .datasets.builtin import dataset_status
 from .datasets.mess import register_mess_datasets
 
 BENCHMARKS = "benchmarks"
-_MAX_LISTED = 10
-EXIT_OK, EXIT_PROBLEMS, EXIT_WRONG_USE = 0, 1, 2
+_MAX_ABSENT = 10
+EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE_ERROR = 0, 1, 2
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -30,7 +30,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m escnet_d2.data.check",
         description="Reads every file of data sets, and says what is missing or wrong.",
-        epilog="Exit code: 0 all is well, 1 something is missing or wrong, 2 wrong use.",
+        epilog="Exit code: 0 all is well, 1 something is missing or wrong, 2 usage error.",
     )
     add = parser.add_argument
     add(
@@ -68,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             for name in names
         ]
+        if args.json:
+            write_json(args.json, [report.as_dict() for report in reports])
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return EXIT_WRONG_USE
+        return EXIT_USAGE_ERROR
     sys.stdout.write(render(reports))
-    if args.json:
-        write_json(args.json, [report.as_dict() for report in reports])
     return EXIT_PROBLEMS if any(report.problems for report in reports) else EXIT_OK
 
 
@@ -85,27 +85,28 @@ def render(reports: Sequence[DatasetReport]) -> str:
     """
     rows = []
     for report in reports:
-        tally = report.tally
-        pixels = int(tally.class_pixels.sum()) + tally.unlabelled_pixels
+        num_classes = len(report.class_names)
         rows.append(
             [
                 report.name,
                 report.num_images,
                 "-" if report.expected_images is None else report.expected_images,
-                ", ".join(sorted(tally.label_types)) or "-",
-                f"{tally.num_classes - len(report.absent_classes)} of {tally.num_classes}",
-                f"{100 * tally.unlabelled_pixels / pixels:.1f} %" if pixels else "-",
+                ", ".join(sorted(report.label_types)) or "-",
+                f"{num_classes - len(report.absent_classes)} of {num_classes}",
+                f"{100 * report.unlabeled_share:.1f} %" if report.num_images else "-",
                 len(report.problems) or "none",
             ]
         )
-    headers = ["data set", "images", "expected", "labels", "classes", "unlabelled", "problems"]
+    headers = ["data set", "images", "expected", "labels", "classes", "unlabeled", "problems"]
     lines = [tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)]
     for report in reports:
         if report.problems:
-            lines += ["", f"{report.name}:", *_shortened(report.problems)]
+            lines += ["", f"{report.name}:", *first_lines(report.problems)]
+        if report.warning:
+            lines += ["", f"{report.name}: {report.warning}"]
         absent = report.absent_classes
         if absent and report.num_images:
-            first = ", ".join(absent[:_MAX_LISTED]) + (", ..." if len(absent) > _MAX_LISTED else "")
+            first = ", ".join(absent[:_MAX_ABSENT]) + (", ..." if len(absent) > _MAX_ABSENT else "")
             lines += ["", f"{report.name}: {len(absent)} classes never occur: {first}"]
     return "\n".join(lines) + "\n"
 
@@ -119,13 +120,6 @@ def _names(names: Sequence[str]) -> list[str]:
             register_mess_datasets([name])
             found += find_datasets(name)
     return list(dict.fromkeys(found))
-
-
-def _shortened(problems: Sequence[str]) -> list[str]:
-    rest = len(problems) - _MAX_LISTED
-    return [f"  {problem}" for problem in problems[:_MAX_LISTED]] + (
-        [f"  ... and {rest} more."] if rest > 0 else []
-    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Which label map belongs to which image: files pair by their path without suffix."""
+"""Pairs images and label maps by their path without suffix."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,17 @@ class FilePairs:
     """Result of pairing two folders; every list is sorted.
 
     Attributes:
-        pairs: (image, label map) of each labelled image.
+        pairs: (image, label map) of each labeled image.
         images_without_label: images that no label map belongs to.
         labels_without_image: label maps that belong to no image.
+        not_files: what is called like an image or a label map but is a FIFO, a device or a link to
+            nothing; it is not opened, and counts as missing.
     """
 
     pairs: list[tuple[Path, Path]]
     images_without_label: list[Path]
     labels_without_image: list[Path]
+    not_files: list[Path]
 
 
 def pair_files(
@@ -44,7 +48,9 @@ def pair_files(
 
     Raises:
         FileNotFoundError: a folder does not exist.
-        ValueError: a folder has no such file, or two files that differ only in their suffix.
+        PermissionError: a folder or one in it may not be read.
+        ValueError: a folder has no such file, two files that differ only in their suffix, or a link
+            to a folder that the link is in.
     """
     roots = {"image": Path(image_root), "label": Path(sem_seg_root)}
     missing = [
@@ -54,27 +60,47 @@ def pair_files(
         first, *rest = missing
         also = "".join(f", nor does {other}" for other in rest)
         raise FileNotFoundError(f"T{first[1:]} does not exist{also}.")
-    images = _files_by_stem(roots["image"], image_suffixes, "image")
-    labels = _files_by_stem(roots["label"], label_suffixes, "label")
+    not_files: list[Path] = []
+    images = _files_by_stem(roots["image"], image_suffixes, "image", not_files)
+    labels = _files_by_stem(roots["label"], label_suffixes, "label", not_files)
     return FilePairs(
         pairs=[(images[stem], labels[stem]) for stem in sorted(images.keys() & labels.keys())],
         images_without_label=[images[stem] for stem in sorted(images.keys() - labels.keys())],
         labels_without_image=[labels[stem] for stem in sorted(labels.keys() - images.keys())],
+        not_files=sorted(not_files),
     )
 
 
-def _files_by_stem(root: Path, suffixes: tuple[str, ...], kind: str) -> dict[str, Path]:
+def _files_by_stem(
+    root: Path, suffixes: tuple[str, ...], kind: str, not_files: list[Path]
+) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for folder, _, names in os.walk(root, followlinks=True):
-        for name in names:
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() not in suffixes or name.startswith("."):
-                continue
-            path = Path(folder, name)
-            key = path.relative_to(root).with_name(stem).as_posix()
-            if key in files:
-                raise ValueError(f"{files[key]} and {path} would share a {kind} name: keep one.")
+    for entry in _entries(root):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() not in suffixes or entry.name.startswith("."):
+            continue
+        path = Path(entry.path)
+        key = path.relative_to(root).with_name(stem).as_posix()
+        if not entry.is_file():
+            not_files.append(path)
+        elif key in files:
+            raise ValueError(f"{files[key]} and {path} would share a {kind} name: keep one.")
+        else:
             files[key] = path
     if not files:
         raise ValueError(f"The {kind} folder {root} has no {' or '.join(suffixes)} file.")
     return files
+
+
+def _entries(folder: str | Path, parents: frozenset[str] = frozenset()) -> Iterator[os.DirEntry]:
+    """All that is not a folder, at any depth; links to folders are followed."""
+    # Not os.walk, which passes over folders that may not be read, and follows a link to a parent.
+    here = os.path.realpath(folder)
+    if here in parents:
+        raise ValueError(f"{folder} links to a folder that it is in.")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _entries(entry.path, parents | {here})
+            else:
+                yield entry

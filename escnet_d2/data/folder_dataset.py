@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +20,55 @@ from .sem_seg_dataset import SemSegDataset, register_sem_seg
 
 MANIFEST_NAME = "dataset.json"
 _PREPARE_HINT = "tools/prepare_folder_dataset.py writes it"
+_VERSION = 1
+# Label maps hold at most 32 bits.
+_IGNORE_LABELS = (-(2**31), 2**31 - 1)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# What dataset.json holds, and what each of its splits holds.
+_KEYS = {"name": str, "classes": list, "ignore_label": int, "splits": dict}
+_SPLIT_KEYS = {"image_root": str, "sem_seg_root": str, "num_images": int}
 
 
-@dataclass(frozen=True)
-class Split:
-    """One split of a prepared folder.
+def folder_dataset(
+    name: str,
+    image_root: str | os.PathLike,
+    sem_seg_root: str | os.PathLike,
+    classes: Sequence[str | Sequence[str]] | str | os.PathLike,
+    *,
+    ignore_label: int = 255,
+    expected_images: int | None = None,
+) -> SemSegDataset:
+    """Describes images and label maps as a data set, without reading them.
 
-    Attributes:
-        image_root: absolute folder of the images.
-        sem_seg_root: absolute folder of the label maps.
-        num_images: labelled images found when it was prepared.
+    Args:
+        name: letters, digits, ``_``, ``-`` and ``.``, with a letter or digit first.
+        image_root: folder of the images.
+        sem_seg_root: folder of the label maps.
+        classes: the class names in label order, or the file of a class list.
+        ignore_label: the value of unlabeled pixels.
+        expected_images: number of labeled images, if known.
+
+    Raises:
+        FileNotFoundError: the class list does not exist.
+        ValueError: the name, the classes or the ignore label are unfit.
     """
-
-    image_root: Path
-    sem_seg_root: Path
-    num_images: int
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Content of ``dataset.json``.
-
-    Attributes:
-        name: first part of the names of the splits.
-        classes: in label order, synonyms joined by ``", "``.
-        ignore_label: the value of unlabelled pixels.
-        splits: by name.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    ignore_label: int
-    splits: Mapping[str, Split]
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"The name {name!r} is unfit: use letters, digits, '_', '-' and '.', "
+            "with a letter or digit first."
+        )
+    low, high = _IGNORE_LABELS
+    if not low <= ignore_label <= high:
+        raise ValueError(f"The ignore label must be in {low}..{high}, got {ignore_label}.")
+    is_file = isinstance(classes, (str, os.PathLike))
+    return SemSegDataset(
+        name=name,
+        image_dir=str(Path(image_root).expanduser().absolute()),
+        sem_seg_dir=str(Path(sem_seg_root).expanduser().absolute()),
+        classes=read_class_list(classes) if is_file else normalise_classes(classes),
+        ignore_label=ignore_label,
+        expected_images=expected_images,
+    )
 
 
 def register_folder_dataset(
@@ -72,22 +87,15 @@ def register_folder_dataset(
         name: the name for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         image_root: folder of the images.
         sem_seg_root: folder of single-channel label maps, PNG or TIFF: values 0..K-1 are the
-            classes, all others are unlabelled.
+            classes, all others are unlabeled.
         classes: the class names in label order, or the file of a class list.
-        ignore_label: one more value of unlabelled pixels, which may be below K.
+        ignore_label: one more value of unlabeled pixels, which may be below K.
 
     Raises:
         FileNotFoundError: the class list does not exist.
         ValueError: the name is unfit or taken by another data set, or the classes are unfit.
     """
-    is_file = isinstance(classes, (str, os.PathLike))
-    _register(
-        name,
-        image_root,
-        sem_seg_root,
-        classes=read_class_list(classes) if is_file else normalise_classes(classes),
-        ignore_label=ignore_label,
-    )
+    _register(folder_dataset(name, image_root, sem_seg_root, classes, ignore_label=ignore_label))
 
 
 def register_prepared_folder(path: str | os.PathLike) -> list[str]:
@@ -105,80 +113,62 @@ def register_prepared_folder(path: str | os.PathLike) -> list[str]:
         FileNotFoundError: there is no ``dataset.json``.
         ValueError: the file is damaged, or a name is taken by another data set.
     """
-    manifest = read_manifest(path)
-    names = []
-    for split_name, split in manifest.splits.items():
-        name = f"{manifest.name}_{split_name}"
-        _register(
-            name,
-            split.image_root,
-            split.sem_seg_root,
-            classes=manifest.classes,
-            ignore_label=manifest.ignore_label,
-            expected_images=split.num_images,
-        )
-        names.append(name)
-    return names
+    _, splits = read_manifest(path)
+    for dataset in splits.values():
+        _register(dataset)
+    return [dataset.name for dataset in splits.values()]
 
 
-def write_manifest(manifest: Manifest, folder: str | os.PathLike) -> Path:
+def write_manifest(
+    folder: str | os.PathLike, name: str, splits: Mapping[str, SemSegDataset]
+) -> Path:
     """Writes ``dataset.json``; folders are stored relative to it, so that all can move together.
 
     Splits that the folder's ``dataset.json`` already has of the same data set stay in it.
 
     Args:
-        manifest: what to write.
         folder: where to; created when missing.
+        name: of the data set, first part of the names of its splits.
+        splits: by name; with the same classes and ignore label, and ``expected_images``.
 
     Returns:
         The file.
 
     Raises:
         FileExistsError: the file is of another data set, or has splits with other classes.
-        ValueError: the file is no ``dataset.json``.
+        ValueError: the file is not a ``dataset.json``.
     """
     folder = Path(folder).expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / MANIFEST_NAME
-    if path.is_file():
-        manifest = _with_earlier_splits(manifest, path)
+    if path.exists():
+        splits = {**_earlier_splits(path, name, splits), **splits}
+    first = next(iter(splits.values()))
     content = {
-        "name": manifest.name,
-        "ignore_label": manifest.ignore_label,
+        "version": _VERSION,
+        "name": name,
+        "ignore_label": first.ignore_label,
         "splits": {
-            name: {
-                "image_root": _relative(split.image_root, folder),
-                "sem_seg_root": _relative(split.sem_seg_root, folder),
-                "num_images": split.num_images,
+            split: {
+                "image_root": _relative(dataset.image_dir, folder),
+                "sem_seg_root": _relative(dataset.sem_seg_dir, folder),
+                "num_images": dataset.expected_images,
             }
-            for name, split in manifest.splits.items()
+            for split, dataset in splits.items()
         },
-        "classes": list(manifest.classes),
+        "classes": list(first.classes),
     }
     write_json(path, content)
     return path
 
 
-def _with_earlier_splits(manifest: Manifest, path: Path) -> Manifest:
-    earlier = read_manifest(path)
-    kept = {name: split for name, split in earlier.splits.items() if name not in manifest.splits}
-    for field in ("name", "classes", "ignore_label"):
-        # Splits that are all prepared anew may have other classes than before.
-        is_bound = kept or field == "name"
-        if is_bound and getattr(earlier, field) != getattr(manifest, field):
-            raise FileExistsError(
-                f"{path} is of the data set {earlier.name!r} with the splits "
-                f"{', '.join(earlier.splits)}, which has another {field}: choose another folder, "
-                "or remove the file."
-            )
-    return replace(manifest, splits={**kept, **manifest.splits})
-
-
-def read_manifest(path: str | os.PathLike) -> Manifest:
+def read_manifest(path: str | os.PathLike) -> tuple[str, dict[str, SemSegDataset]]:
     """Reads and checks ``dataset.json``; the folders it names need not exist.
 
     Args:
         path: the folder, or its ``dataset.json``.
+
+    Returns:
+        The name of the data set, and its splits by name.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -188,94 +178,76 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     if path.name != MANIFEST_NAME:
         path = path / MANIFEST_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{path.absolute()} does not exist: {_PREPARE_HINT}.")
+        raise FileNotFoundError(f"{path.absolute()} is not a file: {_PREPARE_HINT}.")
+    folder = path.resolve().parent
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return _manifest_from_json(content, path.resolve().parent)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({_PREPARE_HINT}): {error}") from error
+        content = _checked(json.loads(path.read_text(encoding="utf-8-sig")), _KEYS, "the file")
+        # Files of before there was a version have the first one's form.
+        if content.get("version", _VERSION) != _VERSION:
+            raise ValueError(
+                f"it has version {content['version']!r:.80}, and this package reads {_VERSION}."
+            )
+        if not content["splits"]:
+            raise ValueError("'splits' is empty.")
+        splits = {}
+        for split, value in content["splits"].items():
+            facts = _checked(value, _SPLIT_KEYS, f"the split {split!r}")
+            splits[split] = folder_dataset(
+                f"{content['name']}_{split}",
+                (folder / facts["image_root"]).resolve(),
+                (folder / facts["sem_seg_root"]).resolve(),
+                content["classes"],
+                ignore_label=content["ignore_label"],
+                expected_images=facts["num_images"],
+            )
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be used ({_PREPARE_HINT}): {error}") from error
+    return content["name"], splits
 
 
-def check_name(name: str) -> str:
-    """Returns a name that is fit for data sets, splits and folders of results.
-
-    Args:
-        name: the name to check.
-
-    Raises:
-        ValueError: it has other characters than letters, digits, ``_``, ``-`` and ``.``.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"The name {name!r} is unfit: use letters, digits, '_', '-' and '.', "
-            "with a letter or digit first."
-        )
-    return name
-
-
-def _register(
-    name: str,
-    image_root: str | os.PathLike,
-    sem_seg_root: str | os.PathLike,
-    *,
-    classes: tuple[str, ...],
-    ignore_label: int,
-    expected_images: int | None = None,
-) -> None:
-    dataset = SemSegDataset(
-        name=check_name(name),
-        image_dir=str(Path(image_root).expanduser().absolute()),
-        sem_seg_dir=str(Path(sem_seg_root).expanduser().absolute()),
-        classes=classes,
-        ignore_label=ignore_label,
-        expected_images=expected_images,
-    )
+def _register(dataset: SemSegDataset) -> None:
     differences = register_sem_seg(dataset)
     if differences:
         raise ValueError(
-            f"A data set {name} is registered already, with other {' and '.join(differences)}: "
-            "give this one another name."
+            f"A data set {dataset.name} is registered already, with other "
+            f"{' and '.join(differences)}: give this one another name."
         )
 
 
-def _relative(folder: Path, start: Path) -> str:
+def _earlier_splits(
+    path: Path, name: str, splits: Mapping[str, SemSegDataset]
+) -> dict[str, SemSegDataset]:
+    """The splits of a file that another run prepared and this one does not."""
+    earlier_name, earlier = read_manifest(path)
+    kept = {split: dataset for split, dataset in earlier.items() if split not in splits}
+    new = next(iter(splits.values()))
+    differences = ["name"] if earlier_name != name else []
+    # Splits that are all prepared again may have other classes than before.
+    for old in kept.values():
+        differences += ["classes"] if old.classes != new.classes else []
+        differences += ["ignore_label"] if old.ignore_label != new.ignore_label else []
+    if differences:
+        raise FileExistsError(
+            f"{path} is of the data set {earlier_name!r} with the splits {', '.join(earlier)}, "
+            f"which has another {differences[0]}: choose another folder, or remove the file."
+        )
+    return kept
+
+
+def _relative(folder: str, start: Path) -> str:
     try:
-        return Path(os.path.relpath(folder.expanduser().resolve(), start)).as_posix()
+        return Path(os.path.relpath(Path(folder).resolve(), start)).as_posix()
     except ValueError:  # Another drive on Windows.
-        return folder.expanduser().resolve().as_posix()
+        return Path(folder).resolve().as_posix()
 
 
-def _manifest_from_json(content: Any, folder: Path) -> Manifest:
-    _check_type(content, dict, "the file")
-    splits = _value(content, "splits", dict)
-    if not splits:
-        raise ValueError("'splits' is empty.")
-    return Manifest(
-        name=check_name(_value(content, "name", str)),
-        classes=normalise_classes(_value(content, "classes", list)),
-        ignore_label=_value(content, "ignore_label", int),
-        splits={
-            check_name(name): _split_from_json(split, folder) for name, split in splits.items()
-        },
-    )
-
-
-def _split_from_json(content: Any, folder: Path) -> Split:
-    _check_type(content, dict, "a split")
-    return Split(
-        image_root=(folder / _value(content, "image_root", str)).resolve(),
-        sem_seg_root=(folder / _value(content, "sem_seg_root", str)).resolve(),
-        num_images=_value(content, "num_images", int),
-    )
-
-
-def _value(content: dict[str, Any], key: str, kind: type) -> Any:
-    if key not in content:
-        raise ValueError(f"{key!r} is missing.")
-    _check_type(content[key], kind, repr(key))
-    return content[key]
-
-
-def _check_type(value: Any, kind: type, what: str) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{what} must be a JSON {kind.__name__}, got {value!r}.")
+def _checked(content: Any, kinds: Mapping[str, type], what: str) -> dict[str, Any]:
+    """Returns a JSON object of which all keys are there and of the right type."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} must be a JSON dict, got {content!r:.80}.")
+    for key, kind in kinds.items():
+        if key not in content:
+            raise ValueError(f"{key!r} is missing.")
+        if not isinstance(content[key], kind) or isinstance(content[key], bool):
+            raise ValueError(f"{key!r} must be a JSON {kind.__name__}, got {content[key]!r:.80}.")
+    return content

@@ -35,13 +35,13 @@ class SemSegDataset:
         image_dir: folder of the images, absolute or below :func:`datasets_root`.
         sem_seg_dir: folder of the label maps, likewise.
         classes: output classes in label order; synonyms are joined by ``", "``.
-        ignore_label: the value of unlabelled pixels; any value >= K is unlabelled as well.
+        ignore_label: the value of unlabeled pixels; any value >= K is unlabeled as well.
         evaluator_type: Detectron2's key for choosing an evaluator.
         image_suffixes: lower-case suffixes of the images.
         label_suffixes: lower-case suffixes of the label maps.
         labels_select: the label folder defines the split and images without a label map are
             expected (PASCAL keeps all splits in one image folder).
-        expected_images: how many labelled images a complete copy has, if known.
+        expected_images: how many labeled images a complete copy has, if known.
         vocabulary_classes: the text entries, where they differ from ``classes``.
         vocabulary_to_class: index into ``classes`` of each text entry.
         hint: what to do when a folder is missing, appended to the error.
@@ -110,7 +110,7 @@ class SemSegDataset:
             )
             if not files.pairs:
                 raise ValueError(f"No image in {image_root} has a label map in {sem_seg_root}.")
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             message = f"Data set {self.name}: {error} {self.hint}".rstrip()
             raise type(error)(message) from error
         return files
@@ -151,16 +151,20 @@ class SemSegDataset:
             ValueError: a folder is empty, or no image has a label map.
         """
         files = self.find_files()
-        self._refresh_metadata_roots()
+        current = self.metadata()
+        # The root is read from the environment when the data set is loaded, and Detectron2 refuses
+        # to overwrite an entry with another value.
+        vars(MetadataCatalog.get(self.name)).update({key: current[key] for key in _ROOT_KEYS})
         if not self.labels_select:
-            self._warn_unpaired("image", "label map", files.images_without_label)
-        self._warn_unpaired("label map", "image", files.labels_without_image)
+            self._warn_left_out("image(s) without label map", files.images_without_label)
+        self._warn_left_out("label map(s) without image", files.labels_without_image)
+        self._warn_left_out("name(s) of no regular file", files.not_files)
         if self.expected_images is not None and len(files.pairs) != self.expected_images:
             logger.warning(
-                "Data set %s has %d labelled images in %s, expected %d: results will not compare.",
+                "Data set %s has %d labeled images in %s, expected %d: results will not compare.",
                 self.name,
                 len(files.pairs),
-                self.folders()[1],
+                current["sem_seg_root"],
                 self.expected_images,
             )
         return [
@@ -177,26 +181,10 @@ class SemSegDataset:
         pairs = ((self.image_dir, self.sem_seg_dir), *self.other_dirs)
         return [(root / images, root / labels) for images, labels in pairs]
 
-    def _warn_unpaired(self, kind: str, missing: str, files: list[Path]) -> None:
+    def _warn_left_out(self, what: str, files: list[Path]) -> None:
         if files:
-            logger.warning(
-                "Data set %s leaves out %d %s(s) without %s, such as %s.",
-                self.name,
-                len(files),
-                kind,
-                missing,
-                files[0],
-            )
-
-    def _refresh_metadata_roots(self) -> None:
-        # The root is read from the environment when the data set is loaded, and Detectron2 refuses
-        # to overwrite an entry with another value.
-        metadata, current = MetadataCatalog.get(self.name), self.metadata()
-        for key in _ROOT_KEYS:
-            if metadata.get(key) != current[key]:
-                if hasattr(metadata, key):
-                    delattr(metadata, key)
-                setattr(metadata, key, current[key])
+            message = "Data set %s leaves out %d %s, such as %s."
+            logger.warning(message, self.name, len(files), what, files[0])
 
 
 def register_sem_seg(dataset: SemSegDataset) -> list[str]:

@@ -15,43 +15,37 @@ from detectron2.data import transforms as T
 from escnet_d2.io import read_image, read_label_map
 from escnet_d2.structures import Vocabulary
 
-from .augmentation import (
-    UNLABELLED,
-    AlignedResizeShortestEdge,
-    PadToSize,
-    PhotometricDistortion,
-)
+from .augmentation import UNLABELED, AlignedResizeShortestEdge, PadToSize, PhotometricDistortion
 from .vocabulary import vocabulary_of_dataset
 from .vocabulary_settings import class_list_setting, synonym_mode
 
-_IMAGE_FORMATS = ("RGB", "BGR")
 _DEFAULT_IGNORE_LABEL = 255
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """What the label values of one data set mean.
+    """The meaning of the label values of one data set.
 
     Attributes:
         vocabulary: the classes; labels 0..K-1 index its ``class_names``.
-        ignore_label: the data set's value of unlabelled pixels.
+        ignore_label: the data set's value of unlabeled pixels.
     """
 
     vocabulary: Vocabulary
     ignore_label: int = _DEFAULT_IGNORE_LABEL
 
     @property
-    def unlabelled_value(self) -> int:
-        """The value of unlabelled pixels in ``sem_seg``: never a class index."""
+    def unlabeled_value(self) -> int:
+        """The value of unlabeled pixels in ``sem_seg``: never a class index."""
         num_classes = self.vocabulary.num_classes
         if self.ignore_label >= num_classes:
             return self.ignore_label
         return max(_DEFAULT_IGNORE_LABEL, num_classes)
 
-    def mask_unlabelled(self, labels: np.ndarray) -> np.ndarray:
-        """Copies ``labels`` with every value that is no class set to ``UNLABELLED``."""
+    def mask_unlabeled(self, labels: np.ndarray) -> np.ndarray:
+        """Copies ``labels`` with every value that is not a class set to ``UNLABELED``."""
         is_class = (labels >= 0) & (labels < self.vocabulary.num_classes)
-        return np.where(is_class & (labels != self.ignore_label), labels, UNLABELLED)
+        return np.where(is_class & (labels != self.ignore_label), labels, UNLABELED)
 
 
 class SemanticDatasetMapper:
@@ -67,7 +61,6 @@ class SemanticDatasetMapper:
         *,
         is_train: bool,
         augmentations: Sequence[T.Augmentation],
-        image_format: str,
         label_spaces: Mapping[str, LabelSpace],
     ) -> None:
         """Takes everything built; ``SemanticDatasetMapper(cfg, is_train)`` builds it from a config.
@@ -75,13 +68,11 @@ class SemanticDatasetMapper:
         Args:
             is_train: whether to read label maps.
             augmentations: applied in order to the image and the label map.
-            image_format: channel order of ``image``, ``RGB`` or ``BGR``.
             label_spaces: by data-set name; looked up here and not in the catalogue when an image is
                 read, since the worker processes of some platforms do not inherit the catalogue.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))
-        self.image_format = image_format
         self.label_spaces = dict(label_spaces)
 
     @classmethod
@@ -97,11 +88,8 @@ class SemanticDatasetMapper:
 
         Raises:
             ValueError: a data set is not registered, a class list does not fit it, or
-                ``INPUT.FORMAT``, ``INPUT.CROP`` or ``INPUT.RANDOM_FLIP`` has an unknown value.
+                ``INPUT.CROP`` or ``INPUT.RANDOM_FLIP`` has an unknown value.
         """
-        if cfg.INPUT.FORMAT not in _IMAGE_FORMATS:
-            accepted = ", ".join(_IMAGE_FORMATS)
-            raise ValueError(f"INPUT.FORMAT must be one of {accepted}, got {cfg.INPUT.FORMAT!r}.")
         if dataset_names is None:
             dataset_names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
         override = class_list_setting(cfg, is_train=is_train)
@@ -117,7 +105,6 @@ class SemanticDatasetMapper:
         return {
             "is_train": is_train,
             "augmentations": build_augmentations(cfg, is_train),
-            "image_format": cfg.INPUT.FORMAT,
             "label_spaces": label_spaces,
         }
 
@@ -128,9 +115,9 @@ class SemanticDatasetMapper:
             dataset_dict: ``file_name``, ``dataset_name`` and, for training, ``sem_seg_file_name``.
 
         Returns:
-            The same keys and: ``image``, uint8 tensor (3, h, w); ``height`` and ``width`` of the
-            image file; ``vocabulary``; in training ``sem_seg``, int64 tensor (h, w), where values
-            outside 0..K-1 are unlabelled.
+            The same keys and: ``image``, uint8 RGB tensor (3, h, w); ``height`` and ``width`` of
+            the image file; ``vocabulary``; in training ``sem_seg``, int64 tensor (h, w), where
+            values outside 0..K-1 are unlabeled.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -140,8 +127,6 @@ class SemanticDatasetMapper:
         sample = dict(dataset_dict)
         space = self._label_space(sample)
         image = read_image(sample["file_name"])
-        if self.image_format == "BGR":
-            image = image[:, :, ::-1]
         sample.setdefault("height", image.shape[0])
         sample.setdefault("width", image.shape[1])
         labels = self._read_labels(sample, image, space) if self.is_train else None
@@ -151,7 +136,7 @@ class SemanticDatasetMapper:
         sample["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
         if labels is not None:
             sem_seg = torch.from_numpy(np.ascontiguousarray(augmented.sem_seg, dtype=np.int64))
-            sem_seg[sem_seg == UNLABELLED] = space.unlabelled_value
+            sem_seg[sem_seg == UNLABELED] = space.unlabeled_value
             sample["sem_seg"] = sem_seg
         sample["vocabulary"] = space.vocabulary
         return sample
@@ -174,7 +159,7 @@ class SemanticDatasetMapper:
         check_same_size(
             sample["file_name"], image.shape[:2], sample["sem_seg_file_name"], labels.shape
         )
-        return space.mask_unlabelled(labels)
+        return space.mask_unlabeled(labels)
 
 
 def check_same_size(
@@ -223,7 +208,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if options.CROP.ENABLED:
         augmentations += _crop(options.CROP)
     if options.COLOR_AUG_SSD:
-        augmentations.append(PhotometricDistortion(options.FORMAT))
+        augmentations.append(PhotometricDistortion())
     augmentations += _flip(options.RANDOM_FLIP)
     if options.SIZE_DIVISIBILITY > 0:
         augmentations.append(PadToSize(options.SIZE_DIVISIBILITY, options.SIZE_DIVISIBILITY))
@@ -240,17 +225,17 @@ def _crop(crop: CfgNode) -> list[T.Augmentation]:
     return [
         *pad,
         T.RandomCrop_CategoryAreaConstraint(
-            crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, UNLABELLED
+            crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, UNLABELED
         ),
     ]
 
 
 def _flip(direction: str) -> list[T.Augmentation]:
-    accepted = ("none", "horizontal", "vertical")
-    if direction not in accepted:
-        raise ValueError(
-            f"INPUT.RANDOM_FLIP must be one of {', '.join(accepted)}, got {direction!r}."
-        )
-    if direction == "none":
-        return []
-    return [T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")]
+    flips = {
+        "none": [],
+        "horizontal": [T.RandomFlip()],
+        "vertical": [T.RandomFlip(horizontal=False, vertical=True)],
+    }
+    if direction not in flips:
+        raise ValueError(f"INPUT.RANDOM_FLIP must be one of {', '.join(flips)}, got {direction!r}.")
+    return flips[direction]

@@ -1,5 +1,6 @@
-"""Small data sets on disk, and catalogues that forget them."""
+"""Small data sets on disk, and catalogs that forget them."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def catalogues_restored():
+def catalogs_restored():
     before = set(DatasetCatalog), set(MetadataCatalog)
     yield
     for name in set(DatasetCatalog) - before[0]:
@@ -45,3 +47,42 @@ def make_folders():
         return image_root, label_root
 
     return make
+
+
+@pytest.fixture
+def project(tmp_path, make_folders):
+    """Two splits of 4 x 4 images and a class list."""
+    make_folders(tmp_path / "train", count=2)
+    make_folders(tmp_path / "val", count=1, seed=1)
+    (tmp_path / "classes.txt").write_text("cat\ncouch, sofa\ndog\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run_tool():
+    """Runs a program of ``tools/`` in this process, and returns its exit code."""
+
+    def run(name, *arguments):
+        specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        tool = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(tool)
+        return tool.main([str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def prepare(project, run_tool):
+    """Runs ``tools/prepare_folder_dataset.py`` on the project."""
+
+    def run(*extra):
+        return run_tool(
+            "prepare_folder_dataset",
+            *("--name", "pets", "--classes", project / "classes.txt"),
+            *("--output", project / "prepared"),
+            *("--split", f"train={project / 'train/images'}:{project / 'train/labels'}"),
+            *("--split", f"val={project / 'val/images'}:{project / 'val/labels'}"),
+            *extra,
+        )
+
+    return run

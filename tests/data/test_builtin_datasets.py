@@ -1,137 +1,117 @@
+"""Every registration: CAT-Seg's and SED's names, and those of SAN, FC-CLIP and MESS."""
+
 import logging
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from escnet_d2.data import dataset_status
-from escnet_d2.data.datasets import register_builtin
+from escnet_d2.config import get_cfg
+from escnet_d2.data import build_test_loader, dataset_status
+from escnet_d2.data.class_lists import read_class_list
+from escnet_d2.data.datasets import all_datasets, builtin_meta, register_builtin
+from escnet_d2.evaluation import SemSegEvaluator
 
-VOC = "VOCdevkit/VOC2012"
-PC = "VOCdevkit/VOC2010"
-ADE = "ADEChallengeData2016"
-# name: images, labels, number of classes, ignore label, images in a complete copy, label suffix
-BENCHMARKS = {
-    "coco_2017_train_stuff_all_sem_seg": (
-        "coco-stuff/images/train2017",
-        "coco-stuff/annotations_detectron2/train2017",
-        171,
-        255,
-        118287,
-        ".png",
-    ),
-    "coco_2017_test_stuff_all_sem_seg": (
-        "coco-stuff/images/val2017",
-        "coco-stuff/annotations_detectron2/val2017",
-        171,
-        255,
-        5000,
-        ".png",
-    ),
-    "ade20k_150_test_sem_seg": (
-        f"{ADE}/images/validation",
-        f"{ADE}/annotations_detectron2/validation",
-        150,
-        255,
-        2000,
-        ".png",
-    ),
-    "ade20k_full_sem_seg_freq_val_all": (
-        "ADE20K_2021_17_01/images_detectron2/validation",
-        "ADE20K_2021_17_01/annotations_detectron2/validation",
-        847,
-        65535,
-        2000,
-        ".tif",
-    ),
-    "context_59_test_sem_seg": (
-        f"{PC}/JPEGImages",
-        f"{PC}/annotations_detectron2/pc59_val",
-        59,
-        255,
-        5104,
-        ".png",
-    ),
-    "context_459_test_sem_seg": (
-        f"{PC}/JPEGImages",
-        f"{PC}/annotations_detectron2/pc459_val",
-        459,
-        459,
-        5104,
-        ".tif",
-    ),
-    "voc_2012_test_sem_seg": (
-        f"{VOC}/JPEGImages",
-        f"{VOC}/annotations_detectron2/val",
-        20,
-        255,
-        1449,
-        ".png",
-    ),
-    "voc_2012_test_background_sem_seg": (
-        f"{VOC}/JPEGImages",
-        f"{VOC}/annotations_detectron2_bg/val",
-        21,
-        255,
-        1449,
-        ".png",
-    ),
-}
+VOC, PC = "VOCdevkit/VOC2012", "VOCdevkit/VOC2010"
+ADE, ADE_FULL = "ADEChallengeData2016", "ADE20K_2021_17_01"
+FC_VOC, FC_PC = "pascal_voc_d2", "pascal_ctx_d2"
+A150, PAS20 = "ade20k_150_test_sem_seg", "voc_2012_test_sem_seg"
 WITH_BACKGROUND = "voc_2012_test_background_sem_seg"
+BENCHMARKS = f"""
+coco_2017_train_stuff_all_sem_seg coco-stuff/images/train2017 coco-stuff/annotations_detectron2/train2017 coco 255 118287
+coco_2017_test_stuff_all_sem_seg coco-stuff/images/val2017 coco-stuff/annotations_detectron2/val2017 coco 255 5000
+{A150} {ADE}/images/validation {ADE}/annotations_detectron2/validation ade150 255 2000
+ade20k_full_sem_seg_freq_val_all {ADE_FULL}/images_detectron2/validation {ADE_FULL}/annotations_detectron2/validation ade847 65535 2000
+context_59_test_sem_seg {PC}/JPEGImages {PC}/annotations_detectron2/pc59_val pc59 255 5104
+context_459_test_sem_seg {PC}/JPEGImages {PC}/annotations_detectron2/pc459_val pc459 459 5104
+{PAS20} {VOC}/JPEGImages {VOC}/annotations_detectron2/val voc20 255 1449
+{WITH_BACKGROUND} {VOC}/JPEGImages {VOC}/annotations_detectron2_bg/val - 255 1449
+"""  # noqa: E501
+ALIASES = f"""
+coco_2017_train_stuff_sem_seg coco/train2017 coco/stuffthingmaps_detectron2/train2017 coco 255 118287
+coco_2017_test_stuff_sem_seg coco/val2017 coco/stuffthingmaps_detectron2/val2017 coco 255 5000
+ade20k_full_sem_seg_val {ADE_FULL}/images_detectron2/validation {ADE_FULL}/annotations_detectron2/validation ade847 65535 2000
+pcontext_sem_seg_val pcontext/val/image pcontext/val/label pc59 255 5104
+pcontext_full_sem_seg_val pcontext_full/val/image pcontext_full/val/label pc459_spaced 65535 5104
+voc_sem_seg_val VOC2012/JPEGImages VOC2012/annotations_detectron2/val voc20_san 255 1449
+openvocab_coco_2017_train_stuff_sem_seg coco/train2017 coco/stuffthingmaps_detectron2/train2017 coco_fcclip 255 118287
+openvocab_coco_2017_test_stuff_sem_seg coco/val2017 coco/stuffthingmaps_detectron2/val2017 coco_fcclip 255 5000
+openvocab_ade20k_sem_seg_val {ADE}/images/validation {ADE}/annotations_detectron2/validation ade150_fcclip 255 2000
+openvocab_ade20k_full_sem_seg_val {ADE_FULL}/images_detectron2/validation {ADE_FULL}/annotations_detectron2/validation ade847_fcclip 65535 2000
+openvocab_pascal_ctx59_sem_seg_val {FC_PC}/images/validation {FC_PC}/annotations_ctx59/validation pc59_fcclip 255 5104
+openvocab_pascal_ctx459_sem_seg_val {FC_PC}/images/validation {FC_PC}/annotations_ctx459/validation pc459_fcclip 65535 5104
+openvocab_pascal20_sem_seg_val {FC_VOC}/images/validation {FC_VOC}/annotations_pascal20/validation voc20_fcclip 255 1449
+openvocab_pascal21_sem_seg_val {FC_VOC}/images/validation {FC_VOC}/annotations_pascal21/validation voc21_fcclip 255 1449
+pascal_context_59_sem_seg_val {PC}/JPEGImages {PC}/annotations_detectron2/pc59_val pc59 255 5104
+pascal_context_459_sem_seg_val {PC}/JPEGImages {PC}/annotations_detectron2/pc459_val pc459 65535 5104
+voc_2012_sem_seg_val {VOC}/JPEGImages {VOC}/annotations_detectron2/val voc20 255 1449
+voc_2012_sem_seg_val_bg {VOC}/JPEGImages {VOC}/annotations_detectron2/val_bg - 255 1449
+"""  # noqa: E501
+# Name: images, labels, class list, unlabeled value, images in a complete copy.
+BENCHMARKS, ALIASES = (
+    {name: facts for name, *facts in map(str.split, table.split("\n")[1:-1])}
+    for table in (BENCHMARKS, ALIASES)
+)
+REGISTRATIONS = {**BENCHMARKS, **ALIASES}
+SIXTEEN_BITS = ("459", "full")
 
 
-def put_files(root, name, stems, *, image_stems=None):
-    images, labels, *_, suffix = BENCHMARKS[name]
+def put_pair(root, images, labels, values, *, sixteen_bits=False, stem="a"):
+    values = np.asarray(values, np.uint16 if sixteen_bits else np.uint8)
     for folder in (images, labels):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for stem in stems if image_stems is None else image_stems:
-        Image.new("RGB", (4, 4)).save(root / images / f"{stem}.jpg")
-    for stem in stems:
-        Image.fromarray(np.zeros((4, 4), np.uint16 if suffix == ".tif" else np.uint8)).save(
-            root / labels / f"{stem}{suffix}"
-        )
+    Image.new("RGB", values.shape[::-1], (90, 60, 30)).save(root / images / f"{stem}.jpg")
+    suffix = "tif" if sixteen_bits else "png"
+    Image.fromarray(values).save(root / labels / f"{stem}.{suffix}")
 
 
-@pytest.mark.parametrize("name", sorted(BENCHMARKS))
-def test_metadata(name):
-    _, _, num_classes, ignore_label, expected_images, _ = BENCHMARKS[name]
-    metadata = MetadataCatalog.get(name)
-    assert len(metadata.stuff_classes) == num_classes
-    assert metadata.ignore_label == ignore_label
-    assert metadata.expected_images == expected_images
-    evaluator_type = "sem_seg_background" if name == WITH_BACKGROUND else "sem_seg"
-    assert metadata.evaluator_type == evaluator_type
-    assert metadata.seg_seg_root == metadata.sem_seg_root
-
-
-@pytest.mark.parametrize("name", sorted(BENCHMARKS))
-def test_load_pairs_files_below_the_root_of_the_moment(name, tmp_path, monkeypatch, caplog):
-    put_files(tmp_path, name, ["b", "a"])
+@pytest.mark.parametrize("name", sorted(REGISTRATIONS))
+def test_registrations_find_their_files_below_the_root_of_the_moment(
+    name, tmp_path, monkeypatch, caplog
+):
+    images, labels, class_list, ignore_label, expected = REGISTRATIONS[name]
+    sixteen_bits = any(part in name for part in SIXTEEN_BITS)
+    for stem in "ba":
+        put_pair(tmp_path, images, labels, [[0, 1]], sixteen_bits=sixteen_bits, stem=stem)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    images, labels, _, _, expected_images, suffix = BENCHMARKS[name]
     with caplog.at_level(logging.WARNING):
         samples = DatasetCatalog.get(name)
     assert samples == [
         {
             "file_name": str(tmp_path / images / f"{stem}.jpg"),
-            "sem_seg_file_name": str(tmp_path / labels / f"{stem}{suffix}"),
+            "sem_seg_file_name": str(
+                tmp_path / labels / f"{stem}.{'tif' if sixteen_bits else 'png'}"
+            ),
             "dataset_name": name,
         }
         for stem in "ab"
     ]
-    assert MetadataCatalog.get(name).image_root == str(tmp_path / images)
-    assert MetadataCatalog.get(name).sem_seg_root == str(tmp_path / labels)
-    assert (
-        f"has 2 labelled images in {tmp_path / labels}, expected {expected_images}" in caplog.text
-    )
+    assert f"has 2 labeled images in {tmp_path / labels}, expected {expected}" in caplog.text
+    metadata = MetadataCatalog.get(name)
+    assert metadata.image_root == str(tmp_path / images)
+    assert metadata.sem_seg_root == metadata.seg_seg_root == str(tmp_path / labels)
+    assert metadata.ignore_label == int(ignore_label)
+    assert metadata.expected_images == int(expected)
+    with_background = [*read_class_list("voc20"), "background"]
+    classes = with_background if class_list == "-" else list(read_class_list(class_list))
+    assert metadata.stuff_classes == classes
+    is_background = name == WITH_BACKGROUND
+    assert metadata.evaluator_type == ("sem_seg_background" if is_background else "sem_seg")
+    # MESS's copy with background has one prompt for it, PAS-20b 39.
+    assert (metadata.get("vocabulary_to_class") is not None) == is_background
 
 
 def test_images_of_other_splits_are_expected_but_lone_labels_are_reported(
     tmp_path, monkeypatch, caplog
 ):
-    name = "voc_2012_test_sem_seg"
-    put_files(tmp_path, name, ["a", "lone"], image_stems=["a", "other_split"])
+    name = PAS20
+    images, labels, *_ = BENCHMARKS[name]
+    for stem in ("a", "lone", "other_split"):
+        put_pair(tmp_path, images, labels, [[0]], stem=stem)
+    (tmp_path / images / "lone.jpg").unlink()
+    (tmp_path / labels / "other_split.png").unlink()
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         assert len(DatasetCatalog.get(name)) == 1
@@ -142,8 +122,8 @@ def test_images_of_other_splits_are_expected_but_lone_labels_are_reported(
 def test_root_expands_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
-    put_files(tmp_path / "data", "ade20k_150_test_sem_seg", ["a"])
-    assert len(DatasetCatalog.get("ade20k_150_test_sem_seg")) == 1
+    put_pair(tmp_path / "data", *BENCHMARKS[A150][:2], [[0]])
+    assert len(DatasetCatalog.get(A150)) == 1
 
 
 def test_missing_folder_names_path_variable_and_instructions(tmp_path, monkeypatch):
@@ -151,16 +131,17 @@ def test_missing_folder_names_path_variable_and_instructions(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "datasets" / ADE / "images" / "validation"
     with pytest.raises(FileNotFoundError) as caught:
-        DatasetCatalog.get("ade20k_150_test_sem_seg")
+        DatasetCatalog.get(A150)
     for part in (str(folder), "DETECTRON2_DATASETS", "datasets/README.md"):
         assert part in str(caught.value)
 
 
 def test_empty_folder_is_an_error(tmp_path, monkeypatch):
-    put_files(tmp_path, "ade20k_150_test_sem_seg", [])
+    for folder in BENCHMARKS[A150][:2]:
+        (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     with pytest.raises(ValueError, match=r"ade20k_150_test_sem_seg.*has no \.jpg"):
-        DatasetCatalog.get("ade20k_150_test_sem_seg")
+        DatasetCatalog.get(A150)
 
 
 def test_registering_again_is_silent(caplog):
@@ -209,24 +190,114 @@ def test_other_data_set_under_the_same_name_is_reported(caplog):
 
 
 def test_status_tells_missing_and_incomplete(tmp_path):
-    put_files(tmp_path, "ade20k_150_test_sem_seg", ["a", "b"])
+    for stem in "ab":
+        put_pair(tmp_path, *BENCHMARKS[A150][:2], [[0]], stem=stem)
     status = {entry.name: entry for entry in dataset_status(tmp_path)}
     assert list(status) == list(BENCHMARKS)
     assert not any(entry.is_ready for entry in status.values())
-    ade = status["ade20k_150_test_sem_seg"]
+    ade = status[A150]
     assert (ade.num_images, ade.expected_images) == (2, 2000)
-    assert ade.problem == "2 labelled images, expected 2000"
-    voc = status["voc_2012_test_sem_seg"]
+    assert ade.problem == "2 labeled images, expected 2000"
+    voc = status[PAS20]
     assert voc.num_images == 0
     assert voc.problem.startswith("missing: ")
     assert str(tmp_path / VOC / "JPEGImages") in voc.problem
 
 
 def test_status_of_a_complete_data_set(tmp_path):
-    images, labels, *_ = BENCHMARKS["voc_2012_test_sem_seg"]
+    images, labels, *_ = BENCHMARKS[PAS20]
     for folder, suffix in ((images, "jpg"), (labels, "png")):
         (tmp_path / folder).mkdir(parents=True)
         for index in range(1449):
             (tmp_path / folder / f"{index}.{suffix}").touch()
     status = {entry.name: entry for entry in dataset_status(tmp_path)}
-    assert status["voc_2012_test_sem_seg"].is_ready
+    assert status[PAS20].is_ready
+
+
+def test_detectron2s_own_ade20k_is_left_alone_with_the_listed_names():
+    names = MetadataCatalog.get("ade20k_sem_seg_val").stuff_classes
+    assert [", ".join(p.strip() for p in name.split(",")) for name in names] == list(
+        read_class_list("ade150_detectron2")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "labels"),
+    [
+        (
+            "coco_2017_test_stuff_all_sem_seg",
+            *("coco/val2017", "coco/stuffthingmaps_detectron2/val2017"),
+        ),
+        ("context_59_test_sem_seg", "pcontext/val/image", "pcontext/val/label"),
+        (
+            "context_59_test_sem_seg",
+            *(f"{FC_PC}/images/validation", f"{FC_PC}/annotations_ctx59/validation"),
+        ),
+        ("pcontext_sem_seg_val", f"{PC}/JPEGImages", f"{PC}/annotations_detectron2/pc59_val"),
+        ("voc_2012_test_sem_seg", "VOC2012/JPEGImages", "VOC2012/annotations_detectron2/val"),
+        (
+            "voc_2012_test_background_sem_seg",
+            *(f"{VOC}/JPEGImages", f"{VOC}/annotations_detectron2/val_bg"),
+        ),
+    ],
+)
+def test_labels_in_another_releases_folders_are_found(tmp_path, monkeypatch, name, images, labels):
+    put_pair(tmp_path, images, labels, [[0]])
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    assert DatasetCatalog.get(name)[0]["sem_seg_file_name"] == str(tmp_path / labels / "a.png")
+    assert MetadataCatalog.get(name).sem_seg_root == str(tmp_path / labels)
+    # What is prepared goes to the first layout all the same.
+    assert all_datasets()[name].prepared_folders()[1] != tmp_path / labels
+
+
+def test_a_complete_layout_wins_over_half_a_first_one(tmp_path, monkeypatch):
+    (tmp_path / PC / "JPEGImages").mkdir(parents=True)
+    put_pair(tmp_path, "pcontext/val/image", "pcontext/val/label", [[0]])
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    assert len(DatasetCatalog.get("context_59_test_sem_seg")) == 1
+
+
+def test_coco_predictions_carry_cocos_ids():
+    ids = MetadataCatalog.get("coco_2017_test_stuff_all_sem_seg").stuff_dataset_id_to_contiguous_id
+    names = read_class_list("coco")
+    assert len(ids) == 171
+    assert [names[ids[coco_id]] for coco_id in (1, 13, 90, 92, 182)] == [
+        *("person", "stop sign", "toothbrush", "banner", "wood")
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(all_datasets()))
+def test_every_registration_loads_maps_and_evaluates(name, tmp_path, monkeypatch):
+    dataset = all_datasets()[name]
+    if DatasetCatalog[name] != dataset:
+        pytest.skip("registered by another package")
+    num_classes = len(dataset.classes)
+    sixteen_bits = dataset.label_suffixes == (".tif",)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    # Class 1 and the last one, then all that releases write for unlabeled pixels.
+    strays = [dataset.ignore_label, num_classes, 65535 if sixteen_bits else 255]
+    row = [1, 1, num_classes - 1, *strays]
+    put_pair(tmp_path, *dataset.prepared_folders(), [row, row], sixteen_bits=sixteen_bits)
+    cfg = get_cfg()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.INPUT.MIN_SIZE_TEST = 8
+    ((sample,),) = build_test_loader(cfg, name)
+    assert sample["image"].shape[0] == 3
+    assert sample["vocabulary"].num_classes == num_classes
+    assert sample["vocabulary"].class_names[1] == dataset.classes[1].split(", ")[0] or (
+        sample["vocabulary"].class_names[1] == dataset.classes[1]
+    )
+    # The first pixel of class 1 is right, the second is called the last class.
+    prediction = torch.tensor([[1, num_classes - 1, num_classes - 1, 0, 0, 0]] * 2)
+    evaluator = SemSegEvaluator(name, output_dir=None, distributed=False)
+    evaluator.process([sample], [{"label_map": prediction}])
+    scores = evaluator.evaluate()["sem_seg"]
+    assert scores["num_classes"] == 2
+    assert scores["mIoU"] == pytest.approx(50.0)
+    assert scores["pACC"] == pytest.approx(100 * 2 / 3)
+
+
+def test_the_eight_benchmarks_come_first():
+    names = [dataset.name for dataset in builtin_meta()]
+    assert len(names) == 8
+    assert list(all_datasets())[:8] == names

@@ -5,13 +5,12 @@ import sys
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
+from PIL import ExifTags, Image
 
 from escnet_d2.data import register_folder_dataset
 from escnet_d2.data.check import main
 from escnet_d2.data.dataset_check import check_dataset
-from escnet_d2.data.folder_checks import check_folder_dataset
-from escnet_d2.data.folder_dataset import write_manifest
+from escnet_d2.data.folder_dataset import folder_dataset, write_manifest
 
 CLASSES = ["cat", "dog", "grass", "sky"]
 
@@ -56,15 +55,21 @@ def test_everything_wrong_is_found(broken, workers):
     ):
         assert part in found
     assert report.absent_classes == ["grass", "sky"]
-    assert report.tally.class_pixels.tolist() == [2, 2, 0, 0]
-    assert report.tally.class_images.tolist() == [2, 1, 0, 0]
-    assert report.tally.unlabelled_pixels == 4
+    assert report.class_pixels.tolist() == [2, 2, 0, 0]
+    assert report.class_images.tolist() == [2, 1, 0, 0]
+    assert report.unlabeled_pixels == 4
 
 
 def test_headers_only_does_not_decode_images(broken):
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    for suffix in ("jpg", "png", "tif"):
+        Image.new("RGB", (3, 5)).save(broken / f"images/turned_{suffix}.{suffix}", exif=turned)
+        Image.new("L", (5, 3)).save(broken / f"labels/turned_{suffix}.png")
     problems = " ".join(check_dataset("broken_val", headers_only=True).problems)
     assert "size.png is 3 x 1 pixels" in problems
-    assert "truncated.png" not in problems
+    assert "truncated" not in problems
+    assert "turned" not in problems
 
 
 def test_sixteen_bit_labels_and_what_releases_write_for_unlabelled(tmp_path):
@@ -80,10 +85,10 @@ def test_sixteen_bit_labels_and_what_releases_write_for_unlabelled(tmp_path):
         Image.fromarray(values).save(labels / f"{name}.png")
     register_folder_dataset("wide_val", images, labels, classes, ignore_label=300)
     report = check_dataset("wide_val")
-    assert report.tally.label_types == {"uint16": 1, "uint8": 1}
+    assert report.label_types == {"uint16": 1, "uint8": 1}
     # 65535 and the ignore label are no strays; 255 is a class here.
     assert report.problems == ["1 label maps have 8 bits, which cannot hold 300 classes."]
-    assert report.tally.unlabelled_pixels == 2
+    assert report.unlabeled_pixels == 2
 
 
 def test_data_set_of_another_package(tmp_path, make_folders):
@@ -100,7 +105,7 @@ def test_data_set_of_another_package(tmp_path, make_folders):
     report = check_dataset("foreign_val")
     assert len(report.problems) == 3
     found = " ".join(report.problems)
-    for part in ("x.png has no sem_seg_file_name", "2 labelled images, expected 3", "1.png does"):
+    for part in ("x.png has no sem_seg_file_name", "2 labeled images, expected 3", "1.png does"):
         assert part in found
 
 
@@ -116,18 +121,14 @@ def test_main_prints_a_table_and_writes_json(broken, tmp_path, capsys):
 
 def test_main_on_a_prepared_folder(tmp_path, make_folders, capsys):
     images, labels = make_folders(tmp_path, count=3, size=(8, 8))
-    classes = tmp_path / "classes.txt"
-    classes.write_text("a\nb\nc\n")
-    manifest, _ = check_folder_dataset(
-        name="pets", folders={"val": (images, labels)}, classes=classes
-    )
-    write_manifest(manifest, tmp_path)
+    split = folder_dataset("pets_val", images, labels, ["a", "b", "c"], expected_images=3)
+    write_manifest(tmp_path, "pets", {"val": split})
     assert main([str(tmp_path)]) == 0
     output = capsys.readouterr().out
     assert "| pets_val   | 3        | 3          | uint8    | 3 of 3    | 1.6 %" in output
     (images / "1.png").unlink()
     assert main([str(tmp_path / "dataset.json"), "--headers-only"]) == 1
-    assert "2 labelled images, expected 3" in capsys.readouterr().out
+    assert "2 labeled images, expected 3" in capsys.readouterr().out
 
 
 def test_main_on_missing_benchmarks(tmp_path, capsys):

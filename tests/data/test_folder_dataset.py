@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import logging
 import shutil
@@ -15,36 +14,8 @@ from escnet_d2.data import (
     register_folder_dataset,
     register_prepared_folder,
 )
-from escnet_d2.data.folder_checks import check_split
-from escnet_d2.data.folder_dataset import Manifest, Split, read_manifest, write_manifest
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_folder_dataset.py"
-
-
-def run_tool(*arguments):
-    specification = importlib.util.spec_from_file_location("prepare_folder_dataset", TOOL)
-    tool = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tool)
-    return tool.main([str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def project(tmp_path, make_folders):
-    """Two splits of 4 x 4 images and a class list."""
-    make_folders(tmp_path / "train", count=2)
-    make_folders(tmp_path / "val", count=1, seed=1)
-    (tmp_path / "classes.txt").write_text("cat\ncouch, sofa\ndog\n")
-    return tmp_path
-
-
-def prepare(project, *extra, name="pets"):
-    return run_tool(
-        *("--name", name, "--classes", project / "classes.txt", "--output", project / "prepared"),
-        *("--split", f"train={project / 'train/images'}:{project / 'train/labels'}"),
-        *("--split", f"val={project / 'val/images'}:{project / 'val/labels'}"),
-        *extra,
-    )
-
+from escnet_d2.data.dataset_check import check_folders
+from escnet_d2.data.folder_dataset import folder_dataset, read_manifest, write_manifest
 
 # -- registering two folders --
 
@@ -135,8 +106,8 @@ def test_unfit_classes(tmp_path):
 # -- prepared folders --
 
 
-def test_prepare_register_and_train(project, capsys):
-    assert prepare(project) == 0
+def test_prepare_register_and_train(project, capsys, prepare):
+    assert prepare() == 0
     output = capsys.readouterr().out
     assert "train: 2 images" in output
     assert "couch, sofa" in output
@@ -157,8 +128,8 @@ def test_prepare_register_and_train(project, capsys):
     assert batch[0]["vocabulary"].class_names == ("cat", "couch", "dog")
 
 
-def test_prepared_folder_can_move_with_its_data(project, tmp_path_factory):
-    assert prepare(project) == 0
+def test_prepared_folder_can_move_with_its_data(project, tmp_path_factory, prepare):
+    assert prepare() == 0
     content = json.loads((project / "prepared" / "dataset.json").read_text())
     assert content["splits"]["val"] == {
         "image_root": "../val/images",
@@ -172,47 +143,47 @@ def test_prepared_folder_can_move_with_its_data(project, tmp_path_factory):
     assert sample["file_name"] == str(moved / "val" / "images" / "0.png")
 
 
-def test_images_lost_after_preparing_are_reported(project, caplog):
-    prepare(project)
+def test_images_lost_after_preparing_are_reported(project, caplog, prepare):
+    prepare()
     (project / "train/images/0.png").unlink()
     (project / "train/labels/0.png").unlink()
     register_prepared_folder(project / "prepared")
     with caplog.at_level(logging.WARNING):
         DatasetCatalog.get("pets_train")
-    assert "has 1 labelled images" in caplog.text and "expected 2" in caplog.text
+    assert "has 1 labeled images" in caplog.text and "expected 2" in caplog.text
 
 
-def test_other_content_under_the_same_name(project):
-    prepare(project)
+def test_other_content_under_the_same_name(project, prepare):
+    prepare()
     register_prepared_folder(project / "prepared")
     (project / "classes.txt").write_text("cat\nsofa\ndog\n")
-    prepare(project)
+    prepare()
     with pytest.raises(ValueError, match="pets_train is registered already, with other classes"):
         register_prepared_folder(project / "prepared")
 
 
 def test_missing_manifest_says_what_writes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"dataset\.json.*prepare_folder_dataset\.py"):
+    with pytest.raises(FileNotFoundError, match=r"dataset\.json is not a file.*prepare_folder"):
         register_prepared_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{", "damaged.*Expecting"),
+        ("{", "cannot be used.*Expecting"),
         ("[]", "the file must be a JSON dict"),
         ({"classes": None}, "'classes' must be a JSON list"),
         ({"classes": ["a", "a"]}, "Duplicate"),
         ({"splits": {}}, "'splits' is empty"),
         ({"splits": {"val": {}}}, "'image_root' is missing"),
-        ({"splits": {"a/b": {}}}, "'a/b' is unfit"),
+        ({"name": "a/b"}, "'a/b_train' is unfit"),
         ({"ignore_label": "255"}, "'ignore_label' must be a JSON int"),
         ({"ignore_label": True}, "'ignore_label' must be a JSON int"),
         ({"name": 3}, "'name' must be a JSON str"),
     ],
 )
-def test_damaged_manifest(project, change, message):
-    prepare(project)
+def test_damaged_manifest(project, change, message, prepare):
+    prepare()
     path = project / "prepared" / "dataset.json"
     if isinstance(change, dict):
         change = json.dumps({**json.loads(path.read_text()), **change})
@@ -229,23 +200,23 @@ def test_statistics(tmp_path, make_folders):
     image_root, label_root = make_folders(tmp_path, count=2, size=(2, 2))
     Image.fromarray(np.array([[0, 0], [1, 255]], np.uint8)).save(label_root / "0.png")
     Image.fromarray(np.array([[0, 2], [9, 7]], np.uint8)).save(label_root / "1.png")
-    report = check_split(image_root, label_root, num_classes=3, ignore_label=255)
+    report = check_folders(folder_dataset("pets", image_root, label_root, ["a", "b", "c"]))
     assert report.class_pixels.tolist() == [3, 1, 1]
     assert report.class_images.tolist() == [2, 1, 1]
-    assert report.unlabelled_pixels == 3
+    assert report.unlabeled_pixels == 3
     assert report.problems == []
     [stray] = report.stray_values
     assert "1.png has the value(s) 7, 9: expected 0..2 or 255" in stray
 
 
-def test_every_problem_is_reported_at_once(project, capsys):
+def test_every_problem_is_reported_at_once(project, capsys, prepare):
     images, labels = project / "train" / "images", project / "train" / "labels"
     Image.new("RGB", (4, 4)).save(images / "lone.jpg")
     Image.new("L", (4, 4)).save(labels / "stray.png")
     Image.new("L", (5, 4)).save(labels / "0.png")
     Image.new("RGB", (4, 4)).save(labels / "1.png")
     (project / "val/images/0.png").write_bytes((project / "val/images/0.png").read_bytes()[:60])
-    assert prepare(project) == 1
+    assert prepare() == 1
     assert not (project / "prepared").exists()
     errors = capsys.readouterr().err
     for part in (
@@ -259,82 +230,91 @@ def test_every_problem_is_reported_at_once(project, capsys):
         assert part in errors
 
 
-def test_values_beyond_the_classes_need_consent(project, capsys):
+def test_values_beyond_the_classes_need_consent(project, capsys, prepare):
     path = project / "val/labels/0.png"
     labels = np.array(Image.open(path))
     labels[1, 1] = 200
     Image.fromarray(labels).save(path)
-    assert prepare(project) == 1
+    assert prepare() == 1
     assert f"{path} has the value(s) 200" in capsys.readouterr().err
-    assert prepare(project, "--allow-unlabelled-values") == 0
-    assert f"taken for unlabelled: {path}" in capsys.readouterr().out
+    assert prepare("--allow-unlabelled-values") == 0
+    assert f"taken for unlabeled: {path}" in capsys.readouterr().out
 
 
-def test_another_ignore_label(project, caplog):
+def test_another_ignore_label(project, caplog, prepare):
     for file in project.glob("*/labels/*.png"):
         labels = np.array(Image.open(file))
         Image.fromarray(np.where(labels == 255, 2, labels).astype(np.uint8)).save(file)
-    assert prepare(project, "--ignore-label", "2") == 0
+    assert prepare("--ignore-label", "2") == 0
     assert "The ignore label 2 is also the class 'dog'" in caplog.text
     register_prepared_folder(project / "prepared")
     assert MetadataCatalog.get("pets_val").ignore_label == 2
 
 
-def test_long_lists_of_problems_are_cut(project, capsys):
+def test_long_lists_of_problems_are_cut(project, capsys, prepare):
     for index in range(30):
         Image.new("RGB", (4, 4)).save(project / "train/images" / f"lone{index}.png")
-    assert prepare(project) == 1
+    assert prepare() == 1
     assert "... and 10 more." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["train", "train=a", "=a:b", "train=:b", "train=a:"])
-def test_split_syntax(project, split, capsys):
+def test_split_syntax(project, split, capsys, prepare):
     with pytest.raises(SystemExit):
-        prepare(project, "--split", split)
+        prepare("--split", split)
     assert "SPLIT=IMAGES:LABELS" in capsys.readouterr().err
 
 
-def test_split_given_twice(project, capsys):
+def test_split_given_twice(project, capsys, prepare):
     with pytest.raises(SystemExit):
-        prepare(project, "--split", "train=a:b")
+        prepare("--split", "train=a:b")
     assert "names a split twice" in capsys.readouterr().err
 
 
-def test_missing_class_list_and_folder(project, capsys):
+def test_missing_class_list_and_folder(project, capsys, prepare):
     shutil.move(str(project / "classes.txt"), str(project / "kept.txt"))
-    assert prepare(project) == 1
+    assert prepare() == 2
     assert "classes.txt does not exist" in capsys.readouterr().err
     shutil.move(str(project / "kept.txt"), str(project / "classes.txt"))
     shutil.rmtree(project / "val/labels")
-    assert prepare(project) == 1
+    assert prepare() == 2
     assert "labels does not exist" in capsys.readouterr().err
 
 
-def manifest(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
-    split = Split(image_root=folder / "images", sem_seg_root=folder / "labels", num_images=1)
-    return Manifest(name, classes, ignore_label, dict.fromkeys(splits, split))
+def write(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
+    folders = folder / "images", folder / "labels"
+    return write_manifest(
+        folder,
+        name,
+        {
+            split: folder_dataset(
+                f"{name}_{split}", *folders, classes, ignore_label=ignore_label, expected_images=1
+            )
+            for split in splits
+        },
+    )
 
 
 def test_a_second_split_joins_the_first(tmp_path):
-    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
-    write_manifest(manifest(tmp_path, "val"), tmp_path)
-    assert set(read_manifest(path).splits) == {"train", "val"}
+    path = write(tmp_path, "train")
+    write(tmp_path, "val")
+    assert set(read_manifest(path)[1]) == {"train", "val"}
 
 
 def test_another_data_set_is_not_written_over(tmp_path):
-    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
+    path = write(tmp_path, "train")
     before = path.read_bytes()
-    for other in (
-        manifest(tmp_path, "train", name="cars"),
-        manifest(tmp_path, "val", classes=("a", "c")),
-        manifest(tmp_path, "val", ignore_label=0),
+    for splits, other in (
+        (["train"], {"name": "cars"}),
+        (["val"], {"classes": ("a", "c")}),
+        (["val"], {"ignore_label": 0}),
     ):
         with pytest.raises(FileExistsError, match="pets.*splits train, which has another"):
-            write_manifest(other, tmp_path)
+            write(tmp_path, *splits, **other)
     assert path.read_bytes() == before
 
 
-def test_a_split_may_be_prepared_anew_with_other_classes(tmp_path):
-    path = write_manifest(manifest(tmp_path, "train"), tmp_path)
-    write_manifest(manifest(tmp_path, "train", classes=("a", "c")), tmp_path)
-    assert read_manifest(path).classes == ("a", "c")
+def test_a_split_may_be_prepared_again_with_other_classes(tmp_path):
+    path = write(tmp_path, "train")
+    write(tmp_path, "train", classes=("a", "c"))
+    assert read_manifest(path)[1]["train"].classes == ("a", "c")

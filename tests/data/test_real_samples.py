@@ -10,7 +10,8 @@ from escnet_d2.data import (
     build_train_loader,
     register_folder_dataset,
 )
-from escnet_d2.data.folder_checks import check_folder_dataset, check_split
+from escnet_d2.data.dataset_check import check_folders
+from escnet_d2.data.folder_dataset import folder_dataset
 from escnet_d2.io import read_image, read_label_map
 
 
@@ -42,13 +43,10 @@ def test_voc_palette_labels_are_class_indices(shared_data):
 
 def test_ade20k_labels(shared_data):
     folder = shared_data / "ade20k_sample/ADEChallengeData2016"
-    report = check_split(
-        folder / "images/validation",
-        folder / "annotations/validation",
-        num_classes=151,
-        ignore_label=0,
-    )
-    assert report.split.num_images == 3
+    classes = [f"class {index}" for index in range(151)]
+    folders = folder / "images/validation", folder / "annotations/validation"
+    report = check_folders(folder_dataset("ade", *folders, classes, ignore_label=0))
+    assert report.num_images == 3
     assert report.problems == report.stray_values == []
 
 
@@ -67,15 +65,12 @@ def test_prepared_ade20k_is_found_below_the_root(shared_data, tmp_path, monkeypa
 @pytest.mark.slow
 def test_coco_mini(shared_data, cfg):
     folder = shared_data / "coco_mini"
-    _, reports = check_folder_dataset(
-        name="coco_mini",
-        folders={
-            split: (folder / "images" / split, folder / "annotations" / split)
-            for split in ("train", "val")
-        },
-        classes=folder / "classes.json",
-    )
-    present = {split: report.class_pixels > 0 for split, report in reports.items()}
+    present = {}
+    for split in ("train", "val"):
+        folders = folder / "images" / split, folder / "annotations" / split
+        report = check_folders(folder_dataset(split, *folders, folder / "classes.json"))
+        assert report.problems == report.stray_values == []
+        present[split] = report.class_pixels > 0
     # As the data's own description says.
     assert present["train"].sum() == 119
     assert present["val"].sum() == 124

@@ -75,7 +75,7 @@ def test_test_sample_leaves_labels_to_the_evaluator(cfg, tmp_path):
     [
         (3, 255, np.uint8, [0, 2, 3, 255], [0, 2, 255, 255]),
         (847, 65535, np.uint16, [0, 846, 847, 65535], [0, 846, 65535, 65535]),
-        # PC-459: both values that other releases use are unlabelled.
+        # PC-459: both values that other releases use are unlabeled.
         (459, 459, np.uint16, [255, 458, 459, 65535], [255, 458, 459, 459]),
         # An ignore label below K moves out of the way.
         (3, 0, np.uint8, [0, 1, 2, 255], [255, 1, 2, 255]),
@@ -83,7 +83,7 @@ def test_test_sample_leaves_labels_to_the_evaluator(cfg, tmp_path):
         (3, 255, np.int32, [0, 1, -1, 70000], [0, 1, 255, 255]),
     ],
 )
-def test_unlabelled_values(cfg, tmp_path, num_classes, ignore_label, dtype, values, expected):
+def test_unlabeled_values(cfg, tmp_path, num_classes, ignore_label, dtype, values, expected):
     register(num_classes, ignore_label)
     cfg.INPUT.MIN_SIZE_TRAIN = (2,)
     labels = np.repeat(np.array([values], dtype), 2, axis=0)
@@ -141,14 +141,14 @@ def test_absolute_crops_always_have_the_crop_size(cfg, tmp_path):
     assert (mapped["sem_seg"][8:] == 255).all()
 
 
-def test_crop_avoids_a_dominating_class_and_ignores_unlabelled(cfg, tmp_path):
+def test_crop_avoids_a_dominating_class_and_ignores_unlabeled(cfg, tmp_path):
     register(3, ignore_label=255)
     cfg.INPUT.MIN_SIZE_TRAIN = (16,)
     cfg.INPUT.CROP.ENABLED = True
     cfg.INPUT.CROP.TYPE = "absolute"
     cfg.INPUT.CROP.SIZE = [16, 16]
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
-    # Class 0 fills the left; classes 1 and 2 share the right, under many unlabelled pixels.
+    # Class 0 fills the left; classes 1 and 2 share the right, under many unlabeled pixels.
     labels = np.zeros((16, 64), np.uint8)
     labels[:, 32:] = 200
     labels[:2, 32:] = 1
@@ -200,13 +200,6 @@ def test_sizes_that_differ_name_both_files(cfg, tmp_path):
         SemanticDatasetMapper(cfg, True)(given)
 
 
-def test_bgr(cfg, tmp_path):
-    register(3)
-    cfg.INPUT.FORMAT = "BGR"
-    given = sample(tmp_path, np.full((8, 8, 3), [1, 2, 3], np.uint8), np.zeros((8, 8), np.uint8))
-    assert SemanticDatasetMapper(cfg, False)(given)["image"][:, 0, 0].tolist() == [3, 2, 1]
-
-
 def test_vocabulary_keys(cfg, tmp_path):
     register_folder_dataset("mine", "images", "labels", ["couch, sofa", "dog"])
     for name, content in (("train", "settee, x\nhound\n"), ("test", "seat, y\npuppy\n")):
@@ -235,7 +228,6 @@ def test_images_of_another_data_set_are_refused(cfg, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("INPUT.FORMAT", "L"),
         ("INPUT.RANDOM_FLIP", "both"),
         ("INPUT.CROP.TYPE", "square"),
         ("DATASETS.TRAIN", ("no_such_set",)),

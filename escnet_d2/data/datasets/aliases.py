@@ -10,7 +10,7 @@ from ..class_lists import read_class_list
 from ..sem_seg_dataset import SemSegDataset
 from .builtin_meta import BACKGROUND_CLASS, benchmark
 
-# Name, labels, release whose folders come first, class list, value of unlabelled pixels.
+# Name, labels, release whose folders come first, class list, value of unlabeled pixels.
 _ALIASES = (
     ("coco_2017_train_stuff_sem_seg", "coco_stuff_train", "san", "coco", 255),
     ("coco_2017_test_stuff_sem_seg", "coco_stuff_val", "san", "coco", 255),

@@ -21,16 +21,12 @@ class DatasetStatus:
 
     Attributes:
         name: its name in the catalogues.
-        image_root: folder looked in for images.
-        sem_seg_root: folder looked in for label maps.
-        num_images: labelled images found, 0 where a folder is missing.
-        expected_images: labelled images of a complete copy.
+        num_images: labeled images found, 0 where a folder is missing.
+        expected_images: labeled images of a complete copy.
         problem: what is wrong, empty when the data set is complete.
     """
 
     name: str
-    image_root: str
-    sem_seg_root: str
     num_images: int
     expected_images: int
     problem: str
@@ -78,24 +74,16 @@ def dataset_status(
 
 
 def _status(dataset: SemSegDataset, root: Path | None) -> DatasetStatus:
-    image_root, sem_seg_root = dataset.folders(root)
     num_images, problem = 0, ""
-    missing = [str(folder) for folder in (image_root, sem_seg_root) if not os.path.isdir(folder)]
+    missing = [str(folder) for folder in dataset.folders(root) if not os.path.isdir(folder)]
     if missing:
         problem = f"missing: {', '.join(missing)}"
     else:
         try:
             num_images = len(dataset.find_files(root).pairs)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             problem = str(error)
         else:
             if num_images != dataset.expected_images:
-                problem = f"{num_images} labelled images, expected {dataset.expected_images}"
-    return DatasetStatus(
-        name=dataset.name,
-        image_root=str(image_root),
-        sem_seg_root=str(sem_seg_root),
-        num_images=num_images,
-        expected_images=dataset.expected_images or 0,
-        problem=problem,
-    )
+                problem = f"{num_images} labeled images, expected {dataset.expected_images}"
+    return DatasetStatus(dataset.name, num_images, dataset.expected_images or 0, problem)

@@ -118,7 +118,7 @@ def builtin_meta() -> tuple[SemSegDataset, ...]:
             "ade20k_full_sem_seg_freq_val_all", "ade847", classes="ade847", ignore_label=65535
         ),
         benchmark("context_59_test_sem_seg", "pc59", classes="pc59"),
-        # Other releases write 65535 into the same files; values >= 459 all count as unlabelled.
+        # Other releases write 65535 into the same files; values >= 459 all count as unlabeled.
         benchmark("context_459_test_sem_seg", "pc459", classes="pc459", ignore_label=459),
         benchmark("voc_2012_test_sem_seg", "voc20", classes="voc20"),
         _voc_with_background(),
@@ -154,7 +154,7 @@ def benchmark(
         labels: which labels, a key of ``LAYOUTS``.
         classes: a bundled class list, or the class names.
         release: whose folders are looked in first, by default the first of ``LAYOUTS``.
-        ignore_label: the value of unlabelled pixels; every value beyond the classes is one as well.
+        ignore_label: the value of unlabeled pixels; every value beyond the classes is one as well.
         **facts: further fields of :class:`SemSegDataset`.
     """
     layouts = dict(LAYOUTS[labels])

@@ -1,6 +1,6 @@
 """From what the owners of the benchmarks ship to the label maps that are registered.
 
-Each module reads one owner's formats; ``conversion`` runs it on many files.
+Each module reads one owner's formats; ``conversion`` writes what it reads.
 ``tools/prepare_dataset.py`` is the command.
 """
 
@@ -14,7 +14,7 @@ from .ade20k import prepare_ade20k_150
 from .ade20k_full import prepare_ade20k_847
 from .archives import Archive
 from .coco import prepare_coco_panoptic, prepare_coco_stuff
-from .conversion import Prepared, Settings
+from .conversion import LabelWriter
 from .pascal_context import prepare_pascal_context_59, prepare_pascal_context_459
 from .voc import prepare_voc
 
@@ -24,12 +24,13 @@ class Preparation:
     """One thing that ``tools/prepare_dataset.py`` can do.
 
     Attributes:
-        run: does it; raises FileNotFoundError where an archive is missing, which it names.
+        run: does it, and returns the data sets that it wrote; raises FileNotFoundError where an
+            archive is missing, which it names.
         datasets: the data sets that are complete afterwards, if all archives were there.
         archives: what must be there, images included.
     """
 
-    run: Callable[[Settings], Prepared]
+    run: Callable[[LabelWriter], list[str]]
     datasets: tuple[str, ...]
     archives: tuple[Archive, ...]
 
@@ -70,4 +71,4 @@ PREPARATIONS: dict[str, Preparation] = {
     ),
 }
 
-__all__ = ["PREPARATIONS", "Archive", "Preparation", "Prepared", "Settings"]
+__all__ = ["PREPARATIONS", "Archive", "LabelWriter", "Preparation"]

@@ -17,7 +17,7 @@ class Archive:
         name: its file name.
         url: the download, or the page that leads to it.
         unpack_to: the folder, below the data sets' root, to unpack it in or to put it in.
-        terms: licence or terms, as the owners state them.
+        terms: license or terms, as the owners state them.
         note: what else a user should know.
     """
 
@@ -35,7 +35,7 @@ class Archive:
         return f"Get {self.name} from {self.url}{note} and {verb} it in {folder}."
 
 
-_COCO_TERMS = "photos: Flickr's terms, each with its own licence; annotations: CC BY 4.0"
+_COCO_TERMS = "photos: Flickr's terms, each with its own license; annotations: CC BY 4.0"
 _ADE_TERMS = "non-commercial research and education"
 _VOC_TERMS = "photos: Flickr's terms"
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC"

@@ -13,13 +13,13 @@ from pycocotools import mask as coco_mask
 
 from ..datasets.facts import pascal_context_val_ids
 from .archives import PASCAL_CONTEXT_59, PASCAL_CONTEXT_459, VOC_2010
-from .conversion import Job, Prepared, Settings, label_folder, listed_files, run_jobs, save_labels
+from .conversion import LabelWriter, listed_files
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "VOCdevkit/VOC2010"
-_UNLABELLED_8BIT = 255
-_UNLABELLED_16BIT = 65535
+_UNLABELED_8BIT = 255
+_UNLABELED_16BIT = 65535
 # The 59 of the 459 categories that PC-59 keeps, by the owners' ids; sorted, they are the classes.
 # fmt: off
 PC59_CATEGORY_IDS = (
@@ -30,127 +30,121 @@ PC59_CATEGORY_IDS = (
 # fmt: on
 
 
-def prepare_pascal_context_59(settings: Settings) -> Prepared:
+def prepare_pascal_context_59(writer: LabelWriter) -> list[str]:
     """Draws the masks of ``trainval_merged.json`` for the images of phase "val".
 
     Masks are drawn in the file's order, later ones over earlier ones; what no mask of the 59
     categories covers is unlabelled.
 
     Args:
-        settings: ``root`` holds ``VOCdevkit/VOC2010/trainval_merged.json``.
+        writer: its root holds ``VOCdevkit/VOC2010/trainval_merged.json``.
 
     Raises:
         FileNotFoundError: the file is not there.
         ValueError: the file is damaged, or an image of the split has no annotation.
     """
-    file = settings.root / FOLDER / "trainval_merged.json"
+    file = writer.root / FOLDER / "trainval_merged.json"
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} does not exist.{_images_missing(settings.root)} "
-            f"{PASCAL_CONTEXT_59.how_to_get(settings.root)}"
+            f"{file} does not exist.{_images_missing(writer.root)} "
+            f"{PASCAL_CONTEXT_59.how_to_get(writer.root)}"
         )
     logger.info("Reading %s.", file)
     try:
         images, annotations = _read_detail(file)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no trainval_merged.json: {error!r}") from error
+        raise ValueError(f"{file} is not a trainval_merged.json: {error!r}") from error
     bare = [image["file_name"] for key, image in images.items() if not annotations[key]]
     if bare:
         raise ValueError(f"{file} has {len(bare)} images without annotation, such as {bare[0]}.")
     name = "context_59_test_sem_seg"
-    target = label_folder(name, settings)
-    jobs = [
-        Job(
-            file,
-            (target / f"{Path(image['file_name']).stem}.png",),
-            {"size": (image["height"], image["width"]), "masks": annotations[key]},
+    files = {
+        Path(image["file_name"]).stem: (
+            image["file_name"],
+            (image["height"], image["width"]),
+            annotations[key],
         )
         for key, image in images.items()
-    ]
-    run_jobs(jobs, convert_detail_image, settings=settings, title="PASCAL-Context 59")
-    return Prepared([name])
+    }
+    writer.write(name, draw_masks, files)
+    return [name]
 
 
-def convert_detail_image(job: Job) -> None:
-    """Writes one label map.
+def draw_masks(name: str, size: tuple[int, int], masks: list[tuple[int, dict]]) -> np.ndarray:
+    """Draws one label map.
 
     Args:
-        job: the JSON file and its target; the content has ``size``, height and width, and
-            ``masks``, pairs of a category id and COCO's compressed run lengths.
+        name: of the image, for messages.
+        size: its height and width.
+        masks: pairs of a category id and COCO's run lengths.
 
     Raises:
         ValueError: a mask has another size than the image.
     """
-    size = job.content["size"]
-    labels = np.full(size, _UNLABELLED_8BIT, dtype=np.uint8)
+    labels = np.full(size, _UNLABELED_8BIT, dtype=np.uint8)
     index_of_id = {id_: index for index, id_ in enumerate(PC59_CATEGORY_IDS)}
-    for category, runs in job.content["masks"]:
+    for category, runs in masks:
         if isinstance(runs["counts"], list):  # Not compressed.
             runs = coco_mask.frPyObjects(runs, *runs["size"])
         mask = coco_mask.decode(runs).astype(bool)
         if mask.shape != tuple(size):
-            raise ValueError(
-                f"{job.source}: a mask of {job.targets[0].stem} is {mask.shape}, not {size}."
-            )
-        # Of a category that is no class, too: it covers what was drawn before.
-        labels[mask] = index_of_id.get(category, _UNLABELLED_8BIT)
-    save_labels(labels, job.targets[0])
+            raise ValueError(f"A mask of {name} is {mask.shape}, not {size}.")
+        # Of a category that is not a class, too: it covers what was drawn before.
+        labels[mask] = index_of_id.get(category, _UNLABELED_8BIT)
+    return labels
 
 
-def prepare_pascal_context_459(settings: Settings) -> Prepared:
+def prepare_pascal_context_459(writer: LabelWriter) -> list[str]:
     """Converts the ``LabelMap`` of the .mat files: 1 to 459 become 0 to 458, 0 becomes 65535.
 
     The images are those of ``VOCdevkit/VOC2010/pascalcontext_val.txt`` or, where that is missing,
     of the same list in this package.
 
     Args:
-        settings: ``root`` holds ``VOCdevkit/VOC2010/trainval/*.mat``.
+        writer: its root holds ``VOCdevkit/VOC2010/trainval/*.mat``.
 
     Raises:
         FileNotFoundError: there is no .mat file of the split.
         ValueError: a file cannot be read.
         RuntimeError: SciPy, which reads .mat files, is not installed.
     """
-    folder = settings.root / FOLDER
+    folder = writer.root / FOLDER
     source = folder / "trainval"
     if not source.is_dir():
         raise FileNotFoundError(
-            f"{source} does not exist.{_images_missing(settings.root)} "
-            f"{PASCAL_CONTEXT_459.how_to_get(settings.root)}"
+            f"{source} does not exist.{_images_missing(writer.root)} "
+            f"{PASCAL_CONTEXT_459.how_to_get(writer.root)}"
         )
     split = folder / "pascalcontext_val.txt"
     ids = pascal_context_val_ids()
     if split.is_file():
         ids = tuple(split.read_text(encoding="utf-8").split())
-    files, problems = listed_files(source, ids, ".mat")
+    files = listed_files(source, ids, ".mat")
     _mat_reader()  # Before processes are started, each of which would fail alike.
     name = "context_459_test_sem_seg"
-    target = label_folder(name, settings)
-    jobs = [Job(file, (target / f"{file.stem}.tif",)) for file in files]
-    run_jobs(jobs, convert_label_map, settings=settings, title="PASCAL-Context 459")
-    return Prepared([name], problems)
+    writer.write(name, read_mat, {id_: (file,) for id_, file in files.items()})
+    return [name]
 
 
-def convert_label_map(job: Job) -> None:
-    """Writes one label map of 16 bits.
+def read_mat(file: Path) -> np.ndarray:
+    """Reads one label map of 16 bits.
 
     Raises:
-        ValueError: no .mat file, or without a ``LabelMap`` of integers.
+        ValueError: not a .mat file, or without a ``LabelMap`` of integers.
     """
     loadmat = _mat_reader()
     try:
-        labels = loadmat(job.source).get("LabelMap")
+        labels = loadmat(file).get("LabelMap")
     except FileNotFoundError:
         raise
     except (ValueError, TypeError, NotImplementedError, OSError, EOFError) as error:
-        raise ValueError(f"{job.source} cannot be read: {error}") from error
+        raise ValueError(f"{file} cannot be read: {error}") from error
     if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "uif":
-        raise ValueError(f"{job.source} has no LabelMap of shape (height, width).")
+        raise ValueError(f"{file} has no LabelMap of shape (height, width).")
     labels = labels.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= _UNLABELLED_16BIT:
-        raise ValueError(f"{job.source} has labels outside 0..{_UNLABELLED_16BIT - 1}.")
-    labels = np.where(labels == 0, _UNLABELLED_16BIT, labels - 1).astype(np.uint16)
-    save_labels(labels, job.targets[0])
+    if labels.min() < 0 or labels.max() >= _UNLABELED_16BIT:
+        raise ValueError(f"{file} has labels outside 0..{_UNLABELED_16BIT - 1}.")
+    return np.where(labels == 0, _UNLABELED_16BIT, labels - 1).astype(np.uint16)
 
 
 def _read_detail(file: Path) -> tuple[dict[Any, dict], dict[Any, list]]:

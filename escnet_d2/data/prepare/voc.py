@@ -7,36 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from escnet_d2.io import read_label_map
-
 from .archives import VOC_2012, VOC_AUG
-from .coco import check_bytes
-from .conversion import (
-    Job,
-    Prepared,
-    Settings,
-    label_folder,
-    label_table,
-    listed_files,
-    run_jobs,
-    save_labels,
-)
+from .conversion import LabelWriter, label_table, listed_files, read_8bit_labels
 
 FOLDER = "VOCdevkit/VOC2012"
 _NUM_CLASSES = 20
 _NUM_IMAGES = 1449
-_UNLABELLED = 255
+_UNLABELED = 255
 # Images in ImageSets/Segmentation/val.txt of the other years.
 _OTHER_YEARS = {213: 2007, 512: 2008, 750: 2009, 964: 2010, 1111: 2011}
 
 
-def prepare_voc(settings: Settings) -> Prepared:
+def prepare_voc(writer: LabelWriter) -> list[str]:
     """Converts the validation split of VOC 2012.
 
     1 to 20 become 0 to 19, 255 stays; 0, the background, becomes 255 for PAS-20 and 20 for PAS-20b.
 
     Args:
-        settings: ``root`` holds ``VOCdevkit/VOC2012`` with ``ImageSets`` and
+        writer: its root holds ``VOCdevkit/VOC2012`` with ``ImageSets`` and
             ``SegmentationClassAug`` or, where that is missing, VOC's own ``SegmentationClass``.
 
     Raises:
@@ -44,18 +32,18 @@ def prepare_voc(settings: Settings) -> Prepared:
             there in the wrong place or of the wrong year.
         ValueError: the list is another year's, or a label map cannot be read or has other values.
     """
-    folder = settings.root / FOLDER
+    folder = writer.root / FOLDER
     split = folder / "ImageSets/Segmentation/val.txt"
     if not split.is_file():
         raise FileNotFoundError(
-            f"{split} does not exist.{_wrong_folder(settings.root)} "
-            f"{VOC_2012.how_to_get(settings.root)}"
+            f"{split} does not exist.{_wrong_folder(writer.root)} "
+            f"{VOC_2012.how_to_get(writer.root)}"
         )
     ids = split.read_text(encoding="utf-8").split()
     if len(ids) in _OTHER_YEARS:
         raise ValueError(
             f"{split} lists {len(ids)} images: this is VOC {_OTHER_YEARS[len(ids)]}. PAS-20 needs "
-            f"VOC 2012 with {_NUM_IMAGES}. {VOC_2012.how_to_get(settings.root)}"
+            f"VOC 2012 with {_NUM_IMAGES}. {VOC_2012.how_to_get(writer.root)}"
         )
     source = folder / "SegmentationClassAug"
     if not source.is_dir():
@@ -63,47 +51,43 @@ def prepare_voc(settings: Settings) -> Prepared:
     if not source.is_dir():
         raise FileNotFoundError(
             f"{folder} has neither SegmentationClassAug nor SegmentationClass. "
-            f"{VOC_AUG.how_to_get(settings.root)}"
+            f"{VOC_AUG.how_to_get(writer.root)}"
         )
-    files, problems = listed_files(source, ids, ".png")
+    files = {id_: (file,) for id_, file in listed_files(source, ids, ".png").items()}
     classes = {value: value - 1 for value in range(1, _NUM_CLASSES + 1)}
     tables = {
         "voc_2012_test_sem_seg": label_table(classes),
         "voc_2012_test_background_sem_seg": label_table({**classes, 0: _NUM_CLASSES}),
     }
     for name, table in tables.items():
-        target = label_folder(name, settings)
-        jobs = [Job(file, (target / file.name,)) for file in files]
-        convert = partial(convert_voc_map, table=table)
-        run_jobs(jobs, convert, settings=settings, title=name)
-    return Prepared(list(tables), problems)
+        writer.write(name, partial(read_voc_map, table=table), files)
+    return list(tables)
 
 
-def convert_voc_map(job: Job, *, table: np.ndarray) -> None:
-    """Writes one label map.
+def read_voc_map(file: Path, *, table: np.ndarray) -> np.ndarray:
+    """Reads one label map.
 
     Args:
-        job: a PNG whose palette indices or grey values are VOC's ids, and its target.
+        file: a PNG whose palette indices or gray values are VOC's ids.
         table: uint8 (256,), class index by id.
 
     Raises:
-        ValueError: the file is coloured, or has values that are no class of VOC.
+        ValueError: the file is colored, or has values that are not a class of VOC.
     """
     try:
-        labels = read_label_map(job.source)
+        labels = read_8bit_labels(file)
     except ValueError as error:
         raise ValueError(
             f"{error} VOC's label maps are palette PNGs; a program that converted them to RGB has "
             "lost the class indices."
         ) from error
-    check_bytes(job.source, labels)
-    strange = labels[(labels > _NUM_CLASSES) & (labels != _UNLABELLED)]
+    strange = labels[(labels > _NUM_CLASSES) & (labels != _UNLABELED)]
     if strange.size:
         raise ValueError(
-            f"{job.source} has the value {strange[0]}: VOC's classes are 0 to {_NUM_CLASSES}, and "
+            f"{file} has the value {strange[0]}: VOC's classes are 0 to {_NUM_CLASSES}, and "
             "255 is unlabelled. SegmentationObject numbers objects, not classes."
         )
-    save_labels(table[labels], job.targets[0])
+    return table[labels]
 
 
 def _wrong_folder(root: Path) -> str:
@@ -115,5 +99,5 @@ def _wrong_folder(root: Path) -> str:
     years = sorted((root / "VOCdevkit").glob("VOC20[01][0-9]"))
     if years:
         found = " and ".join(str(year) for year in years)
-        return f" {found} is another year; VOC 2010 serves PASCAL-Context only."
+        return f" {found} is another year; VOC 2010 is for PASCAL-Context only."
     return ""

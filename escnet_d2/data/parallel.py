@@ -1,0 +1,39 @@
+"""One function applied to many files: on several processes, with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from tqdm import tqdm
+
+_CHUNK = 16
+
+
+def map_files(
+    function: Callable[[Any], Any], items: Sequence[Any], *, title: str, num_workers: int = 0
+) -> Iterator[Any]:
+    """Yields ``function(item)`` of each item, in order.
+
+    Args:
+        function: at the top level of a module, or a partial of such a function.
+        items: must be picklable where there are workers.
+        title: of the progress bar, which is shown on terminals only.
+        num_workers: processes to use beside this one; 0 works in this one.
+    """
+
+    def watched(results: Iterator[Any]) -> Iterator[Any]:
+        # disable=None: no bar where nobody watches, such as in a log file.
+        return tqdm(results, total=len(items), desc=title, unit="file", disable=None)
+
+    if num_workers <= 0:
+        yield from watched(map(function, items))
+        return
+    with ProcessPoolExecutor(num_workers) as pool:
+        try:
+            yield from watched(pool.map(function, items, chunksize=_CHUNK))
+        except BaseException:
+            # Else leaving the block would first work off everything that is queued.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

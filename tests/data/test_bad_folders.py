@@ -1,0 +1,207 @@
+"""Folders, class lists and ``dataset.json`` as they should not be: a line that names the fault."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from escnet_d2.data import register_folder_dataset
+from escnet_d2.data.check import main as check
+
+
+def replaced(path, make):
+    path.unlink()
+    make(path)
+
+
+# What is done to the folder train; exit code; what the message says.
+FOLDERS = {
+    "fifo image": (
+        lambda f: replaced(f / "images/0.png", os.mkfifo),
+        1,
+        "images/0.png is not",
+    ),
+    "fifo label": (
+        lambda f: replaced(f / "labels/0.png", os.mkfifo),
+        1,
+        "labels/0.png is not",
+    ),
+    "device": (
+        lambda f: replaced(f / "images/0.png", lambda p: p.symlink_to("/dev/zero")),
+        1,
+        "images/0.png is not a regular file",
+    ),
+    "dangling link": (
+        lambda f: replaced(f / "labels/0.png", lambda p: p.symlink_to("nothing.png")),
+        1,
+        "labels/0.png is not a regular file",
+    ),
+    "empty image": (lambda f: (f / "images/0.png").write_bytes(b""), 1, "images/0.png"),
+    "empty label": (lambda f: (f / "labels/0.png").write_bytes(b""), 1, "labels/0.png"),
+    "folder as label": (
+        lambda f: replaced(f / "labels/0.png", lambda p: p.mkdir()),
+        1,
+        "images/0.png has no label map",
+    ),
+    "other case": (
+        lambda f: (
+            (f / "labels/0.png").rename(f / "labels/O.png")
+            and (f / "images/0.png").rename(f / "images/o.png")
+        ),
+        1,
+        "labels/O.png is in another folder or case",
+    ),
+    "other folder": (
+        lambda f: (f / "labels/a").mkdir() or (f / "labels/0.png").rename(f / "labels/a/0.png"),
+        1,
+        "images/0.png has no label map: ",
+    ),
+    "two images": (lambda f: shutil.copy(f / "images/0.png", f / "images/0.bmp"), 2, "keep one"),
+    "link to parent": (
+        lambda f: (f / "images/up").symlink_to(f),
+        2,
+        "links to a folder",
+    ),
+    "no images": (
+        lambda f: shutil.rmtree(f / "images") or (f / "images").mkdir(),
+        2,
+        "no .jpg",
+    ),
+    "file as folder": (
+        lambda f: shutil.rmtree(f / "labels") or (f / "labels").touch(),
+        2,
+        "label folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_folders(project, case, capsys, prepare):
+    damage, code, message = FOLDERS[case]
+    damage(project / "train")
+    assert prepare() == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert not (project / "prepared").exists()
+
+
+def test_folders_in_folders_may_be_links(project, prepare):
+    for kind in ("images", "labels"):
+        (project / "train" / kind / "more").symlink_to(project / "val" / kind)
+    assert prepare() == 0
+    content = json.loads((project / "prepared/dataset.json").read_text())
+    assert content["splits"]["train"]["num_images"] == 3
+
+
+def test_what_is_no_file_is_left_out_of_training(project, caplog):
+    replaced(project / "train/images/0.png", os.mkfifo)
+    folders = project / "train/images", project / "train/labels"
+    register_folder_dataset("bad", *folders, ["a", "b", "c"])
+    [sample] = DatasetCatalog.get("bad")
+    assert sample["file_name"].endswith("1.png")
+    assert "1 name(s) of no regular file, such as" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"# nothing\n\n", "empty"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "classes.txt"),
+        ("caf\xe9\n".encode("latin-1"), "classes.txt"),
+        (b"cat\ndog\ncat\n", "cat"),
+    ],
+)
+def test_class_lists(project, content, message, capsys, prepare):
+    (project / "classes.txt").write_bytes(content)
+    assert prepare() == 2
+    error = capsys.readouterr().err
+    assert message in error.lower() and "classes.txt" in error and error.count("\n") == 1
+
+
+def test_class_list_with_byte_order_mark(project, prepare):
+    (project / "classes.txt").write_bytes("\ufeffcat\ncouch\ndog\n".encode())
+    assert prepare() == 0
+    assert json.loads((project / "prepared/dataset.json").read_text())["classes"][0] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("", "Expecting value"),
+        (b"\xff\xfe\x00", "utf-8"),
+        ("[" * 100000, "recursion"),
+        ({"version": 2}, "version 2, and this package reads 1"),
+        ({"version": "new"}, "version 'new'"),
+        ({"ignore_label": 2**40}, "ignore label must be in"),
+        ({"splits": {"a": {"image_root": "a\0b", "sem_seg_root": "", "num_images": 1}}}, "null"),
+    ],
+)
+def test_manifests(project, change, message, capsys, prepare):
+    prepare()
+    path = project / "prepared/dataset.json"
+    if isinstance(change, dict):
+        change = json.dumps({**json.loads(path.read_text()), **change})
+    path.write_bytes(change.encode() if isinstance(change, str) else change)
+    capsys.readouterr()
+    # Neither read nor written over.
+    for run in (lambda: check([str(path)]), lambda: prepare()):
+        assert run() == 2
+        error = capsys.readouterr().err
+        assert f"{path} cannot be used" in error and message in error
+        assert error.count("\n") == 1
+
+
+def test_manifest_that_is_no_file(project, capsys, prepare):
+    (project / "prepared/dataset.json").mkdir(parents=True)
+    for run in (lambda: check([str(project / "prepared/dataset.json")]), lambda: prepare()):
+        assert run() == 2
+        assert "dataset.json is not a file" in capsys.readouterr().err
+
+
+def test_manifest_of_folders_that_are_elsewhere(project, capsys, prepare):
+    prepare()
+    shutil.rmtree(project / "train")
+    assert check([str(project / "prepared")]) == 1
+    assert str(project / "train/images") in capsys.readouterr().out
+
+
+def test_manifests_of_before_versions_and_with_byte_order_mark(project, prepare):
+    prepare()
+    path = project / "prepared/dataset.json"
+    content = json.loads(path.read_text())
+    assert content.pop("version") == 1
+    path.write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+    assert check([str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    "option", ["--ignore-label=99999999999", "--name=a/b", "--output=classes.txt"]
+)
+def test_options(project, option, capsys, monkeypatch, prepare):
+    monkeypatch.chdir(project)
+    assert prepare(option) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_unlabeled_label_maps_are_named(project, caplog, capsys, prepare):
+    for index in range(2):
+        Image.fromarray(np.full((4, 4), 255, np.uint8)).save(project / f"train/labels/{index}.png")
+    assert prepare() == 0
+    first = project / "train/labels/0.png"
+    assert f"train: 2 of 2 label maps are all unlabeled: {first}, " in caplog.text
+    assert "val: " not in caplog.text
+    assert check([str(project / "prepared"), "--json", str(project / "report.json")]) == 0
+    assert f"pets_train: 2 of 2 label maps are all unlabeled: {first}, " in capsys.readouterr().out
+    report, _ = json.loads((project / "report.json").read_text())
+    assert report["unlabeled_files"][0] == str(first)
+
+
+def test_report_that_cannot_be_written(project, capsys, prepare):
+    prepare()
+    assert check([str(project / "prepared"), "--json", str(project / "classes.txt/a.json")]) == 2
+    assert "classes.txt" in capsys.readouterr().err
