@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from escnet_d2.data.shapes import group_miou
-from escnet_d2.evaluation.report import markdown_table
+from escnet_d2.evaluation.tables import markdown_table
 
 REPO = Path(__file__).resolve().parents[1]
 FOLDER = Path("output/demo")

@@ -21,10 +21,11 @@ from escnet_d2.io import read_label_map
 
 from .boundary import boundary_counts
 from .confusion import ClassCounts, confusion_matrix
-from .metrics import sem_seg_scores
+from .metrics import SCORES
 from .predictions import encode_label_map
-from .report import SCORES, build_results, class_records, score_table, write_results
+from .results import build_results, write_results
 from .seen_classes import match_seen_classes
+from .tables import score_table
 
 logger = logging.getLogger(__name__)
 
@@ -166,21 +167,23 @@ class SemSegEvaluator(DatasetEvaluator):
         if gathered is None:
             return None
         matrix, boundary, predictions = gathered
-        region = ClassCounts.from_confusion(matrix)
-        scores = {**sem_seg_scores(region, boundary, self._seen), "num_images": num_images}
-        per_class = class_records(
-            self._class_names, seen=self._seen, region=region, boundary=boundary
+        results = build_results(
+            self._dataset_name,
+            self._class_names,
+            seen=self._seen,
+            region=ClassCounts.from_confusion(matrix),
+            boundary=boundary,
+            num_images=num_images,
         )
-        results = build_results(self._dataset_name, scores, per_class)
         metrics = _detectron2_metrics(results)
-        logger.info("Results in percent:\n%s", score_table(results))
+        logger.info("Results in percent:\n%s", score_table({self._dataset_name: results}))
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
-            write_results(results, matrix, self._output_dir)
             torch.save(metrics, self._output_dir / "sem_seg_evaluation.pth")
             if self._save_predictions:
                 text = json.dumps(predictions)
                 (self._output_dir / "sem_seg_predictions.json").write_text(text, encoding="utf-8")
+            write_results(results, matrix, self._output_dir)
         defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
         return OrderedDict(sem_seg=defined)
 
