@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -31,6 +31,7 @@ from escnet_d2.engine.evaluation_run import (
     KEPT,
     SKIPPED,
     evaluate_datasets,
+    flat_settings,
     inference_dir,
     measure_first_images,
 )
@@ -85,19 +86,11 @@ def overlay_options(name_or_path: str) -> list[object]:
     path = find_config(name_or_path)
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a configuration.")
-    return [part for pair in _flattened(content) for part in pair]
-
-
-def _flattened(node: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return [part for pair in flat_settings(content).items() for part in pair]
 
 
 def all_options(args: argparse.Namespace) -> list[object]:
@@ -156,8 +149,7 @@ def main(args: argparse.Namespace) -> None:
             results,
             folder,
             title=args.title,
-            source=weights
-            or ("weights that were never trained" if untrained else "CLIP's weights"),
+            source=source,
             untrained=untrained,
             mess=MESS_DATASETS if {*cfg.DATASETS.TEST, *results} & {*MESS_NAMES} else (),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -155,7 +154,7 @@ def measure_first_images(cfg: CfgNode, model: nn.Module, count: int) -> dict[str
         count: images to measure on.
 
     Returns:
-        Fields of :class:`ModelCost` and ``dataset``; None where no data set works.
+        As :func:`measure_cost`, and ``dataset``; None where no data set works.
     """
     for name in cfg.DATASETS.TEST:
         try:
@@ -163,7 +162,7 @@ def measure_first_images(cfg: CfgNode, model: nn.Module, count: int) -> dict[str
             images = DatasetCatalog.get(name)[:count]
             samples = [mapper({**image, "dataset_name": name}) for image in images]
             with autocast(cfg.MODEL.DEVICE, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
-                return {**dataclasses.asdict(measure_cost(model, samples)), "dataset": name}
+                return {**measure_cost(model, samples), "dataset": name}
         except (*FAILURES, AssertionError) as error:
             # The evaluation says what is wrong with it, and goes on with the others.
             logger.info("The cost is not measured on %s: %s", name, _describe(error))
@@ -203,10 +202,10 @@ def _differing_keys(cfg: CfgNode) -> list[str]:
     """Keys whose values differ from those of the run in ``OUTPUT_DIR``, or that only one has."""
     try:
         text = (Path(cfg.OUTPUT_DIR) / "config.yaml").read_text(encoding="utf-8")
-        earlier = _flat(yaml.safe_load(text))
+        earlier = flat_settings(yaml.safe_load(text))
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         return ["its config.yaml is missing or damaged"]
-    own, missing = _flat(yaml.safe_load(cfg.dump())), object()
+    own, missing = flat_settings(yaml.safe_load(cfg.dump())), object()
     return [
         key
         for key in sorted({*own, *earlier})
@@ -214,11 +213,12 @@ def _differing_keys(cfg: CfgNode) -> list[str]:
     ]
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as one dict with full keys, such as ``MODEL.CLIP.NAME``."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(flat_settings(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
