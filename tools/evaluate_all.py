@@ -31,11 +31,10 @@ from escnet_d2.engine.evaluation_run import (
     KEPT,
     SKIPPED,
     evaluate_datasets,
-    flat_settings,
-    inference_dir,
     measure_first_images,
 )
 from escnet_d2.engine.model_description import lacks_weights
+from escnet_d2.engine.run_folder import flat_settings, inference_dir
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 from escnet_d2.evaluation.results import read_results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable
@@ -10,14 +11,13 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
-from escnet_d2.data import SemanticDatasetMapper, build_test_loader, vocabulary_of_dataset
+from escnet_d2.data import build_test_loader, vocabulary_of_dataset
 from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
 from escnet_d2.data.vocabulary_settings import class_list_setting
 from escnet_d2.evaluation import SemSegEvaluator
@@ -27,6 +27,7 @@ from escnet_d2.evaluation.tables import DatasetOutcome
 from .model_cost import measure_cost
 from .precision import INFERENCE_DTYPES, autocast
 from .random_state import preserved_random_state
+from .run_folder import inference_dir
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +35,11 @@ EVALUATED, KEPT, SKIPPED, FAILED = "evaluated", "kept", "skipped", "failed"
 # What damaged files, bad vocabularies, NaN scores and exhausted memory raise. Everything else is a
 # programming error, which ends the run.
 FAILURES = (OSError, ValueError, FloatingPointError, MemoryError, torch.cuda.OutOfMemoryError)
-# Keys of a configuration that say where a run's results go and of which data sets they are.
-_FREE_KEYS = ("DATASETS.TEST", "OUTPUT_DIR")
 _Result = TypeVar("_Result")
 
 
-class PeerError(OSError):
-    """Another process failed at the step that this one has finished."""
-
-
-def inference_dir(cfg: CfgNode) -> Path:
-    """The folder of a run's results, with one folder for each data set."""
-    return Path(cfg.OUTPUT_DIR) / "inference"
+class EvaluationError(RuntimeError):
+    """A data set cannot be evaluated; raised on all processes, whichever found out."""
 
 
 def build_evaluator(cfg: CfgNode, name: str) -> SemSegEvaluator:
@@ -94,7 +88,7 @@ def evaluate_dataset(
         The evaluator's results; empty on all processes but the first.
 
     Raises:
-        PeerError: another process raised one of :data:`FAILURES`.
+        EvaluationError: one of the processes raised one of :data:`FAILURES`.
     """
 
     def run() -> DatasetEvaluator:
@@ -134,11 +128,8 @@ def evaluate_datasets(
             try:
                 evaluate_dataset(cfg, model, name)
                 state = EVALUATED
-            except FAILURES as error:
-                state, detail = FAILED, _describe(error)
-                logger.debug("%s failed.", name, exc_info=True)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            except EvaluationError as error:
+                state, detail = FAILED, str(error)
         if state in (SKIPPED, FAILED):
             logger.warning("%s: %s: %s", name, state, detail)
         outcomes.append(DatasetOutcome(name, state, detail))
@@ -158,70 +149,14 @@ def measure_first_images(cfg: CfgNode, model: nn.Module, count: int) -> dict[str
     """
     for name in cfg.DATASETS.TEST:
         try:
-            mapper = SemanticDatasetMapper(cfg, is_train=False, dataset_names=[name])
-            images = DatasetCatalog.get(name)[:count]
-            samples = [mapper({**image, "dataset_name": name}) for image in images]
+            images = itertools.chain.from_iterable(build_test_loader(cfg, name))
+            samples = list(itertools.islice(images, count))
             with autocast(cfg.MODEL.DEVICE, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
                 return {**measure_cost(model, samples), "dataset": name}
         except (*FAILURES, AssertionError) as error:
             # The evaluation says what is wrong with it, and goes on with the others.
             logger.info("The cost is not measured on %s: %s", name, _describe(error))
     return None
-
-
-def claim_output_dir(cfg: CfgNode, *, rerun: bool) -> None:
-    """Makes sure that ``OUTPUT_DIR`` will hold results of one configuration.
-
-    To be called before its ``config.yaml`` is overwritten.
-
-    Args:
-        cfg: of the run that starts.
-        rerun: whether its data sets are evaluated again. Their old results are removed, and those
-            that a training left, which are of whatever checkpoint there was.
-
-    Raises:
-        ValueError: there are further results, of a configuration that differs in more than
-            ``DATASETS.TEST``; names the keys.
-    """
-    rerun = rerun or (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()
-    found = {path.parent.name: path for path in inference_dir(cfg).glob(f"*/{RESULTS_NAME}")}
-    replaced = found.keys() & set(cfg.DATASETS.TEST) if rerun else set()
-    others = sorted(found.keys() - replaced)
-    differing = _differing_keys(cfg) if others else []
-    if differing:
-        raise ValueError(
-            f"{cfg.OUTPUT_DIR} holds results of another configuration on {', '.join(others)}; what "
-            f"differs: {', '.join(differing)}. Choose another OUTPUT_DIR, or evaluate all of these "
-            "data sets again with --rerun."
-        )
-    for name in replaced:
-        found[name].unlink(missing_ok=True)
-
-
-def _differing_keys(cfg: CfgNode) -> list[str]:
-    """Keys whose values differ from those of the run in ``OUTPUT_DIR``, or that only one has."""
-    try:
-        text = (Path(cfg.OUTPUT_DIR) / "config.yaml").read_text(encoding="utf-8")
-        earlier = flat_settings(yaml.safe_load(text))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return ["its config.yaml is missing or damaged"]
-    own, missing = flat_settings(yaml.safe_load(cfg.dump())), object()
-    return [
-        key
-        for key in sorted({*own, *earlier})
-        if key not in _FREE_KEYS and own.get(key, missing) != earlier.get(key, missing)
-    ]
-
-
-def flat_settings(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one dict with full keys, such as ``MODEL.CLIP.NAME``."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            flat.update(flat_settings(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _state(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str]:
@@ -256,24 +191,22 @@ def _is_finished(folder: Path, num_images: int) -> bool:
 
 def _on_all_processes(step: Callable[[], _Result]) -> _Result:
     """Runs a step that may fail on one process, which then fails on all; a collective call."""
-    failure, result = None, None
+    failure = result = None
     try:
         result = step()
     except FAILURES as error:
+        logger.debug("This process failed.", exc_info=True)
         failure = error
     texts = comm.all_gather("" if failure is None else _describe(failure))
-    if failure is not None:
-        raise failure
     if any(texts):
-        raise PeerError(next(filter(None, texts)))
+        raise EvaluationError(next(filter(None, texts))) from failure
     return result
 
 
 def _describe(error: BaseException) -> str:
     """An error in one line."""
-    if isinstance(error, PeerError):
-        return str(error)
+    lines = str(error).strip().splitlines() or [""]
     if "Traceback" in str(error):
         # Processes of a loader send theirs, and the error last.
-        return str(error).strip().splitlines()[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return lines[-1]
+    return f"{type(error).__name__}: {' '.join(lines)}"

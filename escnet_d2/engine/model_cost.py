@@ -16,15 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 _MEGABYTE = 2**20
 
 
-def measure_cost(
-    model: nn.Module, samples: Sequence[dict[str, Any]], *, warm_up: int = 1
-) -> dict[str, Any]:
+def measure_cost(model: nn.Module, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Measures inference one image at a time, whose text embeddings are there already.
 
     Args:
         model: on its device; is put into eval mode.
         samples: what the test mapper gives, one or more.
-        warm_up: runs of the first image that do not count.
 
     Returns:
         ``parameters`` and ``trainable_parameters``: their numbers. ``gflops``: billions of
@@ -53,8 +50,8 @@ def measure_cost(
         return 1000 * (time.perf_counter() - start)
 
     with torch.no_grad():
-        for _ in range(max(warm_up, 1)):
-            milliseconds(samples[0])
+        # Embeds the classes and loads kernels; does not count.
+        milliseconds(samples[0])
         if is_gpu:
             torch.cuda.reset_peak_memory_stats(device)
         times = [milliseconds(sample) for sample in samples]

@@ -19,9 +19,9 @@ from escnet_d2.config import get_cfg
 from escnet_d2.data import register_mess_datasets, register_prepared_folder
 
 from .config_files import find_config, merge_config_file, merge_options
-from .evaluation_run import claim_output_dir
 from .launch import LAUNCHERS
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
+from .run_folder import claim_output_dir
 
 # Their releases pool in training only.
 _POOLING_METHODS = ("CATSeg", "SED")

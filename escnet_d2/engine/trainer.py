@@ -25,9 +25,10 @@ from escnet_d2.evaluation.results import read_results
 from escnet_d2.solver import build_optimizer
 
 from .checkpoint import TrainingCheckpointer
-from .evaluation_run import build_evaluator, evaluate_dataset, inference_dir
+from .evaluation_run import build_evaluator, evaluate_dataset
 from .precision import TRAINING_DTYPES
 from .random_state import set_random_state
+from .run_folder import inference_dir
 from .train_loop import AccumulatingTrainer
 
 _LOG_PERIOD = 20

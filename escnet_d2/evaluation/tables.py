@@ -44,14 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class DatasetOutcome(NamedTuple):
-    """What became of one data set of a run.
-
-    Attributes:
-        name: in Detectron2's catalogs.
-        state: ``evaluated`` now, ``kept`` from an earlier run, ``skipped`` since it is not there,
-            or ``failed``.
-        detail: why, for the last two.
-    """
+    """A data set of a run: evaluated, kept from an earlier run, skipped or failed, and why."""
 
     name: str
     state: str
@@ -336,7 +329,7 @@ def _comparison_row(
     cost = _cost(runs)
     return [
         name,
-        *(_mean_and_deviation(_defined(runs, dataset, score)) for dataset in datasets),
+        *(_over_runs(runs, dataset, score) for dataset in datasets),
         *(render(cost) if cost else "-" for render in _COST_COLUMNS.values()),
         "; ".join(dict.fromkeys(_remarks(runs))),
     ]
@@ -368,14 +361,7 @@ def _detail_rows(
     name: str, runs: Sequence[Mapping[str, Any]], datasets: Iterable[str]
 ) -> Iterator[list[str]]:
     for dataset in datasets:
-        cells = []
-        for score in SCORES:
-            values = _defined(runs, dataset, score)
-            if score.startswith("num_"):
-                # The same for all runs of a model, or worth seeing.
-                cells.append(", ".join(dict.fromkeys(f"{value:.0f}" for value in values)) or "-")
-            else:
-                cells.append(_mean_and_deviation(values))
+        cells = [_over_runs(runs, dataset, score) for score in SCORES]
         if any(cell != "-" for cell in cells):
             yield [name, PAPER_NAMES.get(dataset, dataset), *cells]
 
@@ -387,10 +373,15 @@ def _defined(runs: Iterable[Mapping[str, Any]], dataset: str, score: str) -> lis
     return [value for value in values if value is not None]
 
 
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.2f}" if values else "-"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+def _over_runs(runs: Iterable[Mapping[str, Any]], dataset: str, score: str) -> str:
+    values = _defined(runs, dataset, score)
+    if not values:
+        return "-"
+    if score.startswith("num_"):
+        # The same for all runs of a model, or worth seeing.
+        return ", ".join(dict.fromkeys(f"{value:.0f}" for value in values))
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
 
 
 def _cost(runs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from escnet_d2.data.datasets import all_datasets
 from escnet_d2.data.datasets.mess import MESS_DATASETS
+from escnet_d2.engine import argument_parser, setup
 from escnet_d2.evaluation.mess import mess_scores
 from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
 
@@ -394,3 +395,12 @@ def test_model_is_built_once(tool, root, tmp_path, monkeypatch):
     code, _ = run(tool, tmp_path, "--datasets", "PAS-20,PAS-20b")
     assert code == 0
     assert len(built) == 1
+
+
+def test_train_net_looks_at_all_data_sets_first(root, tmp_path):
+    arguments = ["--config-file", "escnet_tiny", "--eval-only", "OUTPUT_DIR", str(tmp_path / "out")]
+    names = f"('{VOC}', 'context_59_test_sem_seg')"
+    args = argument_parser().parse_args([*arguments, "DATASETS.TEST", names])
+    with pytest.raises(FileNotFoundError, match=r"DATASETS\.TEST, context_59_test_sem_seg: "):
+        setup(args)
+    assert not (tmp_path / "out").exists()
