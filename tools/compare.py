@@ -11,9 +11,10 @@ r"""Compares models on data sets: one table and one plot, each model in a proces
     python tools/compare.py --output output/comparison --datasets A-150 \
         --predictions "other=A-150:sem_seg_predictions.json"
 
-A model is ``NAME=CONFIG[:WEIGHTS]``; models of one name, such as seeds, make one row of means and
-standard deviations. ``--model-opts NAME KEY VALUE ...`` changes one model, up to the next option or
-``--``; the KEY VALUE pairs at the end change all of them. A model that fails costs its row.
+A model is ``NAME=CONFIG[:WEIGHTS]``, by default with its configuration's weights; models of one
+name, such as seeds, make one row of means and standard deviations. ``--model-opts NAME KEY VALUE
+...`` changes one model, up to the next option or ``--``; the KEY VALUE pairs at the end change all
+of them. Each is evaluated by ``evaluate_all.py``; one that fails costs its row.
 docs/baselines.md explains the columns.
 """
 
