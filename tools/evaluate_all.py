@@ -77,7 +77,7 @@ def overlay_options(name_or_path: str) -> list[object]:
         name_or_path: a path, or the name of a file in ``configs/eval``.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is not a configuration.
     """
     if not Path(name_or_path).suffix:

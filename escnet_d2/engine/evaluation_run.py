@@ -176,12 +176,12 @@ def _state(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str]:
         return FAILED, _describe(error) if str(error) else "no label maps are listed"
     expected = metadata.get("expected_images")
     if expected not in (None, num_images) and not allow_incomplete:
-        return FAILED, f"{num_images} labelled images, expected {expected}: incomplete."
+        return FAILED, f"{num_images} labeled images, expected {expected}: incomplete."
     return (KEPT, "") if _is_finished(inference_dir(cfg) / name, num_images) else ("", "")
 
 
 def _is_finished(folder: Path, num_images: int) -> bool:
-    """Whether there are results of as many images as the data set has by now."""
+    """Tells whether there are results of as many images as the data set has by now."""
     try:
         results = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
         return results["num_images"] == num_images

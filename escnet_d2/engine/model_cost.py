@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, time and memory per image."""
+"""The cost of a model: parameters, operations, time and memory per image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def measure_cost(model: nn.Module, samples: Sequence[dict[str, Any]]) -> dict[st
         ``image_size``: height and width of the first image as the model gets it.
 
     Raises:
-        ValueError: there is no sample.
+        ValueError: ``samples`` is empty.
     """
     if not samples:
         raise ValueError("There is no image to measure the cost on.")

@@ -50,7 +50,7 @@ def sem_seg_scores(
     """Scores of a whole data set.
 
     Args:
-        region: counts over all labelled pixels.
+        region: counts over all labeled pixels.
         boundary: counts over the boundary bands.
         seen: whether each class is in the training vocabulary; None where that is unknown.
 

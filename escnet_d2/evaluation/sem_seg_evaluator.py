@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class SemSegEvaluator(DatasetEvaluator):
     """Scores semantic segmentation on a registered data set.
 
-    Ground truth values from K on, negative ones and the data set's ``ignore_label`` are unlabelled.
+    Ground truth values from K on, negative ones and the data set's ``ignore_label`` are unlabeled.
     docs/evaluation.md defines every score and lists the files written to ``output_dir``.
 
     Every image counts once: an image that arrives again, in one process or in two, is an error,
@@ -121,7 +121,7 @@ class SemSegEvaluator(DatasetEvaluator):
         Raises:
             FileNotFoundError: a ground truth file is missing.
             ValueError: an output does not fit the data set or the ground truth, scores are NaN, a
-                file is no label image, or an image came before; the message names the file.
+                file is not a label image, or an image came before; the message names the file.
         """
         if len(inputs) != len(outputs):
             raise ValueError(f"{len(outputs)} outputs for {len(inputs)} images.")
@@ -130,7 +130,7 @@ class SemSegEvaluator(DatasetEvaluator):
             if target_file is None:
                 raise ValueError(f"{file_name} of {self._dataset_name} has no sem_seg_file_name.")
             if (file_name, target_file) in self._images:
-                raise ValueError(f"{file_name} was evaluated before; reset() starts anew.")
+                raise ValueError(f"{file_name} was evaluated before; reset() starts again.")
             target = read_label_map(target_file)
             if self._ignore_label is not None:
                 target[target == self._ignore_label] = -1

@@ -389,7 +389,7 @@ def _cost(runs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def _cost_notes(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """How the cost was measured, where it was."""
+    """Says how the cost was measured, where it was."""
     notes = {
         f"{cost['device']}: {cost['images']} images of {cost['dataset']}, one at a time, "
         f"{cost['classes']} classes"

@@ -90,11 +90,13 @@ def test_a_run_over_the_benchmarks(tool, root, tmp_path, monkeypatch):
     assert found[VOC]["scores"]["num_classes"] == 20
     assert found[VOC_B]["scores"]["num_classes"] == 21
     assert found[A150]["state"] == "failed"
-    assert "1 labelled images, expected 2000" in found[A150]["detail"]
+    assert "1 labeled images, expected 2000" in found[A150]["detail"]
     missing = found["context_459_test_sem_seg"]
     assert missing["state"] == "skipped"
     assert "pc459_val" in missing["detail"]
 
+    # No model keeps the scores of all classes at the size of a photo.
+    assert "LABEL_MAP_ONLY: true" in (tmp_path / "out/config.yaml").read_text()
     folder = tmp_path / "out/inference"
     own = json.loads((folder / VOC / "results.json").read_text())["mIoU"]
     assert own == found[VOC]["scores"]["mIoU"]
