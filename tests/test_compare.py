@@ -79,14 +79,23 @@ def test_cost_is_counted():
 def test_each_model_becomes_an_evaluation():
     program = load_program()
     args = program.parse(
-        ["--output", "o", "--datasets", "A-150, my_val", "--images", "3", "--allow-incomplete"]
+        [
+            "--output",
+            "o",
+            "--datasets",
+            "A-150, my_val",
+            "--images",
+            "3",
+            "--allow-incomplete",
+            "--rerun",
+        ]
         + ["--model", "A b=c.yaml:w.pth", "--model", "B=sed_tiny"]
         + ["--model-opts", "A b", "SEED", "1", "--model-opts", "A b", "TEST.DTYPE", "float16"]
         + ["--model-opts", "B", "SEED", "-1", "--", "X.Y", "1"]
     )
     first, second = program.evaluations(args)
     folder = str(Path("o/models/01_A_b").absolute())
-    shared = ["--cost-images", "3", "--allow-incomplete", "--", "X.Y", "1"]
+    shared = ["--cost-images", "3", "--allow-incomplete", "--rerun", "--", "X.Y", "1"]
     datasets = ["DATASETS.TEST", "('ade20k_150_test_sem_seg', 'my_val')"]
     assert first[:2] == ("A b", Path(folder))
     assert first[2] == [

@@ -55,6 +55,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--score", default="mIoU", choices=SCORES)
     add("--images", type=int, default=10, help="of the first data set, to measure the cost on")
     add("--allow-incomplete", action="store_true", help="evaluate data sets that lack images too")
+    add("--rerun", action="store_true", help="evaluate again what has results")
     add("opts", nargs="*", metavar="KEY VALUE", help="configuration keys of all models")
     return parser.parse_args(arguments)
 
@@ -76,8 +77,7 @@ def evaluations(args: argparse.Namespace) -> list[tuple[str, Path, list[str]]]:
         name, config, weights = match.groups()
         folder = (args.output / "models" / f"{number:02}_{folder_name(name)}").absolute()
         arguments = ["--config-file", config, "--title", name, "--cost-images", str(args.images)]
-        if args.allow_incomplete:
-            arguments.append("--allow-incomplete")
+        arguments += ["--allow-incomplete"] * args.allow_incomplete + ["--rerun"] * args.rerun
         arguments += ["--", *args.opts, *special.get(name, ())]
         arguments += ["DATASETS.TEST", str(tuple(split_names(args.datasets)))]
         if weights:
@@ -110,7 +110,7 @@ def evaluate(name: str, folder: Path, arguments: Sequence[str]) -> dict[str, Any
     run = {"name": name, "exit_code": done.returncode}
     if not (inference / "benchmarks.json").is_file():
         lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
-        last = next((line for line in reversed(lines) if line.strip()), "").strip()[:200]
+        last = next((line for line in reversed(lines) if line.strip()), "").strip()[:500]
         return {**run, "error": f"exit code {done.returncode}: {last} ({console})"}
     report = json.loads((inference / "benchmarks.json").read_text(encoding="utf-8"))
     cost = inference / "cost.json"

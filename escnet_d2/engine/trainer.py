@@ -207,7 +207,10 @@ class Trainer(DefaultTrainer):
                 print_csv_format(results[name])
         if comm.is_main_process():
             folder = inference_dir(cfg)
-            write_summary(read_results(folder), folder)
+            table = write_summary(read_results(folder), folder)
+            if len(results) > 1:
+                # One has been logged already.
+                logger.info("Results in %s, in percent:\n%s", folder, table)
         return next(iter(results.values())) if len(results) == 1 else results
 
     def _evaluate(self) -> OrderedDict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -20,16 +19,6 @@ from .mess import MESS_SCORES, mess_scores
 from .metrics import SCORES
 from .published import BENCHMARK_NAMES, PAPER_NAMES, PublishedResult, published_results
 
-_DATASET_COLUMNS = (
-    "mIoU",
-    "mIoU_gt_or_pred",
-    "fwIoU",
-    "pACC",
-    "hIoU",
-    "boundary_mIoU",
-    "num_classes",
-    "num_images",
-)
 _PUBLISHED_COLUMNS = ("model", "venue", "backbones", "training set")
 _COST_COLUMNS = {
     "parameters, M": lambda cost: f"{cost['parameters'] / 1e6:.2f}",
@@ -39,8 +28,6 @@ _COST_COLUMNS = {
     "peak MiB": lambda cost: f"{cost['peak_memory_mb']:.0f}",
 }
 Results = Mapping[str, Mapping[str, Any]]
-
-logger = logging.getLogger(__name__)
 
 
 class DatasetOutcome(NamedTuple):
@@ -86,24 +73,28 @@ def score_table(results: Results) -> str:
     return markdown_table(["dataset", *SCORES], _score_rows(results))
 
 
-def write_summary(results: Results, output_dir: str | Path) -> None:
+def write_summary(results: Results, output_dir: str | Path) -> str:
     """Writes one table over several data sets: ``summary.json``, ``summary.csv``, ``summary.md``.
 
-    To be called on one process only. The Markdown table is logged as well.
+    To be called on one process only.
 
     Args:
         results: content of ``results.json`` by data set.
         output_dir: the folder to write to, made where needed: ``OUTPUT_DIR/inference``.
+
+    Returns:
+        The Markdown table.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    results = dict(sorted(results.items(), key=_paper_order))
-    table = {name: {score: found[score] for score in SCORES} for name, found in results.items()}
-    write_json(output_dir / "summary.json", table)
+    # The papers' benchmarks first, in the order of their tables.
+    names = sorted(results, key=[*PAPER_NAMES, *sorted(results)].index)
+    results = {name: results[name] for name in names}
+    write_json(output_dir / "summary.json", {name: _scores(results, name) for name in names})
     write_csv(output_dir / "summary.csv", ["dataset", *SCORES], _score_rows(results))
     markdown = score_table(results)
     (output_dir / "summary.md").write_text(markdown + "\n", encoding="utf-8")
-    logger.info("Results on %d data sets, in percent:\n%s", len(results), markdown)
+    return markdown
 
 
 def write_benchmarks(
@@ -144,12 +135,7 @@ def write_benchmarks(
             "source": source,
             "untrained": untrained,
             "datasets": [
-                {
-                    **outcome._asdict(),
-                    "scores": {score: results[outcome.name][score] for score in SCORES}
-                    if outcome.name in results
-                    else None,
-                }
+                {**outcome._asdict(), "scores": _scores(results, outcome.name)}
                 for outcome in outcomes
             ],
             "mess": by_domain,
@@ -163,7 +149,7 @@ def write_benchmarks(
             outcome.name,
             PAPER_NAMES.get(outcome.name, ""),
             outcome.state,
-            *map(results.get(outcome.name, {}).get, _DATASET_COLUMNS),
+            *map(results.get(outcome.name, {}).get, SCORES),
             outcome.detail,
         ]
         for outcome in outcomes
@@ -172,7 +158,7 @@ def write_benchmarks(
         f"# {title}",
         f"Figures of this run: {source}. In percent; - means undefined.",
         "## Data sets",
-        markdown_table(["data set", "benchmark", "state", *_DATASET_COLUMNS, "remark"], rows),
+        markdown_table(["data set", "benchmark", "state", *SCORES, "remark"], rows),
     ]
     if own:
         rows = [[f"**{title}**", *own_cells, "this run"], *published]
@@ -288,10 +274,9 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "\\|")
 
 
-def _paper_order(item: tuple[str, Any]) -> tuple[int, str]:
-    """The papers' benchmarks first, in the order of their tables; then by name."""
-    order = list(PAPER_NAMES)
-    return (order.index(item[0]) if item[0] in order else len(order), item[0])
+def _scores(results: Results, name: str) -> dict[str, Any] | None:
+    """Scores of a whole data set; None where it has no results."""
+    return {score: results[name][score] for score in SCORES} if name in results else None
 
 
 def _score_rows(results: Results) -> list[list[Any]]:
