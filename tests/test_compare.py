@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from escnet_d2.engine.compare_table import write_comparison
 from escnet_d2.engine.model_cost import measure_cost
+from escnet_d2.evaluation.tables import write_comparison
 from escnet_d2.structures import Vocabulary
 
 REPO = Path(__file__).resolve().parents[1]
@@ -64,29 +64,47 @@ def test_cost_is_counted():
     vocabulary = Vocabulary.from_classes(["a", "b", "c"])
     samples = [{"image": torch.randn(3, 12, 22), "vocabulary": vocabulary}] * 3
     model = OneLayer().train()
-    cost = measure_cost(model, samples, warm_up=2)
-    assert cost.parameters == 2 * 3 * 9 + 2 + 5
-    assert cost.trainable_parameters == 2 * 3 * 9 + 2
-    assert cost.gflops == pytest.approx(2 * (10 * 20) * (2 * 3 * 9) / 1e9)
-    assert model.calls == 2 + 3 + 1
-    assert (cost.images, cost.classes, cost.image_size) == (3, 3, (12, 22))
-    assert cost.latency_ms > 0
-    assert cost.peak_memory_mb > 10
+    cost = measure_cost(model, samples)
+    assert cost["parameters"] == 2 * 3 * 9 + 2 + 5
+    assert cost["trainable_parameters"] == 2 * 3 * 9 + 2
+    assert cost["gflops"] == pytest.approx(2 * (10 * 20) * (2 * 3 * 9) / 1e9)
+    assert model.calls == 1 + 3 + 1
+    assert (cost["images"], cost["classes"], cost["image_size"]) == (3, 3, [12, 22])
+    assert cost["latency_ms"] > 0
+    assert cost["peak_memory_mb"] > 10
     with pytest.raises(ValueError, match="no image"):
         measure_cost(model, [])
 
 
-def test_options_of_a_model_add_up():
+def test_each_model_becomes_an_evaluation():
     program = load_program()
     args = program.parse(
-        ["--output", "o", "--datasets", "A-150"]
-        + ["--model", "A=escnet_tiny", "--model", "B=sed_tiny"]
-        + ["--model-opts", "A", "SEED", "1", "--model-opts", "A", "TEST.DTYPE", "float16"]
-        + ["--model-opts", "B", "SEED", "2", "--", "OUTPUT_DIR", "x"]
+        [
+            "--output",
+            "o",
+            "--datasets",
+            "A-150, my_val",
+            "--images",
+            "3",
+            "--allow-incomplete",
+            "--rerun",
+        ]
+        + ["--model", "A b=c.yaml:w.pth", "--model", "B=sed_tiny"]
+        + ["--model-opts", "A b", "SEED", "1", "--model-opts", "A b", "TEST.DTYPE", "float16"]
+        + ["--model-opts", "B", "SEED", "-1", "--", "X.Y", "1"]
     )
-    first, second = program.model_runs(args)
-    assert first.opts == ("OUTPUT_DIR", "x", "SEED", "1", "TEST.DTYPE", "float16")
-    assert second.opts == ("OUTPUT_DIR", "x", "SEED", "2")
+    first, second = program.evaluations(args)
+    folder = str(Path("o/models/01_A_b").absolute())
+    shared = ["--cost-images", "3", "--allow-incomplete", "--rerun", "--", "X.Y", "1"]
+    datasets = ["DATASETS.TEST", "('ade20k_150_test_sem_seg', 'my_val')"]
+    assert first[:2] == ("A b", Path(folder))
+    assert first[2] == [
+        *("--config-file", "c.yaml", "--title", "A b", *shared, "SEED", "1"),
+        *("TEST.DTYPE", "float16", *datasets, "MODEL.WEIGHTS", "w.pth", "OUTPUT_DIR", folder),
+    ]
+    # Without a checkpoint the configuration's own weights count.
+    assert "MODEL.WEIGHTS" not in second[2]
+    assert second[2][second[2].index("SEED") + 1] == "-1"
 
 
 @pytest.mark.parametrize(
@@ -94,9 +112,12 @@ def test_options_of_a_model_add_up():
     [
         (["--model", "A=escnet_tiny", "--published", "ESCNet"], "knows no ESCNet; there is .*SED"),
         (["--predictions", "A=no_such_set:file.json"], "no data set no_such_set is registered"),
+        (["--model", "nothing"], r"is not NAME=CONFIG\[:WEIGHTS\]"),
+        (["--model", "A=b", "--model-opts", "Z", "K", "V"], "--model-opts of no model: Z"),
+        ([], "give a --model or --predictions"),
     ],
 )
-def test_wrong_use_of_the_program(tmp_path, arguments, message):
+def test_usage_errors(tmp_path, arguments, message):
     program = load_program()
     with pytest.raises(SystemExit) as stop:
         program.main(["--output", str(tmp_path), "--datasets", "A-150", *arguments])
@@ -175,34 +196,27 @@ def test_table_keeps_kinds_of_rows_apart(tmp_path):
     assert (tmp_path / "comparison.png").stat().st_size > 5000
 
 
-def test_arguments_are_checked():
-    program = load_program()
-    base = ["--output", "out", "--datasets", "A-150, my_val"]
-    args = program.parse([*base, "--model", "A b=c.yaml:w.pth", "--model", "B=d", "X.Y", "1"])
-    first, second = program.model_runs(args)
-    assert (first.name, first.config, first.weights) == ("A b", "c.yaml", "w.pth")
-    assert first.datasets == ("ade20k_150_test_sem_seg", "my_val")
-    assert first.opts == ("X.Y", "1")
-    assert (second.name, second.weights) == ("B", "")
-    with pytest.raises(ValueError, match=r"is not NAME=CONFIG\[:WEIGHTS\]"):
-        program.model_runs(program.parse([*base, "--model", "nothing"]))
-    with pytest.raises(ValueError, match="--model-opts of no model: Z"):
-        program.model_runs(program.parse([*base, "--model", "A=b", "--model-opts", "Z", "K", "V"]))
-    with pytest.raises(SystemExit, match=r"give a --model or --predictions"):
-        program.main(base)
+def run(program, *arguments):
+    """Runs the program; returns its exit code."""
+    try:
+        program.main(arguments)
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 @pytest.mark.slow
 def test_what_spoils_the_cost_spoils_nothing_else(folder, tmp_path):
     (folder / "images/0.png").write_bytes(b"damaged")
-    load_program().main(
-        [
-            *("--output", str(tmp_path / "out"), "--datasets", f"{NAME}_val"),
-            *("--model", "CAT-Seg=cat_seg_tiny", "DATASETS.FOLDERS", f"('{folder}',)"),
-        ]
+    code = run(
+        load_program(),
+        *("--output", str(tmp_path / "out"), "--datasets", f"{NAME}_val"),
+        *("--model", "CAT-Seg=cat_seg_tiny", "DATASETS.FOLDERS", f"('{folder}',)"),
     )
+    assert code == 1
     (record,) = json.loads((tmp_path / "out/comparison.json").read_text())["records"]
     assert record["cost"] is None
+    assert "error" not in record
     outcome = record["datasets"][f"{NAME}_val"]
     assert outcome["state"] == "failed"
     assert "0.png" in outcome["detail"]
@@ -211,33 +225,33 @@ def test_what_spoils_the_cost_spoils_nothing_else(folder, tmp_path):
 @pytest.mark.slow
 def test_each_model_runs_by_itself_and_a_failure_costs_its_row(folder, tmp_path, capsys):
     output = tmp_path / "out"
-    with pytest.raises(SystemExit) as stop:
-        load_program().main(
-            [
-                *("--output", str(output), "--datasets", f"{NAME}_val", "--images", "1"),
-                *("--model", "CAT-Seg=cat_seg_tiny"),
-                *("--model", f"broken=cat_seg_tiny:{tmp_path / 'missing.pth'}"),
-                *("DATASETS.FOLDERS", f"('{folder}',)", "INPUT.MIN_SIZE_TEST", "32"),
-            ]
-        )
-    assert stop.value.code == 1
+    options = ("DATASETS.FOLDERS", f"('{folder}',)", "INPUT.MIN_SIZE_TEST", "32")
+    models = [
+        *("--model", "CAT-Seg=cat_seg_tiny"),
+        *("--model", f"broken=cat_seg_tiny:{tmp_path / 'missing.pth'}"),
+    ]
+    comparison = ("--output", str(output), "--datasets", f"{NAME}_val", "--images", "1")
+    assert run(load_program(), *comparison, *models, *options) == 1
     good, bad = json.loads((output / "comparison.json").read_text())["records"]
     assert good["datasets"][f"{NAME}_val"]["state"] == "evaluated"
-    assert 0 <= good["datasets"][f"{NAME}_val"]["scores"]["mIoU"] <= 100
+    scores = good["datasets"][f"{NAME}_val"]["scores"]
+    assert 0 <= scores["mIoU"] <= 100
     assert good["cost"]["parameters"] == 4_343_154
     assert good["cost"]["gflops"] > 0.1
+    assert good["untrained"]
     assert "missing.pth does not exist" in bad["error"]
     assert "FAILED" in capsys.readouterr().out
+    assert (output / "models/02_broken/console.txt").is_file()
+
+    # Again: what is finished is kept.
+    assert run(load_program(), *comparison, *models[:2], *options) == 0
+    (kept,) = json.loads((output / "comparison.json").read_text())["records"]
+    assert kept["datasets"][f"{NAME}_val"] == {"state": "kept", "detail": "", "scores": scores}
 
     # The file that the run left scores the same.
     predictions = next(output.glob("models/01*/inference/*/sem_seg_predictions.json"))
-    load_program().main(
-        [
-            *("--output", str(tmp_path / "again"), "--datasets", f"{NAME}_val"),
-            *("--predictions", f"other={NAME}_val:{predictions}"),
-            *("DATASETS.FOLDERS", f"('{folder}',)"),
-        ]
-    )
+    rescored = ("--predictions", f"other={NAME}_val:{predictions}", *options[:2])
+    again = ("--output", str(tmp_path / "again"), "--datasets", f"{NAME}_val")
+    assert run(load_program(), *again, *rescored) == 0
     again = json.loads((tmp_path / "again/comparison.json").read_text())["rescored"]
-    scores = good["datasets"][f"{NAME}_val"]["scores"]
     assert again["other"][f"{NAME}_val"]["mIoU"] == pytest.approx(scores["mIoU"])

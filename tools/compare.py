@@ -11,28 +11,33 @@ r"""Compares models on data sets: one table and one plot, each model in a proces
     python tools/compare.py --output output/comparison --datasets A-150 \
         --predictions "other=A-150:sem_seg_predictions.json"
 
-A model is ``NAME=CONFIG[:WEIGHTS]``; models of one name, such as seeds, make one row of means and
-standard deviations. ``--model-opts NAME KEY VALUE ...`` changes one model, up to the next option or
-``--``; the KEY VALUE pairs at the end change all of them. A model that fails costs its row.
+A model is ``NAME=CONFIG[:WEIGHTS]``, by default with its configuration's weights; models of one
+name, such as seeds, make one row of means and standard deviations. ``--model-opts NAME KEY VALUE
+...`` changes one model, up to the next option or ``--``; the KEY VALUE pairs at the end change all
+of them. Each is evaluated by ``evaluate_all.py``; one that fails costs its row.
 docs/baselines.md explains the columns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import DatasetCatalog
 
-from escnet_d2.engine.compare_run import ModelRun, run_in_process
-from escnet_d2.engine.compare_table import write_comparison
 from escnet_d2.engine.setup import load_config
+from escnet_d2.evaluation.metrics import SCORES
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
-from escnet_d2.evaluation.report import SCORES
 from escnet_d2.evaluation.rescoring import rescore_predictions
+from escnet_d2.evaluation.tables import write_comparison
+
+EVALUATION = Path(__file__).with_name("evaluate_all.py")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,12 +55,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--score", default="mIoU", choices=SCORES)
     add("--images", type=int, default=10, help="of the first data set, to measure the cost on")
     add("--allow-incomplete", action="store_true", help="evaluate data sets that lack images too")
+    add("--rerun", action="store_true", help="evaluate again what has results")
     add("opts", nargs="*", metavar="KEY VALUE", help="configuration keys of all models")
     return parser.parse_args(arguments)
 
 
-def model_runs(args: argparse.Namespace) -> list[ModelRun]:
-    """What the command line asks to run.
+def evaluations(args: argparse.Namespace) -> list[tuple[str, Path, list[str]]]:
+    """Name, ``OUTPUT_DIR`` and arguments of ``evaluate_all.py`` of each model.
 
     Raises:
         ValueError: a model is not NAME=CONFIG[:WEIGHTS], or options are of no model.
@@ -63,27 +69,65 @@ def model_runs(args: argparse.Namespace) -> list[ModelRun]:
     special: dict[str, list[str]] = {}
     for name, *pairs in args.model_opts:
         special.setdefault(name, []).extend(pairs)
-    runs = []
-    for text in args.model:
+    found = []
+    for number, text in enumerate(args.model, start=1):
         match = re.fullmatch(r"([^=]+)=([^:]+)(?::(.+))?", text)
         if match is None:
             raise ValueError(f"--model {text!r} is not NAME=CONFIG[:WEIGHTS].")
         name, config, weights = match.groups()
-        runs.append(
-            ModelRun(
-                name=name,
-                config=config,
-                weights=weights or "",
-                datasets=tuple(split_names(args.datasets)),
-                opts=(*args.opts, *special.get(name, ())),
-                cost_images=args.images,
-                allow_incomplete=args.allow_incomplete,
-            )
-        )
-    strangers = sorted(set(special) - {run.name for run in runs})
+        folder = (args.output / "models" / f"{number:02}_{folder_name(name)}").absolute()
+        arguments = ["--config-file", config, "--title", name, "--cost-images", str(args.images)]
+        arguments += ["--allow-incomplete"] * args.allow_incomplete + ["--rerun"] * args.rerun
+        arguments += ["--", *args.opts, *special.get(name, ())]
+        arguments += ["DATASETS.TEST", str(tuple(split_names(args.datasets)))]
+        if weights:
+            arguments += ["MODEL.WEIGHTS", weights]
+        found.append((name, folder, [*arguments, "OUTPUT_DIR", str(folder)]))
+    strangers = sorted(set(special) - {name for name, _, _ in found})
     if strangers:
         raise ValueError(f"--model-opts of no model: {', '.join(strangers)}.")
-    return runs
+    return found
+
+
+def evaluate(name: str, folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """Evaluates one model in a process of its own, which may die without harm.
+
+    Args:
+        name: of the model's row.
+        folder: its ``OUTPUT_DIR``; results of an earlier run there are kept.
+        arguments: of ``evaluate_all.py``.
+
+    Returns:
+        A run as :func:`escnet_d2.evaluation.tables.write_comparison` takes it, and its exit code.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    inference, console = folder / "inference", folder / "console.txt"
+    for file in ("benchmarks.json", "cost.json"):
+        (inference / file).unlink(missing_ok=True)
+    with console.open("w", encoding="utf-8") as output:
+        command = [sys.executable, str(EVALUATION), *arguments]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    run = {"name": name, "exit_code": done.returncode}
+    if not (inference / "benchmarks.json").is_file():
+        lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = next((line for line in reversed(lines) if line.strip()), "").strip()[:500]
+        return {**run, "error": f"exit code {done.returncode}: {last} ({console})"}
+    report = json.loads((inference / "benchmarks.json").read_text(encoding="utf-8"))
+    cost = inference / "cost.json"
+    return {
+        **run,
+        "source": report["source"],
+        "untrained": report["untrained"],
+        "datasets": {
+            dataset["name"]: {
+                "state": dataset["state"],
+                "detail": dataset["detail"],
+                "scores": dataset["scores"] or {},
+            }
+            for dataset in report["datasets"]
+        },
+        "cost": json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else None,
+    }
 
 
 def split_names(text: str) -> list[str]:
@@ -138,11 +182,11 @@ def folder_name(name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the program; ends with exit code 1 if a model failed."""
+    """Runs the program; ends with exit code 1 if one of the evaluations does."""
     args = parse(arguments)
     try:
-        runs = model_runs(args)
-        if not runs and not args.predictions:
+        models = evaluations(args)
+        if not models and not args.predictions:
             raise ValueError("give a --model or --predictions.")
         # Registers the data folders that the keys name, which prediction files may be of.
         if args.opts and args.predictions:
@@ -151,13 +195,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rescored = rescore(args)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"compare.py: error: {error}")
-    records = []
-    for number, run in enumerate(runs, start=1):
-        folder = args.output / "models" / f"{number:02}_{folder_name(run.name)}"
-        print(f"{number} of {len(runs)}: {run.name}, log in {folder / 'log.txt'}", flush=True)
-        records.append(run_in_process(run, folder))
+    args.output.mkdir(parents=True, exist_ok=True)
+    runs = []
+    for number, (name, folder, options) in enumerate(models, start=1):
+        console = folder / "console.txt"
+        print(f"{number} of {len(models)}: {name}, output in {console}", flush=True)
+        runs.append(evaluate(name, folder, options))
     text = write_comparison(
-        records,
+        runs,
         rescored,
         split_names(args.datasets),
         args.output,
@@ -165,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         score=args.score,
     )
     print(text)
-    if any("error" in record for record in records):
+    if any(run["exit_code"] for run in runs):
         sys.exit(1)
 
 

@@ -17,25 +17,31 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from detectron2.utils import comm
 
-from escnet_d2.data import dataset_status
+from escnet_d2.data.datasets.mess import MESS_DATASETS, MESS_NAMES
 from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, launch, setup
-from escnet_d2.engine.benchmark_run import FAILED, evaluate_datasets
-from escnet_d2.engine.benchmark_table import write_tables
 from escnet_d2.engine.config_files import find_config
+from escnet_d2.engine.evaluation_run import (
+    FAILED,
+    KEPT,
+    SKIPPED,
+    evaluate_datasets,
+    measure_first_images,
+)
 from escnet_d2.engine.model_description import lacks_weights
+from escnet_d2.engine.run_folder import flat_settings, inference_dir
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
+from escnet_d2.evaluation.results import read_results
+from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
+from escnet_d2.io import write_json
 
 logger = logging.getLogger("escnet_d2.evaluate_all")
-
-TRAINING_SPLIT = "coco_2017_train_stuff_all_sem_seg"
-DATASETS_KEY = "DATASETS.TEST"
 
 
 def evaluation_parser() -> argparse.ArgumentParser:
@@ -54,10 +60,12 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add(
         "--datasets",
         metavar="NAME,...",
-        help="registered names or the papers' (A-150); default: the overlay's, else the benchmarks",
+        help="registered names or the papers' (A-150); default: the overlays', else the "
+        "configuration's DATASETS.TEST",
     )
     add("--rerun", action="store_true", help="evaluate again what has results")
     add("--allow-incomplete", action="store_true", help="evaluate data sets that lack images too")
+    add("--cost-images", type=int, default=0, metavar="N", help="measure the cost on N images too")
     add("--title", default="this run", help="name of the table's row")
     return parser
 
@@ -69,27 +77,19 @@ def overlay_options(name_or_path: str) -> list[object]:
         name_or_path: a path, or the name of a file in ``configs/eval``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no configuration.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a configuration.
     """
     if not Path(name_or_path).suffix:
         name_or_path = f"eval/{name_or_path}.yaml"
     path = find_config(name_or_path)
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no configuration.")
-    return [part for pair in _flattened(content) for part in pair]
-
-
-def _flattened(node: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        raise ValueError(f"{path} is not a configuration.")
+    return [part for pair in flat_settings(content).items() for part in pair]
 
 
 def all_options(args: argparse.Namespace) -> list[object]:
@@ -100,28 +100,27 @@ def all_options(args: argparse.Namespace) -> list[object]:
 
     Raises:
         FileNotFoundError: an overlay does not exist.
-        ValueError: an overlay is no configuration, or no data set is named.
+        ValueError: an overlay is not a configuration, or no data set is named.
     """
-    benchmarks = [status.name for status in dataset_status() if status.name != TRAINING_SPLIT]
-    options: list[object] = [DATASETS_KEY, tuple(benchmarks)]
-    for overlay in args.overlay:
-        options += overlay_options(overlay)
+    options = [part for overlay in args.overlay for part in overlay_options(overlay)]
     if args.datasets is not None:
         names = [name.strip() for name in args.datasets.split(",") if name.strip()]
         if not names:
             raise ValueError("--datasets names no data set.")
-        options += [DATASETS_KEY, tuple(BENCHMARK_NAMES.get(name, name) for name in names)]
+        options += ["DATASETS.TEST", tuple(BENCHMARK_NAMES.get(name, name) for name in names)]
     return [*options, *args.opts]
 
 
 def main(args: argparse.Namespace) -> None:
-    """Runs one process of the evaluation; ends with exit code 1 if a data set failed.
+    """Runs one process of the evaluation.
+
+    It ends with exit code 1 if a data set failed, or if none of them has results.
 
     Args:
         args: of :func:`evaluation_parser`, with all options in ``opts``.
     """
     try:
-        cfg = setup(args)
+        cfg = setup(args, require_test_data=False, rerun=args.rerun)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"evaluate_all.py: error: {error}")
     model = Trainer.build_model(cfg)
@@ -129,26 +128,34 @@ def main(args: argparse.Namespace) -> None:
     resume = args.resume and checkpointer.has_checkpoint()
     weights = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
     untrained = not weights and lacks_weights(cfg)
+    source = weights or ("weights that were never trained" if untrained else "CLIP's weights")
     if untrained:
         logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    outcomes = evaluate_datasets(
-        cfg,
-        model,
-        cfg.DATASETS.TEST,
-        weights=weights,
-        rerun=args.rerun,
-        allow_incomplete=args.allow_incomplete,
-    )
+    folder = inference_dir(cfg)
+    if comm.is_main_process() and args.cost_images > 0:
+        # Before the evaluation, whose memory would count.
+        write_json(folder / "cost.json", measure_first_images(cfg, model, args.cost_images))
+    outcomes = evaluate_datasets(cfg, model, allow_incomplete=args.allow_incomplete)
     if comm.is_main_process():
-        folder = Path(cfg.OUTPUT_DIR) / "inference"
-        results = {outcome.name: outcome.results for outcome in outcomes if outcome.results}
+        unfinished = {outcome.name for outcome in outcomes if outcome.state in (SKIPPED, FAILED)}
+        results = {name: r for name, r in read_results(folder).items() if name not in unfinished}
         write_summary(results, folder)
-        source = weights or ("weights that were never trained" if untrained else "CLIP's weights")
-        text = write_tables(outcomes, folder, title=args.title, source=source)
+        # Those that other commands have evaluated into this folder, too.
+        others = [DatasetOutcome(name, KEPT) for name in results if name not in cfg.DATASETS.TEST]
+        text = write_benchmarks(
+            [*outcomes, *others],
+            results,
+            folder,
+            title=args.title,
+            source=source,
+            untrained=untrained,
+            mess=MESS_DATASETS if {*cfg.DATASETS.TEST, *results} & {*MESS_NAMES} else (),
+        )
         logger.info("Tables in %s:\n%s", folder, text)
     comm.synchronize()
-    if any(outcome.state == FAILED for outcome in outcomes):
+    states = {outcome.state for outcome in outcomes}
+    if FAILED in states or states == {SKIPPED}:
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, time and memory per image."""
+"""The cost of a model: parameters, operations, time and memory per image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,76 +16,62 @@ from torch.utils.flop_counter import FlopCounterMode
 _MEGABYTE = 2**20
 
 
-@dataclass(frozen=True)
-class ModelCost:
-    """Cost of one image, whose text embeddings are there already.
-
-    Attributes:
-        parameters: number of all parameters.
-        trainable_parameters: number of those that train.
-        gflops: billions of floating-point operations of the first image, a multiplication and an
-            addition counted as two; of matrix products, convolutions and attention.
-        latency_ms: median milliseconds per image.
-        latency_spread_ms: interquartile range of the milliseconds.
-        peak_memory_mb: most memory in use, in MiB: on a GPU what tensors take there; on a CPU the
-            process's, with Python and libraries.
-        images: how many images were timed.
-        device: such as "cuda:0, NVIDIA A100" or "cpu, 2 threads".
-        classes: entries of the vocabulary of the images.
-        image_size: (height, width) of the first image as the model gets it.
-    """
-
-    parameters: int
-    trainable_parameters: int
-    gflops: float
-    latency_ms: float
-    latency_spread_ms: float
-    peak_memory_mb: float
-    images: int
-    device: str
-    classes: int
-    image_size: tuple[int, int]
-
-
-def measure_cost(
-    model: nn.Module, samples: Sequence[dict[str, Any]], *, warm_up: int = 1
-) -> ModelCost:
-    """Measures inference one image at a time.
+def measure_cost(model: nn.Module, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Measures inference one image at a time, whose text embeddings are there already.
 
     Args:
         model: on its device; is put into eval mode.
         samples: what the test mapper gives, one or more.
-        warm_up: runs of the first image that do not count.
+
+    Returns:
+        ``parameters`` and ``trainable_parameters``: their numbers. ``gflops``: billions of
+        floating-point operations of the first image, a multiplication and an addition counted as
+        two; of matrix products, convolutions and attention. ``latency_ms`` and
+        ``latency_spread_ms``: median and interquartile range of the milliseconds per image.
+        ``peak_memory_mb``: most memory in use, in MiB: on a GPU what tensors take there; on a CPU
+        the process's, with Python and libraries. ``images``: how many were timed. ``device``: such
+        as "cuda:0, NVIDIA A100" or "cpu, 2 threads". ``classes``: entries of the vocabulary.
+        ``image_size``: height and width of the first image as the model gets it.
 
     Raises:
-        ValueError: there is no sample.
+        ValueError: ``samples`` is empty.
     """
     if not samples:
         raise ValueError("There is no image to measure the cost on.")
     model.eval()
     device = next(model.parameters()).device
+    is_gpu = device.type == "cuda"
+
+    def milliseconds(sample: dict[str, Any]) -> float:
+        start = time.perf_counter()
+        model([sample])
+        if is_gpu:
+            torch.cuda.synchronize(device)
+        return 1000 * (time.perf_counter() - start)
+
     with torch.no_grad():
-        for _ in range(max(warm_up, 1)):
-            model([samples[0]])
-        if device.type == "cuda":
+        # Embeds the classes and loads kernels; does not count.
+        milliseconds(samples[0])
+        if is_gpu:
             torch.cuda.reset_peak_memory_stats(device)
-        seconds = [_timed(model, sample, device) for sample in samples]
-        memory = _peak_memory(device)
+        times = [milliseconds(sample) for sample in samples]
+        memory = torch.cuda.max_memory_allocated(device) if is_gpu else _process_memory()
         # Last: counting makes everything slow.
-        flops = _operations(model, samples[0])
-    milliseconds = sorted(1000 * value for value in seconds)
-    return ModelCost(
-        parameters=sum(p.numel() for p in model.parameters()),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        gflops=flops / 1e9,
-        latency_ms=statistics.median(milliseconds),
-        latency_spread_ms=_interquartile_range(milliseconds),
-        peak_memory_mb=memory / _MEGABYTE,
-        images=len(samples),
-        device=_describe(device),
-        classes=samples[0]["vocabulary"].num_entries,
-        image_size=tuple(samples[0]["image"].shape[1:]),
-    )
+        operations = _operations(model, samples[0])
+    low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
+    name = torch.cuda.get_device_name(device) if is_gpu else f"{torch.get_num_threads()} threads"
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "gflops": operations / 1e9,
+        "latency_ms": statistics.median(times),
+        "latency_spread_ms": high - low,
+        "peak_memory_mb": memory / _MEGABYTE,
+        "images": len(samples),
+        "device": f"{device}, {name}",
+        "classes": samples[0]["vocabulary"].num_entries,
+        "image_size": list(samples[0]["image"].shape[1:]),
+    }
 
 
 def _operations(model: nn.Module, sample: dict[str, Any]) -> int:
@@ -104,35 +89,7 @@ def _operations(model: nn.Module, sample: dict[str, Any]) -> int:
     return counter.get_total_flops()
 
 
-def _timed(model: nn.Module, sample: dict[str, Any], device: torch.device) -> float:
-    _wait(device)
-    start = time.perf_counter()
-    model([sample])
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
+def _process_memory() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
-    return float(peak if sys.platform == "darwin" else peak * 1024)
-
-
-def _interquartile_range(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    low, _, high = statistics.quantiles(values, n=4)
-    return high - low
-
-
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device}, {torch.cuda.get_device_name(device)}"
-    return f"{device}, {torch.get_num_threads()} threads"
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -21,6 +21,7 @@ from escnet_d2.data import register_mess_datasets, register_prepared_folder
 from .config_files import find_config, merge_config_file, merge_options
 from .launch import LAUNCHERS
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
+from .run_folder import claim_output_dir
 
 # Their releases pool in training only.
 _POOLING_METHODS = ("CATSeg", "SED")
@@ -93,11 +94,15 @@ def load_config(
     return cfg
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
+def setup(
+    args: argparse.Namespace, *, require_test_data: bool = True, rerun: bool = True
+) -> CfgNode:
     """Prepares a run: configuration, checks, loggers, ``OUTPUT_DIR/config.yaml``, seed, precision.
 
     Args:
         args: of :func:`argument_parser`.
+        require_test_data: refuse a run of whose ``DATASETS.TEST`` one is not there.
+        rerun: with ``eval_only``, whether results in ``OUTPUT_DIR`` are replaced.
 
     Returns:
         The frozen configuration.
@@ -110,8 +115,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     setup_logger(distributed_rank=comm.get_rank(), name="escnet_d2")
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), eval_only=args.eval_only)
-    if not args.eval_only:
-        _check_test_data(cfg.DATASETS.TEST)
+    # The evaluator wants labels; the scores of 847 classes at the size of a photo take gigabytes.
+    cfg.TEST.LABEL_MAP_ONLY = True
+    if require_test_data:
+        _check_test_data(cfg.DATASETS.TEST, args.eval_only)
+    if args.eval_only and comm.is_main_process():
+        claim_output_dir(cfg, rerun=rerun)
     cfg.freeze()
     args.config_file = find_config(args.config_file)
     default_setup(cfg, args)
@@ -192,18 +201,17 @@ def _register_datasets(cfg: CfgNode, *, required: bool) -> None:
             logger.warning("Left out, since no data set is needed here: %s", error)
 
 
-def _check_test_data(names: Iterable[str]) -> None:
-    """Finds test data that are not there before hours of training end at their evaluation."""
+def _check_test_data(names: Iterable[str], eval_only: bool) -> None:
+    """Finds test data that are not there before hours of work end at their evaluation."""
     for name in names:
         try:
             DatasetCatalog.get(name)
         except (AssertionError, FileNotFoundError, ValueError) as error:
             # Detectron2's own loader asserts that there are label maps.
             reason = str(error) or type(error).__name__
-            raise FileNotFoundError(
-                f"DATASETS.TEST, {name}: {reason} Training evaluates on it; to train without, set "
-                "DATASETS.TEST '()'."
-            ) from error
+            if not eval_only:
+                reason += " Training evaluates on it; to train without, set DATASETS.TEST '()'."
+            raise FileNotFoundError(f"DATASETS.TEST, {name}: {reason}") from error
 
 
 def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:

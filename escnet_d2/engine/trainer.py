@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,24 +10,25 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import HookBase
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from escnet_d2.data import build_test_loader, build_train_loader, vocabulary_of_dataset
-from escnet_d2.data.vocabulary_settings import class_list_setting
-from escnet_d2.evaluation import SemSegEvaluator, write_summary
+from escnet_d2.data import build_test_loader, build_train_loader
+from escnet_d2.evaluation import write_summary
+from escnet_d2.evaluation.results import read_results
 from escnet_d2.solver import build_optimizer
 
 from .checkpoint import TrainingCheckpointer
-from .precision import INFERENCE_DTYPES, TRAINING_DTYPES, autocast
-from .random_state import preserved_random_state, set_random_state
+from .evaluation_run import build_evaluator, evaluate_dataset
+from .precision import TRAINING_DTYPES
+from .random_state import set_random_state
+from .run_folder import inference_dir
 from .train_loop import AccumulatingTrainer
 
 _LOG_PERIOD = 20
@@ -171,13 +171,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """Our evaluator, with the classes of ``DATASETS.TRAIN`` as the seen ones."""
-        return SemSegEvaluator(
-            dataset_name,
-            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
-            seen_classes=training_classes(cfg),
-            boundary_dilation=cfg.TEST.BOUNDARY_DILATION,
-        )
+        """See :func:`escnet_d2.engine.evaluation_run.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name)
 
     @classmethod
     def test(
@@ -189,7 +184,7 @@ class Trainer(DefaultTrainer):
         """Evaluates on ``DATASETS.TEST``; leaves weights, mode and random states alone.
 
         A collective call. Results go to ``OUTPUT_DIR/inference/<data set>``, a table over all data
-        sets to ``OUTPUT_DIR/inference``.
+        sets that have results there to ``OUTPUT_DIR/inference``.
 
         Args:
             cfg: the configuration.
@@ -203,14 +198,20 @@ class Trainer(DefaultTrainer):
         if isinstance(model, DistributedDataParallel):
             # Processes may have different numbers of batches: none may wait for the others.
             model = model.module
-        device = next(model.parameters()).device
-        with preserved_random_state(), autocast(device, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
-            results = super().test(cfg, model, evaluators)
+        results = OrderedDict()
+        for index, name in enumerate(cfg.DATASETS.TEST):
+            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            results[name] = evaluate_dataset(cfg, model, name, evaluator)
+            if comm.is_main_process():
+                logger.info("Evaluation results for %s in csv format:", name)
+                print_csv_format(results[name])
         if comm.is_main_process():
-            names = cfg.DATASETS.TEST
-            by_name = {names[0]: results} if len(names) == 1 else results
-            write_summary(by_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
-        return results
+            folder = inference_dir(cfg)
+            table = write_summary(read_results(folder), folder)
+            if len(results) > 1:
+                # One has been logged already.
+                logger.info("Results in %s, in percent:\n%s", folder, table)
+        return next(iter(results.values())) if len(results) == 1 else results
 
     def _evaluate(self) -> OrderedDict:
         self._last_eval_results = self.test(self.cfg, self.model)
@@ -262,22 +263,3 @@ def distributed(model: nn.Module) -> nn.Module:
     # CPU modules refuse device_ids, which Detectron2's create_ddp_model always passes.
     device_ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
-
-
-def training_classes(cfg: CfgNode) -> list[str] | None:
-    """Class names of ``DATASETS.TRAIN``, the synonyms of a class joined by commas.
-
-    Returns:
-        The names; None if no training data set is registered here, as may be the case where a model
-        is only evaluated.
-    """
-    vocabularies = [
-        # "mean" keeps every synonym of a class in its one entry.
-        vocabulary_of_dataset(
-            name, override=class_list_setting(cfg, is_train=True), synonyms="mean"
-        )
-        for name in cfg.DATASETS.TRAIN
-        if name in DatasetCatalog
-    ]
-    classes = [", ".join(entry) for vocabulary in vocabularies for entry in vocabulary.entries]
-    return list(dict.fromkeys(classes)) or None

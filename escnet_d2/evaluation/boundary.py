@@ -7,7 +7,7 @@ import numpy as np
 
 from .confusion import ClassCounts
 
-# Stands for "no class here": unlabelled pixels and everything outside of the image.
+# Stands for "no class here": unlabeled pixels and everything outside of the image.
 _OUTSIDE = -1
 
 
@@ -45,21 +45,21 @@ def boundary_counts(
 ) -> ClassCounts:
     """Pixels that each class's boundary bands hold in prediction and ground truth, and share.
 
-    Unlabelled pixels belong to no mask, in the prediction neither: both masks of a class are cut to
-    the labelled area first, and the edge of that area is a boundary like the edge of the image.
+    Unlabeled pixels belong to no mask, in the prediction neither: both masks of a class are cut to
+    the labeled area first, and the edge of that area is a boundary like the edge of the image.
 
     Args:
         prediction: predicted labels in 0..K-1, shape (H, W).
-        target: ground truth labels, shape (H, W); values outside 0..K-1 are unlabelled.
+        target: ground truth labels, shape (H, W); values outside 0..K-1 are unlabeled.
         num_classes: K.
         dilation: width of the band as a share of the image diagonal.
     """
-    labelled = (target >= 0) & (target < num_classes)
-    target = np.where(labelled, target.astype(np.int64), _OUTSIDE)
-    prediction = np.where(labelled, prediction.astype(np.int64), _OUTSIDE)
+    labeled = (target >= 0) & (target < num_classes)
+    target = np.where(labeled, target.astype(np.int64), _OUTSIDE)
+    prediction = np.where(labeled, prediction.astype(np.int64), _OUTSIDE)
     width = band_width(*target.shape, dilation)
-    target_band = boundary_band(target, width) & labelled
-    prediction_band = boundary_band(prediction, width) & labelled
+    target_band = boundary_band(target, width) & labeled
+    prediction_band = boundary_band(prediction, width) & labeled
     shared = target_band & prediction_band & (target == prediction)
     return ClassCounts(
         intersection=np.bincount(target[shared], minlength=num_classes),

@@ -1,6 +1,6 @@
 """Confusion matrices and the per-class pixel counts that every score is computed from.
 
-K is the number of classes. In a ground truth map, every value outside 0..K-1 means "not labelled".
+K is the number of classes. In a ground truth map, every value outside 0..K-1 means "not labeled".
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """How many pixels two label maps give to each class, and agree on.
+    """Pixels that two label maps give to each class, and agree on.
 
     Attributes:
         intersection: pixels of the class in both, int64, shape (K,).
         target: pixels of the class in the ground truth, int64, shape (K,).
-        prediction: labelled pixels of the class in the prediction, int64, shape (K,).
+        prediction: labeled pixels of the class in the prediction, int64, shape (K,).
     """
 
     intersection: np.ndarray
@@ -32,12 +32,12 @@ class ClassCounts:
     @classmethod
     def from_confusion(cls, matrix: np.ndarray) -> ClassCounts:
         """Sums up a confusion matrix of shape (K, K + 1); see :func:`confusion_matrix`."""
-        labelled = matrix[:, :-1]
-        return cls(labelled.diagonal().copy(), labelled.sum(axis=0), labelled.sum(axis=1))
+        labeled = matrix[:, :-1]
+        return cls(labeled.diagonal().copy(), labeled.sum(axis=0), labeled.sum(axis=1))
 
     @property
     def union(self) -> np.ndarray:
-        """Labelled pixels of the class in either, int64, shape (K,)."""
+        """Labeled pixels of the class in either, int64, shape (K,)."""
         return self.target + self.prediction - self.intersection
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
@@ -60,7 +60,7 @@ def confusion_matrix(prediction: np.ndarray, target: np.ndarray, num_classes: in
 
     Returns:
         int64, shape (K, K + 1): the row is the predicted class, the column the ground truth class;
-        the last column holds the unlabelled pixels.
+        the last column holds the unlabeled pixels.
 
     Raises:
         ValueError: the shapes differ, or a predicted label is outside 0..K-1.

@@ -12,6 +12,22 @@ import numpy as np
 
 from .confusion import ClassCounts
 
+# The scores of one data set, in the order of every table and file.
+SCORES = (
+    "mIoU",
+    "mIoU_gt_or_pred",
+    "fwIoU",
+    "mACC",
+    "pACC",
+    "mIoU_seen",
+    "mIoU_unseen",
+    "hIoU",
+    "boundary_mIoU",
+    "num_classes",
+    "num_classes_gt_or_pred",
+    "num_images",
+)
+
 
 def class_iou(counts: ClassCounts) -> np.ndarray:
     """IoU of each class in the ground truth, in percent, shape (K,); NaN for the other classes."""
@@ -34,7 +50,7 @@ def sem_seg_scores(
     """Scores of a whole data set.
 
     Args:
-        region: counts over all labelled pixels.
+        region: counts over all labeled pixels.
         boundary: counts over the boundary bands.
         seen: whether each class is in the training vocabulary; None where that is unknown.
 

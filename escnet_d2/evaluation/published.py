@@ -19,6 +19,7 @@ BENCHMARK_NAMES = {
     "PAS-20": "voc_2012_test_sem_seg",
     "PAS-20b": "voc_2012_test_background_sem_seg",
 }
+PAPER_NAMES = {name: paper_name for paper_name, name in BENCHMARK_NAMES.items()}
 _FILE = Path(__file__).with_name("published_results.csv")
 
 

@@ -41,7 +41,7 @@ def rescore_predictions(
 
     Raises:
         FileNotFoundError: the file or the data set is not there.
-        ValueError: the file is no such list, does not fit the data set, leaves out images or
+        ValueError: the file is not such a list, does not fit the data set, leaves out images or
             pixels, or has an image twice; names the file.
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def rescore_predictions(
         records = json.loads(path.read_text(encoding="utf-8"))
         by_file = _by_file(records)
     except (json.JSONDecodeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no list of COCO predictions: {error!r}.") from error
+        raise ValueError(f"{path} is not a list of COCO predictions: {error!r}.") from error
     samples = DatasetCatalog.get(dataset_name)
     found: dict[str, str] = {}
     for file, name in _matches(list(by_file), samples, path):
@@ -98,7 +98,7 @@ def decode_label_map(
         ValueError: no segment, sizes that differ, an id of no class, or a pixel without a class.
     """
     if not records:
-        raise ValueError("there is no segment.")
+        raise ValueError("it has no segment.")
     sizes = {tuple(record["segmentation"]["size"]) for record in records}
     if len(sizes) > 1:
         raise ValueError(f"its segments are of different sizes: {sorted(sizes)}.")
@@ -140,6 +140,6 @@ def _matches(
             candidates = [c for c in candidates if PurePath(c).parts[-depth:] == end]
         if len(candidates) != 1:
             raise ValueError(
-                f"{path}: {name} is {'no' if not candidates else 'not one'} image of it."
+                f"{path}: {name} fits {len(candidates)} images of the data set, expected one."
             )
         yield candidates[0], name

@@ -1,4 +1,4 @@
-"""Which classes of a data set the model was trained on, judged by their names."""
+"""Classes of a data set that the model was trained on, judged by their names."""
 
 from __future__ import annotations
 

@@ -21,10 +21,11 @@ from escnet_d2.io import read_label_map
 
 from .boundary import boundary_counts
 from .confusion import ClassCounts, confusion_matrix
-from .metrics import sem_seg_scores
+from .metrics import SCORES
 from .predictions import encode_label_map
-from .report import SCORES, build_results, class_records, score_table, write_results
+from .results import build_results, write_results
 from .seen_classes import match_seen_classes
+from .tables import score_table
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 class SemSegEvaluator(DatasetEvaluator):
     """Scores semantic segmentation on a registered data set.
 
-    Ground truth values from K on, negative ones and the data set's ``ignore_label`` are unlabelled.
+    Ground truth values from K on, negative ones and the data set's ``ignore_label`` are unlabeled.
     docs/evaluation.md defines every score and lists the files written to ``output_dir``.
 
     Every image counts once: an image that arrives again, in one process or in two, is an error,
@@ -120,7 +121,7 @@ class SemSegEvaluator(DatasetEvaluator):
         Raises:
             FileNotFoundError: a ground truth file is missing.
             ValueError: an output does not fit the data set or the ground truth, scores are NaN, a
-                file is no label image, or an image came before; the message names the file.
+                file is not a label image, or an image came before; the message names the file.
         """
         if len(inputs) != len(outputs):
             raise ValueError(f"{len(outputs)} outputs for {len(inputs)} images.")
@@ -129,7 +130,7 @@ class SemSegEvaluator(DatasetEvaluator):
             if target_file is None:
                 raise ValueError(f"{file_name} of {self._dataset_name} has no sem_seg_file_name.")
             if (file_name, target_file) in self._images:
-                raise ValueError(f"{file_name} was evaluated before; reset() starts anew.")
+                raise ValueError(f"{file_name} was evaluated before; reset() starts again.")
             target = read_label_map(target_file)
             if self._ignore_label is not None:
                 target[target == self._ignore_label] = -1
@@ -166,21 +167,23 @@ class SemSegEvaluator(DatasetEvaluator):
         if gathered is None:
             return None
         matrix, boundary, predictions = gathered
-        region = ClassCounts.from_confusion(matrix)
-        scores = {**sem_seg_scores(region, boundary, self._seen), "num_images": num_images}
-        per_class = class_records(
-            self._class_names, seen=self._seen, region=region, boundary=boundary
+        results = build_results(
+            self._dataset_name,
+            self._class_names,
+            seen=self._seen,
+            region=ClassCounts.from_confusion(matrix),
+            boundary=boundary,
+            num_images=num_images,
         )
-        results = build_results(self._dataset_name, scores, per_class)
         metrics = _detectron2_metrics(results)
-        logger.info("Results in percent:\n%s", score_table(results))
+        logger.info("Results in percent:\n%s", score_table({self._dataset_name: results}))
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
-            write_results(results, matrix, self._output_dir)
             torch.save(metrics, self._output_dir / "sem_seg_evaluation.pth")
             if self._save_predictions:
                 text = json.dumps(predictions)
                 (self._output_dir / "sem_seg_predictions.json").write_text(text, encoding="utf-8")
+            write_results(results, matrix, self._output_dir)
         defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
         return OrderedDict(sem_seg=defined)
 

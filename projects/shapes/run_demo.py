@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from escnet_d2.evaluation.report import markdown_table
+from escnet_d2.evaluation.tables import markdown_table
 from escnet_d2.projects.shapes import group_miou
 
 REPO = Path(__file__).resolve().parents[2]

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 from PIL import Image
 
 from escnet_d2.data.datasets import all_datasets
 from escnet_d2.data.datasets.mess import MESS_DATASETS
-from escnet_d2.engine.benchmark_run import DatasetOutcome, run_record
-from escnet_d2.engine.benchmark_table import mess_scores, write_tables
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import argument_parser, setup
+from escnet_d2.evaluation.mess import mess_scores
+from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_all.py"
 VOC, VOC_B, A150 = (
@@ -58,13 +59,14 @@ def root(tmp_path, monkeypatch):
 
 
 def run(tool, tmp_path, *arguments):
-    """Runs the tool; returns its exit code and ``benchmarks.json``."""
+    """Runs the tool; returns its exit code or error and ``benchmarks.json``."""
+    file = tmp_path / "out/inference/benchmarks.json"
+    file.unlink(missing_ok=True)
     code = 0
     try:
         tool.run(["--config-file", "escnet_tiny", *arguments, "OUTPUT_DIR", str(tmp_path / "out")])
     except SystemExit as stop:
         code = stop.code or 0
-    file = tmp_path / "out/inference/benchmarks.json"
     return code, json.loads(file.read_text()) if file.is_file() else None
 
 
@@ -78,21 +80,23 @@ def expect_images(monkeypatch, **counts):
         monkeypatch.setitem(vars(metadata), "expected_images", count)
 
 
-def test_a_run_over_all_benchmarks(tool, root, tmp_path, monkeypatch):
+def test_a_run_over_the_benchmarks(tool, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2, VOC_B: 2})
-    code, report = run(tool, tmp_path, "--title", "Tiny")
+    code, report = run(tool, tmp_path, "--title", "Tiny", "--overlay", "benchmarks")
     assert code == 1  # A-150 is incomplete.
     found = {record["name"]: record for record in report["datasets"]}
-    assert len(found) == 7
+    assert len(found) == 6
     assert found[VOC]["state"] == found[VOC_B]["state"] == "evaluated"
     assert found[VOC]["scores"]["num_classes"] == 20
     assert found[VOC_B]["scores"]["num_classes"] == 21
     assert found[A150]["state"] == "failed"
-    assert "1 labelled images, expected 2000" in found[A150]["detail"]
+    assert "1 labeled images, expected 2000" in found[A150]["detail"]
     missing = found["context_459_test_sem_seg"]
     assert missing["state"] == "skipped"
     assert "pc459_val" in missing["detail"]
 
+    # No model keeps the scores of all classes at the size of a photo.
+    assert "LABEL_MAP_ONLY: true" in (tmp_path / "out/config.yaml").read_text()
     folder = tmp_path / "out/inference"
     own = json.loads((folder / VOC / "results.json").read_text())["mIoU"]
     assert own == found[VOC]["scores"]["mIoU"]
@@ -106,18 +110,66 @@ def test_a_run_over_all_benchmarks(tool, root, tmp_path, monkeypatch):
     assert "| **Tiny** " in text
     assert list(json.loads((folder / "summary.json").read_text())) == [VOC, VOC_B]
 
-    # Again: what is finished is kept, what was refused is now asked for.
-    before = (folder / VOC / "results.json").stat().st_mtime_ns
-    code, report = run(tool, tmp_path, "--allow-incomplete", "--datasets", f"A-150,PAS-20,{VOC_B}")
-    assert code == 0
-    assert states(report) == {A150: "evaluated", VOC: "kept", VOC_B: "kept"}
-    assert (folder / VOC / "results.json").stat().st_mtime_ns == before
-    # Other settings, or being told so: evaluated anew.
-    code, report = run(tool, tmp_path, "--datasets", "PAS-20", "INPUT.MIN_SIZE_TEST", "64")
-    assert states(report) == {VOC: "evaluated"}
-    code, report = run(
-        tool, tmp_path, "--datasets", "PAS-20", "--rerun", "INPUT.MIN_SIZE_TEST", "64"
-    )
+
+def test_finished_data_sets_are_kept_and_never_mixed(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2, VOC_B: 2, A150: 1})
+    folder = tmp_path / "out/inference"
+    assert run(tool, tmp_path, "--datasets", "PAS-20")[0] == 0
+    written = (folder / VOC / "results.json").stat().st_mtime_ns
+    # The list of data sets is free, and tables cover what is in the folder.
+    code, report = run(tool, tmp_path, "--datasets", "A-150")
+    assert (code, states(report)) == (0, {A150: "evaluated", VOC: "kept"})
+    assert report["datasets"][1]["scores"]["num_images"] == 2
+    assert list(json.loads((folder / "summary.json").read_text())) == [A150, VOC]
+    code, report = run(tool, tmp_path, "--datasets", f"A-150,PAS-20,{VOC_B}")
+    assert (code, states(report)) == (0, {A150: "kept", VOC: "kept", VOC_B: "evaluated"})
+    assert (folder / VOC / "results.json").stat().st_mtime_ns == written
+
+    # Another configuration: refused as long as one result of the old one would stay.
+    config = (tmp_path / "out/config.yaml").read_text()
+    change = ("INPUT.MIN_SIZE_TEST", "64")
+    for arguments in ((), ("--rerun",)):
+        code, report = run(tool, tmp_path, "--datasets", "PAS-20", *arguments, *change)
+        assert report is None
+        assert "differs: INPUT.MIN_SIZE_TEST. Choose another OUTPUT_DIR" in code
+        assert "--rerun" in code
+        assert A150 in code
+    assert (tmp_path / "out/config.yaml").read_text() == config
+    every = ("--datasets", f"A-150,PAS-20,{VOC_B}", "--rerun")
+    code, report = run(tool, tmp_path, *every, *change)
+    assert set(states(report).values()) == {"evaluated"}
+    assert (folder / VOC / "results.json").stat().st_mtime_ns != written
+
+
+def test_what_is_not_finished_is_evaluated_again(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2})
+    arguments = ("--datasets", "PAS-20")
+    file = tmp_path / "out/inference" / VOC / "results.json"
+    run(tool, tmp_path, *arguments)
+    # Of fewer images than there are by now, and left by a training.
+    for spoil in (
+        lambda: file.write_text('{"num_images": 1}'),
+        lambda: file.write_text("{"),
+        lambda: (tmp_path / "out/last_checkpoint").write_text("model_final.pth"),
+    ):
+        spoil()
+        assert states(run(tool, tmp_path, *arguments)[1]) == {VOC: "evaluated"}
+        assert json.loads(file.read_text())["num_images"] == 2
+    (tmp_path / "out/last_checkpoint").unlink()
+    (tmp_path / "out/config.yaml").unlink()
+    code, report = run(tool, tmp_path, *arguments)
+    assert report is None
+    assert "its config.yaml is missing" in code
+
+
+def test_a_killed_rerun_leaves_no_old_results(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2})
+    run(tool, tmp_path, "--datasets", "PAS-20")
+    with monkeypatch.context() as patch:
+        patch.setattr(tool, "evaluate_datasets", lambda *_, **__: sys.exit("killed"))
+        arguments = ("--datasets", "PAS-20", "--rerun", "INPUT.MIN_SIZE_TEST", "64")
+        assert run(tool, tmp_path, *arguments)[0] == "killed"
+    _, report = run(tool, tmp_path, "--datasets", "PAS-20", "INPUT.MIN_SIZE_TEST", "64")
     assert states(report) == {VOC: "evaluated"}
 
 
@@ -129,7 +181,38 @@ def test_a_data_set_that_fails_does_not_stop_the_others(tool, root, tmp_path, mo
     assert code == 1
     assert states(report) == {A150: "failed", VOC: "evaluated"}
     assert str(damaged) in report["datasets"][0]["detail"]
-    assert not (tmp_path / "out/inference" / A150 / "evaluation.json").exists()
+
+
+def test_errors_of_loader_processes_are_one_line(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{A150: 1})
+    damaged = all_datasets()[A150].prepared_folders(root)[0] / "0.jpg"
+    damaged.write_bytes(b"no image")
+    code, report = run(tool, tmp_path, "--datasets", "A-150", "DATALOADER.NUM_WORKERS", "1")
+    assert code == 1
+    detail = report["datasets"][0]["detail"]
+    assert detail.startswith("ValueError: ")
+    assert str(damaged) in detail
+    assert "Traceback" not in detail
+    assert "\n" not in detail
+
+
+def run_out_of_memory(self, batch):
+    raise torch.cuda.OutOfMemoryError
+
+
+def test_a_programming_error_is_an_error(tool, root, tmp_path, monkeypatch):
+    expect_images(monkeypatch, **{VOC: 2})
+    for error in (TypeError, KeyError, AttributeError, RuntimeError):
+
+        def fail(self, batch, error=error):
+            raise error("a mistake")
+
+        monkeypatch.setattr(META_ARCH_REGISTRY.get("ESCNet"), "forward", fail)
+        with pytest.raises(error, match="a mistake"):
+            run(tool, tmp_path, "--datasets", "PAS-20")
+    monkeypatch.setattr(META_ARCH_REGISTRY.get("ESCNet"), "forward", run_out_of_memory)
+    code, report = run(tool, tmp_path, "--datasets", "PAS-20")
+    assert (code, states(report)) == (1, {VOC: "failed"})
 
 
 def test_class_names_of_a_release(tool, root, tmp_path, monkeypatch):
@@ -148,7 +231,7 @@ def test_class_names_of_a_release(tool, root, tmp_path, monkeypatch):
         (["--overlay", "no_such_overlay"], "no_such_overlay"),
     ],
 )
-def test_wrong_use(tool, tmp_path, arguments, message):
+def test_usage_errors(tool, tmp_path, arguments, message):
     code, report = run(tool, tmp_path, *arguments)
     assert message in code
     assert report is None
@@ -157,78 +240,28 @@ def test_wrong_use(tool, tmp_path, arguments, message):
 def test_later_options_win(tool, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("DATASETS:\n  TEST: ('a',)\nTEST:\n  SLIDING_WINDOW: True\n")
-    arguments = ["--config-file", "x", "--overlay", str(file), "--overlay", "whole_image"]
-    options = tool.all_options(tool.evaluation_parser().parse_args(arguments))
-    settings = dict(zip(options[::2], options[1::2]))
-    assert settings == {"DATASETS.TEST": "('a',)", "TEST.SLIDING_WINDOW": False}
-    arguments += ["--datasets", "A-847, PC-59", "TEST.SLIDING_WINDOW", "True"]
-    options = tool.all_options(tool.evaluation_parser().parse_args(arguments))
-    settings = dict(zip(options[::2], options[1::2]))
-    assert settings["DATASETS.TEST"] == (
-        *("ade20k_full_sem_seg_freq_val_all", "context_59_test_sem_seg"),
-    )
-    assert settings["TEST.SLIDING_WINDOW"] == "True"
 
+    def settings(*arguments):
+        args = tool.evaluation_parser().parse_args(["--config-file", "x", *arguments])
+        options = tool.all_options(args)
+        return dict(zip(options[::2], options[1::2]))
 
-def test_records_tell_weights_and_settings_apart(tmp_path):
-    weights = tmp_path / "model.pth"
-    weights.write_bytes(b"1")
-
-    def record(*opts, images=2, source=weights):
-        return run_record(load_config("escnet_tiny", opts), VOC, str(source), images)
-
-    first = record()
-    assert record() == first
-    # None of these changes a score.
-    assert record("TEST.EVAL_PERIOD", 7, "SOLVER.BASE_LR", 1.0) == first
-    assert record("MODEL.DEVICE", "cuda") == first
-    for changed in (
-        record("TEST.SLIDING_WINDOW", True),
-        record("INPUT.MIN_SIZE_TEST", 640),
-        record("VOCABULARY.SYNONYMS", "mean"),
-        record("MODEL.ESCNET.ALPHA", 0.37),
-        record(images=3),
+    # The configuration's own data sets are left alone.
+    assert settings() == {}
+    overlays = ("--overlay", str(file), "--overlay", "whole_image")
+    assert settings(*overlays) == {"DATASETS.TEST": "('a',)", "TEST.SLIDING_WINDOW": False}
+    last = settings(*overlays, "--datasets", "A-847, PC-59", "TEST.SLIDING_WINDOW", "True")
+    assert last == {
+        "DATASETS.TEST": ("ade20k_full_sem_seg_freq_val_all", "context_59_test_sem_seg"),
+        "TEST.SLIDING_WINDOW": "True",
+    }
+    for text, message in (
+        ("- a", "is not a configuration"),
+        ("A: !!python/name:os.system x", "could not determine a constructor"),
     ):
-        assert changed != first
-    weights.write_bytes(b"22")
-    assert record() != first
-
-    # Shipped weights are files like others.
-    (stamp,) = record(source="escnet_tiny_shapes")["weights"]
-    assert Path(stamp["file"]).name == "escnet_tiny_shapes.safetensors"
-    # Without a checkpoint CLIP and SAM make the model.
-    clip = [record("MODEL.CLIP.WEIGHTS", name, source="") for name in ("random", "clip_shapes")]
-    assert clip[0]["weights"] != clip[1]["weights"]
-    assert [stamp.get("name") for stamp in clip[0]["weights"]] == ["random", "random"]
-
-
-def test_records_hold_what_a_class_list_says(tmp_path):
-    names = [f"class {index}" for index in range(20)]
-    file = tmp_path / "classes.txt"
-
-    def record():
-        file.write_text("\n".join(names))
-        return run_record(load_config("escnet_tiny", ["VOCABULARY.TEST", str(file)]), VOC, "", 2)
-
-    first = record()
-    assert record() == first
-    names[3] = "other"
-    assert record() != first
-
-
-def test_results_that_another_program_replaced_are_not_kept(tool, root, tmp_path, monkeypatch):
-    expect_images(monkeypatch, **{VOC: 2})
-    arguments = ("--datasets", "PAS-20")
-    run(tool, tmp_path, *arguments)
-    file = tmp_path / "out/inference" / VOC / "results.json"
-    own = file.read_text()
-    file.write_text(own.replace('"num_images": 2', '"num_images": 7'))
-    assert file.read_text() != own
-    _, report = run(tool, tmp_path, *arguments)
-    assert states(report) == {VOC: "evaluated"}
-    assert json.loads(file.read_text())["num_images"] == 2
-    _, report = run(tool, tmp_path, *arguments)
-    assert states(report) == {VOC: "kept"}
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf"mine\.yaml.* {message}"):
+            settings("--overlay", str(file))
 
 
 def test_drawn_data_are_drawn(tool, tmp_path, monkeypatch):
@@ -267,7 +300,7 @@ def test_mess_by_domain(mess_metadata):
     parts = [f"paxray_sem_seg_test_{p}" for p in ("lungs", "bones", "mediastinum", "diaphragm")]
     results = {part: mess_result(iou) for part, iou in zip(parts, (10, 20, 30, 40))}
     results.update(chase_db1_sem_seg_test=mess_result(5), suim_sem_seg_test=mess_result(65))
-    scores = mess_scores(results)
+    scores = mess_scores(results, MESS_DATASETS)
     by_title = {row["title"]: row for row in scores["datasets"]}
     assert len(by_title) == 22
     assert by_title["PAXRay-4"]["CoI_mIoU"] == pytest.approx(25.0)
@@ -283,7 +316,7 @@ def test_mess_by_domain(mess_metadata):
 
 
 def test_mess_without_one_part_of_paxray(mess_metadata):
-    scores = mess_scores({"paxray_sem_seg_test_lungs": mess_result(10)})
+    scores = mess_scores({"paxray_sem_seg_test_lungs": mess_result(10)}, MESS_DATASETS)
     assert scores["mean"]["evaluated"] == 0
     assert scores["mean"]["CoI_mIoU"] is None
 
@@ -296,10 +329,17 @@ def test_tables_of_mess(mess_metadata, tmp_path):
         **dict.fromkeys(("num_classes", "num_classes_gt_or_pred", "num_images"), 2),
     }
     outcomes = [
-        DatasetOutcome("suim_sem_seg_test", "evaluated", results=results),
+        DatasetOutcome("suim_sem_seg_test", "evaluated"),
         DatasetOutcome("cwfid_sem_seg_test", "skipped", "not prepared"),
     ]
-    text = write_tables(outcomes, tmp_path, title="Tiny", source="model.pth")
+    text = write_benchmarks(
+        outcomes,
+        {"suim_sem_seg_test": results},
+        tmp_path,
+        title="Tiny",
+        source="model.pth",
+        mess=MESS_DATASETS,
+    )
     assert "## MESS" in text
     assert "Beside published figures" not in text
     with (tmp_path / "mess.csv").open(newline="") as file:
@@ -337,10 +377,10 @@ def test_two_processes_agree_with_one_and_on_failures(tool, root, tmp_path, tiny
     assert together["datasets"][1]["scores"] == pytest.approx(alone["datasets"][1]["scores"])
 
 
-def test_unprepared_sets_of_other_packages_are_skipped(tool, root, tmp_path):
+def test_nothing_but_unprepared_sets_is_a_failure(tool, root, tmp_path):
     # Detectron2's own loader is asked, and says it in its way.
     code, report = run(tool, tmp_path, "--datasets", "ade20k_sem_seg_val")
-    assert code == 0
+    assert code == 1
     assert states(report) == {"ade20k_sem_seg_val": "skipped"}
 
 
@@ -357,3 +397,12 @@ def test_model_is_built_once(tool, root, tmp_path, monkeypatch):
     code, _ = run(tool, tmp_path, "--datasets", "PAS-20,PAS-20b")
     assert code == 0
     assert len(built) == 1
+
+
+def test_train_net_looks_at_all_data_sets_first(root, tmp_path):
+    arguments = ["--config-file", "escnet_tiny", "--eval-only", "OUTPUT_DIR", str(tmp_path / "out")]
+    names = f"('{VOC}', 'context_59_test_sem_seg')"
+    args = argument_parser().parse_args([*arguments, "DATASETS.TEST", names])
+    with pytest.raises(FileNotFoundError, match=r"DATASETS\.TEST, context_59_test_sem_seg: "):
+        setup(args)
+    assert not (tmp_path / "out").exists()

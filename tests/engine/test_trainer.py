@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from escnet_d2.data import register_folder_dataset
 from escnet_d2.engine import Trainer, check_config, load_config
+from escnet_d2.engine.evaluation_run import training_classes
 from escnet_d2.engine.random_state import get_random_state
-from escnet_d2.engine.trainer import training_classes
 
 CLASSES = ["sky", "grass, lawn", "dog"]
 TRAIN, VAL = "trainer_test_train", "trainer_test_val"

@@ -25,6 +25,8 @@ def blobs(rng, height, width, num_classes):
 
 def test_band_width():
     assert band_width(300, 400, 0.02) == 10
+    # 10.75 is nearer to 11.
+    assert band_width(300, 400, 0.0215) == 11
     assert band_width(8, 8, 0.02) == 1
     assert band_width(1, 1, 0.02) == 1
 

@@ -7,7 +7,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 import escnet_d2  # noqa: F401 - registers the benchmarks
-from escnet_d2.evaluation.classes_of_interest import classes_of_interest_miou
+from escnet_d2.evaluation.mess import classes_of_interest_miou
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
 
 PAPERS = Path(__file__).resolve().parents[3] / "shared" / "papers"

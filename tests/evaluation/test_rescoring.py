@@ -101,15 +101,15 @@ def test_faults_are_named(dataset, tmp_path):
     assert rescore_predictions(incomplete, NAME, allow_incomplete=True)["num_images"] == 2
     with pytest.raises(ValueError, match=r"y\.jpg: \d+ of 180 pixels have no class"):
         rescore_predictions(write(tmp_path, flat[:-1]), NAME)
-    with pytest.raises(ValueError, match=r"json: x\.jpg is not one image of it"):
+    with pytest.raises(ValueError, match=r"json: x\.jpg fits 2 images"):
         renamed = [{**flat[0], "file_name": "x.jpg"}]
         rescore_predictions(write(tmp_path, renamed), NAME)
-    with pytest.raises(ValueError, match=r"w\.jpg is no image of it"):
+    with pytest.raises(ValueError, match=r"w\.jpg fits 0 images"):
         rescore_predictions(write(tmp_path, [{**flat[0], "file_name": "w.jpg"}]), NAME)
     with pytest.raises(ValueError, match=r"has two predictions of .*y\.jpg"):
         again = [{**record, "file_name": "/elsewhere/y.jpg"} for record in records[2]]
         rescore_predictions(write(tmp_path, flat + again), NAME)
-    with pytest.raises(ValueError, match="is no list of COCO predictions"):
+    with pytest.raises(ValueError, match="is not a list of COCO predictions"):
         rescore_predictions(write(tmp_path, {"a": 1}), NAME)
     with pytest.raises(ValueError, match="of different sizes"):
         other = encode_label_map(np.zeros((2, 2), dtype=int), dataset[0]["file_name"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from escnet_d2.evaluation import ClassCounts, write_summary
-from escnet_d2.evaluation.metrics import sem_seg_scores
-from escnet_d2.evaluation.report import SCORES, build_results, class_records, write_results
+from escnet_d2.evaluation.metrics import SCORES
+from escnet_d2.evaluation.results import build_results, read_results, write_results
 
 # Ground truth 0: 5 right, 3 called 1. Ground truth 1: 3 right, 1 called 2. No ground truth 2.
 MATRIX = np.array([[5, 0, 0, 2], [3, 3, 0, 0], [0, 1, 0, 2]])
@@ -16,9 +16,7 @@ NAMES = ["cat|puss", "007", "sky"]
 
 def make_results(names=NAMES, matrix=MATRIX):
     region = ClassCounts.from_confusion(matrix)
-    scores = {**sem_seg_scores(region, region, None), "num_images": 1}
-    records = class_records(names, seen=None, region=region, boundary=region)
-    return build_results("pets", scores, records)
+    return build_results("pets", names, seen=None, region=region, boundary=region, num_images=1)
 
 
 def refuse_constant(name):
@@ -103,19 +101,22 @@ def test_no_spreadsheet_of_many_classes(tmp_path):
 
 
 def test_summary_of_several_data_sets(tmp_path):
-    full = {"sem_seg": dict.fromkeys(SCORES, 50.0)}
-    results = {"pets": full, "streets": {"mIoU": 12.346, "num_classes": 3.0, "IoU-cat": 1.0}}
-    write_summary(results, tmp_path / "inference")
-    folder = tmp_path / "inference"
-    table = read_json(folder / "summary.json")
-    assert list(table) == ["pets", "streets"]
-    assert list(table["streets"]) == list(SCORES)
-    assert table["pets"]["hIoU"] == 50.0
-    assert table["streets"]["hIoU"] is None
-    assert table["streets"]["num_classes"] == 3
-    with (folder / "summary.csv").open(newline="") as file:
+    own, paper = tmp_path / "pets", tmp_path / "voc_2012_test_sem_seg"
+    for folder in (own, paper):
+        folder.mkdir()
+        write_results(make_results(), MATRIX, folder)
+    (tmp_path / "unfinished").mkdir()
+    write_summary(read_results(tmp_path), tmp_path)
+    table = read_json(tmp_path / "summary.json")
+    # The papers' benchmarks come first.
+    assert list(table) == [paper.name, own.name]
+    assert list(table["pets"]) == list(SCORES)
+    assert table["pets"]["fwIoU"] == pytest.approx(62.5 * 8 / 12 + 300 / 7 * 4 / 12)
+    assert table["pets"]["hIoU"] is None
+    assert table["pets"]["num_classes"] == 2
+    with (tmp_path / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows[1]["dataset"] == "streets"
-    assert rows[1]["mIoU"] == "12.346"
+    assert rows[1]["dataset"] == "pets"
+    assert float(rows[1]["mIoU"]) == table["pets"]["mIoU"]
     assert rows[1]["hIoU"] == ""
-    assert markdown_rows(folder / "summary.md")[-1][:3] == ["streets", "12.35", "-"]
+    assert markdown_rows(tmp_path / "summary.md")[-1][:3] == ["pets", "52.68", "35.12"]

@@ -1,0 +1,212 @@
+"""Evaluating a model by configuration: one data set after the other, the same on all processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.utils import comm
+from torch import nn
+
+from escnet_d2.data import build_test_loader, vocabulary_of_dataset
+from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
+from escnet_d2.data.vocabulary_settings import class_list_setting
+from escnet_d2.evaluation import SemSegEvaluator
+from escnet_d2.evaluation.results import RESULTS_NAME
+from escnet_d2.evaluation.tables import DatasetOutcome
+
+from .model_cost import measure_cost
+from .precision import INFERENCE_DTYPES, autocast
+from .random_state import preserved_random_state
+from .run_folder import inference_dir
+
+logger = logging.getLogger(__name__)
+
+EVALUATED, KEPT, SKIPPED, FAILED = "evaluated", "kept", "skipped", "failed"
+# What damaged files, bad vocabularies, NaN scores and exhausted memory raise. Everything else is a
+# programming error, which ends the run.
+FAILURES = (OSError, ValueError, FloatingPointError, MemoryError, torch.cuda.OutOfMemoryError)
+_Result = TypeVar("_Result")
+
+
+class EvaluationError(RuntimeError):
+    """A data set cannot be evaluated; raised on all processes, whichever found out."""
+
+
+def build_evaluator(cfg: CfgNode, name: str) -> SemSegEvaluator:
+    """The evaluator of a data set, with the classes of ``DATASETS.TRAIN`` as the seen ones."""
+    return SemSegEvaluator(
+        name,
+        output_dir=inference_dir(cfg) / name,
+        seen_classes=training_classes(cfg),
+        boundary_dilation=cfg.TEST.BOUNDARY_DILATION,
+    )
+
+
+def training_classes(cfg: CfgNode) -> list[str] | None:
+    """Class names of ``DATASETS.TRAIN``, the synonyms of a class joined by commas.
+
+    Returns:
+        The names; None if no training data set is registered here, as may be the case where a model
+        is only evaluated.
+    """
+    vocabularies = [
+        # "mean" keeps every synonym of a class in its one entry.
+        vocabulary_of_dataset(
+            name, override=class_list_setting(cfg, is_train=True), synonyms="mean"
+        )
+        for name in cfg.DATASETS.TRAIN
+        if name in DatasetCatalog
+    ]
+    classes = [", ".join(entry) for vocabulary in vocabularies for entry in vocabulary.entries]
+    return list(dict.fromkeys(classes)) or None
+
+
+def evaluate_dataset(
+    cfg: CfgNode, model: nn.Module, name: str, evaluator: DatasetEvaluator | None = None
+) -> dict[str, Any]:
+    """Evaluates a model on one data set; leaves its mode and random states alone.
+
+    A collective call: what fails on one process fails on all of them.
+
+    Args:
+        cfg: the configuration.
+        model: not wrapped for distributed training.
+        name: of the data set.
+        evaluator: by default that of :func:`build_evaluator`.
+
+    Returns:
+        The evaluator's results; empty on all processes but the first.
+
+    Raises:
+        EvaluationError: one of the processes raised one of :data:`FAILURES`.
+    """
+
+    def run() -> DatasetEvaluator:
+        chosen = evaluator or build_evaluator(cfg, name)
+        # evaluate() waits for all processes, so it comes once all of them have got that far.
+        images_only = SimpleNamespace(reset=chosen.reset, process=chosen.process, evaluate=dict)
+        inference_on_dataset(model, build_test_loader(cfg, name), images_only)
+        return chosen
+
+    device = next(model.parameters()).device
+    with preserved_random_state(), autocast(device, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
+        return _on_all_processes(_on_all_processes(run).evaluate) or {}
+
+
+def evaluate_datasets(
+    cfg: CfgNode, model: nn.Module, *, allow_incomplete: bool = False
+) -> list[DatasetOutcome]:
+    """Evaluates a model on ``DATASETS.TEST``, whatever becomes of each; a collective call.
+
+    A data set that has results in ``OUTPUT_DIR`` is finished: :func:`claim_output_dir` makes sure
+    that they are of this configuration.
+
+    Args:
+        cfg: the configuration.
+        model: with its weights, not wrapped for distributed training.
+        allow_incomplete: evaluate data sets with fewer or more images than they should have.
+
+    Returns:
+        One outcome per data set, in order, on all processes.
+    """
+    outcomes = []
+    for number, name in enumerate(cfg.DATASETS.TEST, start=1):
+        logger.info("Data set %d of %d: %s", number, len(cfg.DATASETS.TEST), name)
+        # Processes may see the disk at other moments: the first one's view counts.
+        state, detail = comm.all_gather(_state(cfg, name, allow_incomplete))[0]
+        if not state:
+            try:
+                evaluate_dataset(cfg, model, name)
+                state = EVALUATED
+            except EvaluationError as error:
+                state, detail = FAILED, str(error)
+        if state in (SKIPPED, FAILED):
+            logger.warning("%s: %s: %s", name, state, detail)
+        outcomes.append(DatasetOutcome(name, state, detail))
+    return outcomes
+
+
+def measure_first_images(cfg: CfgNode, model: nn.Module, count: int) -> dict[str, Any] | None:
+    """Measures what a model costs on the first data set of ``DATASETS.TEST`` that works.
+
+    Args:
+        cfg: the configuration.
+        model: with its weights.
+        count: images to measure on.
+
+    Returns:
+        As :func:`measure_cost`, and ``dataset``; None where no data set works.
+    """
+    for name in cfg.DATASETS.TEST:
+        try:
+            images = itertools.chain.from_iterable(build_test_loader(cfg, name))
+            samples = list(itertools.islice(images, count))
+            with autocast(cfg.MODEL.DEVICE, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
+                return {**measure_cost(model, samples), "dataset": name}
+        except (*FAILURES, AssertionError) as error:
+            # The evaluation says what is wrong with it, and goes on with the others.
+            logger.info("The cost is not measured on %s: %s", name, _describe(error))
+    return None
+
+
+def _state(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str]:
+    """State and detail of a data set that need not or cannot be evaluated, else "" and ""."""
+    override, metadata = cfg.VOCABULARY.TEST, MetadataCatalog.get(name)
+    if override in CLASS_LIST_VARIANTS:
+        try:
+            class_list_variant(metadata.get("class_list", ""), override)
+        except ValueError as error:
+            return SKIPPED, str(error)
+    try:
+        num_images = len(DatasetCatalog.get(name))
+    except FileNotFoundError as error:
+        return SKIPPED, f"not prepared: {error}"
+    except (*FAILURES, AssertionError) as error:
+        # Detectron2's own loader asserts that there are label maps.
+        return FAILED, _describe(error) if str(error) else "no label maps are listed"
+    expected = metadata.get("expected_images")
+    if expected not in (None, num_images) and not allow_incomplete:
+        return FAILED, f"{num_images} labeled images, expected {expected}: incomplete."
+    return (KEPT, "") if _is_finished(inference_dir(cfg) / name, num_images) else ("", "")
+
+
+def _is_finished(folder: Path, num_images: int) -> bool:
+    """Tells whether there are results of as many images as the data set has by now."""
+    try:
+        results = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
+        return results["num_images"] == num_images
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _on_all_processes(step: Callable[[], _Result]) -> _Result:
+    """Runs a step that may fail on one process, which then fails on all; a collective call."""
+    failure = result = None
+    try:
+        result = step()
+    except FAILURES as error:
+        logger.debug("This process failed.", exc_info=True)
+        failure = error
+    texts = comm.all_gather("" if failure is None else _describe(failure))
+    if any(texts):
+        raise EvaluationError(next(filter(None, texts))) from failure
+    return result
+
+
+def _describe(error: BaseException) -> str:
+    """An error in one line."""
+    lines = str(error).strip().splitlines() or [""]
+    if "Traceback" in str(error):
+        # Processes of a loader send theirs, and the error last.
+        return lines[-1]
+    return f"{type(error).__name__}: {' '.join(lines)}"
