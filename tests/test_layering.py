@@ -20,9 +20,9 @@ ALLOWED = {
     "solver": {"structures"},
     "outputs": {"structures", "io"},
     "layers": {"structures"},
-    "data": {"structures", "io"},
+    "data": {"structures", "io", "config"},
     "evaluation": {"structures", "io"},
-    "modeling": {"structures", "layers", "weights"},
+    "modeling": {"structures", "layers", "weights", "config"},
 }
 ALLOWED["engine"] = set(ALLOWED)
 ALLOWED["pretraining"] = set(ALLOWED)

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 
+from escnet_d2.config import class_list_setting, synonym_mode
 from escnet_d2.io import read_image, read_label_map
 from escnet_d2.structures import Vocabulary
 
@@ -22,7 +23,6 @@ from .augmentation import (
     PhotometricDistortion,
 )
 from .vocabulary import vocabulary_of_dataset
-from .vocabulary_settings import class_list_setting, synonym_mode
 
 _IMAGE_FORMATS = ("RGB", "BGR")
 _DEFAULT_IGNORE_LABEL = 255

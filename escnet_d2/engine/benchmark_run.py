@@ -18,9 +18,9 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
 
+from escnet_d2.config import class_list_setting, synonym_mode
 from escnet_d2.data import build_test_loader, vocabulary_of_dataset
 from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
-from escnet_d2.data.vocabulary_settings import class_list_setting, synonym_mode
 from escnet_d2.io import write_json
 from escnet_d2.weights import model_weights_path
 from escnet_d2.weights.checksum import sha256_of

@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from escnet_d2.config import class_list_setting
 from escnet_d2.data import build_test_loader, build_train_loader, vocabulary_of_dataset
-from escnet_d2.data.vocabulary_settings import class_list_setting
 from escnet_d2.evaluation import SemSegEvaluator, write_summary
 from escnet_d2.solver import build_optimizer
 

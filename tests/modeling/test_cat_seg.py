@@ -191,19 +191,6 @@ def test_entries_meet_after_resizing(batch):
     assert (result["label_map"] == expected.argmax(dim=0)).all()
 
 
-def test_score_map_is_cut_only_if_that_is_asked(model, batch):
-    inputs = {**batch[1], "image": batch[1]["image"][:, :40, :30], "height": 40, "width": 30}
-    with torch.no_grad():
-        scores = logits_of(model, inputs["image"], inputs["vocabulary"]).sigmoid()
-    whole = segment(model, [inputs])[0]["sem_seg"]
-    model.crop_score_map = True
-    cut = segment(model, [inputs])[0]["sem_seg"]
-    model.crop_score_map = False
-    # The map has 48 x 48 cells, the image fewer pixels: a corner of the map at the image's size.
-    torch.testing.assert_close(cut, scores[0, :, :40, :30], rtol=1e-4, atol=1e-6)
-    assert not torch.allclose(cut, whole, atol=1e-4)
-
-
 def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch):
     for name, classes in (("train", ["cat, kitten", "dog"]), ("test", ["sky", "grass", "tree"])):
         (tmp_path / f"{name}.json").write_text(json.dumps(classes))

@@ -268,7 +268,7 @@ def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
         (["MODEL.CLIP.TEMPLATE_ENSEMBLE", "max"], "TEMPLATE_ENSEMBLE"),
         (["MODEL.ESCNET.EMBED_KERNEL", 4], "EMBED_KERNEL must be odd"),
         (["MODEL.CLIP.RESOLUTION", 8 * 129], "RESOLUTION must be.*1 to 128 patches"),
-        (["TEST.WINDOW_SIZE", 8 * 129], "WINDOW_SIZE must be at most 128 patches"),
+        (["TEST.WINDOW_SIZE", 8 * 129], "WINDOW_SIZE must be.*1 to 128 patches"),
         (["MODEL.ESCNET.NUM_HEADS", 3], "NUM_HEADS must divide"),
         (["MODEL.ESCNET.WINDOW_SIZE", 0], "WINDOW_SIZE must be 1 or more"),
         (["MODEL.ESCNET.CLASS_CHUNK_SIZE", -2], "CLASS_CHUNK_SIZE must be 0 or more"),
@@ -294,11 +294,11 @@ def test_bad_batches(tiny_model, batch):
 
 
 @pytest.mark.parametrize("label_map_only", [False, True])
-def test_scores_that_are_no_numbers_are_an_error(tiny_model, batch, label_map_only):
+def test_nan_scores_are_an_error(tiny_model, batch, label_map_only):
     tiny_model.label_map_only = label_map_only
     with torch.no_grad():
         next(tiny_model.sem_seg_head.decoder.parameters())[:] = float("nan")
-    with pytest.raises(FloatingPointError, match="scores that are no numbers.*TEST.DTYPE"):
+    with pytest.raises(FloatingPointError, match="NaN class scores.*TEST.DTYPE"):
         segment(tiny_model, batch)
 
 
