@@ -8,7 +8,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional as F
 
-from escnet_d2.layers.class_pruning import restore_classes
+from escnet_d2.layers.class_subsets import restore_classes
 from escnet_d2.modeling.class_scores import class_scores, merge_entries
 from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
