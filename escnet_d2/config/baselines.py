@@ -67,8 +67,8 @@ def _add_head_config(cfg: CfgNode) -> None:
     head.NUM_LAYERS = 4
     head.NUM_HEADS = 4
     head.HIDDEN_DIMS = 128
-    # Cells averaged before the attention over the classes: the releases train with [2, 2] and test
-    # with [1, 1].
+    # Cells averaged before the attention over the classes, in training; TEST.POOLING_SIZES in
+    # testing. No weight depends on them.
     head.POOLING_SIZES = [6, 6]
     # Window of the Swin blocks, in cells.
     head.WINDOW_SIZES = 12
@@ -84,6 +84,9 @@ def _add_head_config(cfg: CfgNode) -> None:
 
 
 def _add_test_config(cfg: CfgNode) -> None:
+    # MODEL.SEM_SEG_HEAD.POOLING_SIZES in testing: the releases train with [2, 2] and were evaluated
+    # with [1, 1].
+    cfg.TEST.POOLING_SIZES = [1, 1]
     # CATSeg and SED: classes computed at a time in testing, outside the attention over them; 0
     # means all. Equal results, less memory.
     cfg.TEST.CLASS_CHUNK_SIZE = 0

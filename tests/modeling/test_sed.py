@@ -188,6 +188,18 @@ def test_rejection_is_image_by_image(batch):
         torch.testing.assert_close(result["sem_seg"], alone, rtol=1e-4, atol=1e-6)
 
 
+def test_testing_does_not_pool(batch):
+    model, unpooled = build(), build("MODEL.SEM_SEG_HEAD.POOLING_SIZES", [1, 1])
+    pooled = build("TEST.POOLING_SIZES", [2, 2])
+    for other in (unpooled, pooled):
+        other.load_state_dict(model.state_dict())
+    scores, same, different = (
+        segment(m, batch[:1])[0]["sem_seg"] for m in (model, unpooled, pooled)
+    )
+    assert torch.equal(scores, same)
+    assert not torch.allclose(scores, different, atol=1e-4)
+
+
 def test_class_chunks_change_nothing(batch):
     plain, chunked = build(), build("TEST.CLASS_CHUNK_SIZE", 2)
     chunked.load_state_dict(plain.state_dict())

@@ -211,6 +211,7 @@ def decoder_options(
         "num_heads": head.NUM_HEADS,
         "hidden_dim": head.HIDDEN_DIMS,
         "pooling": head.POOLING_SIZES,
+        "test_pooling": cfg.TEST.POOLING_SIZES,
         "grid": feature_grid(cfg),
         "window_size": head.WINDOW_SIZES,
         "attention_type": head.ATTENTION_TYPE,
