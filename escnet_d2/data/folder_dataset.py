@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detectron2.data import MetadataCatalog
+
 from escnet_d2.io import write_json
 
 from .class_lists import normalise_classes, read_class_list
@@ -236,6 +238,7 @@ def _register(
             f"A data set {name} is registered already, with other {' and '.join(differences)}: "
             "give this one another name."
         )
+    MetadataCatalog.get(name).set(from_folder=True)
 
 
 def _relative(folder: Path, start: Path) -> str:

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
+from escnet_d2.data import register_folder_dataset
 from escnet_d2.structures import Vocabulary
 
 
@@ -307,3 +309,24 @@ def test_tiny_images(tiny_model, vocabulary, size):
     image = torch.randint(0, 256, (3, *size)).byte()
     result = segment(tiny_model, [{"image": image, "vocabulary": vocabulary}])[0]
     assert result["sem_seg"].shape[1:] == size
+
+
+def test_unlabeled_pixels_of_folders_of_ones_own_are_not_trained_on(tiny_cfg, tmp_path):
+    names = ("unlabeled_a", "unlabeled_b")
+    for name in names:
+        register_folder_dataset(name, tmp_path, tmp_path, ["cat", "dog"])
+    benchmark = "coco_2017_train_stuff_all_sem_seg"
+    for train, mode, expected in (
+        (names, "auto", "skip"),
+        ((names[0], benchmark), "auto", "negative"),
+        ((benchmark,), "auto", "negative"),
+        ((), "auto", "negative"),
+        (names, "negative", "negative"),
+        ((benchmark,), "skip", "skip"),
+    ):
+        tiny_cfg.DATASETS.TRAIN = train
+        tiny_cfg.MODEL.ESCNET.UNLABELLED = mode
+        assert build_model(tiny_cfg).unlabelled == expected
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

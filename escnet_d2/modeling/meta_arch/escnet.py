@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional as F
@@ -88,7 +89,7 @@ class ESCNet(OpenVocabSegmentor):
             ),
             "resolution": cfg.MODEL.CLIP.RESOLUTION,
             "loss": cfg.MODEL.ESCNET.LOSS,
-            "unlabelled": cfg.MODEL.ESCNET.UNLABELLED,
+            "unlabelled": _unlabelled_mode(cfg),
             "aux_loss_weight": cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT,
             "view_options": ViewOptions.from_config(cfg),
             "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
@@ -165,6 +166,19 @@ class ESCNet(OpenVocabSegmentor):
             return class_scores(logits, vocabulary, self.loss)
 
         return self.views.scores(images, predict)
+
+
+def _unlabelled_mode(cfg: CfgNode) -> str:
+    """Returns MODEL.ESCNET.UNLABELLED with "auto" resolved.
+
+    Benchmarks keep what the papers do. In a folder of one's own an unlabeled pixel is seldom known
+    to be none of the classes.
+    """
+    mode, names = cfg.MODEL.ESCNET.UNLABELLED, cfg.DATASETS.TRAIN
+    if mode != "auto":
+        return mode
+    are_folders = [MetadataCatalog.get(name).get("from_folder", False) for name in names]
+    return "skip" if are_folders and all(are_folders) else "negative"
 
 
 def _class_maps(
