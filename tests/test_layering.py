@@ -21,9 +21,9 @@ ALLOWED = {
     "solver": {"structures"},
     "outputs": {"structures", "io"},
     "layers": {"structures"},
-    "data": {"structures", "io"},
+    "data": {"structures", "io", "config"},
     "evaluation": {"structures", "io"},
-    "modeling": {"structures", "layers", "weights"},
+    "modeling": {"structures", "layers", "weights", "config"},
 }
 ALLOWED["engine"] = set(ALLOWED)
 ALLOWED["projects"] = set(ALLOWED)

@@ -6,7 +6,6 @@ r"""Compares models on data sets: one table and one plot, each model in a proces
     python tools/compare.py --output output/comparison --datasets A-150,PC-59 \
         --model "ESC-Net=escnet_vitb16_384_bs4_80k:esc_net.pth" \
         --model "CAT-Seg=CAT-Seg/configs/vitb_384.yaml:model_base.pth" \
-        --model-opts CAT-Seg MODEL.SEM_SEG_HEAD.POOLING_SIZES "[1,1]" \
         --published ESC-Net,CAT-Seg,SED TEST.SLIDING_WINDOW True
     python tools/compare.py --output output/comparison --datasets A-150 \
         --predictions "other=A-150:sem_seg_predictions.json"

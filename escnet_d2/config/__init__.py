@@ -1,23 +1,24 @@
-"""Default configuration: Detectron2's keys plus ours. Defaults only, no logic."""
+"""Default configuration: Detectron2's keys plus ours, and what the methods differ in."""
 
 from __future__ import annotations
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from .cat_seg import add_cat_seg_config
+from .baselines import add_baseline_config
 from .common import add_ovseg_config
+from .deprecated import DEPRECATED_KEYS
 from .escnet import add_escnet_config
-from .sed import add_sed_config
-from .unused import UNUSED_KEYS
+from .methods import METHODS, Method, class_list_setting, method_of, synonym_mode
 
 __all__ = [
-    "UNUSED_KEYS",
-    "add_cat_seg_config",
-    "add_escnet_config",
-    "add_ovseg_config",
-    "add_sed_config",
+    "DEPRECATED_KEYS",
+    "METHODS",
+    "Method",
+    "class_list_setting",
     "get_cfg",
+    "method_of",
+    "synonym_mode",
 ]
 
 
@@ -30,6 +31,7 @@ def get_cfg() -> CfgNode:
     cfg = get_detectron2_cfg()
     add_ovseg_config(cfg)
     add_escnet_config(cfg)
-    add_cat_seg_config(cfg)
-    add_sed_config(cfg)
+    add_baseline_config(cfg)
+    for key in DEPRECATED_KEYS:
+        cfg.register_deprecated_key(key)
     return cfg

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
+from escnet_d2.structures.vocabulary import DEFAULT_BACKGROUND_WORDS
+
 
 def add_ovseg_config(cfg: CfgNode) -> None:
     """Adds the keys of vocabulary, CLIP, input, solver and test to Detectron2's defaults.
@@ -11,6 +13,8 @@ def add_ovseg_config(cfg: CfgNode) -> None:
     Args:
         cfg: the node to extend in place.
     """
+    # One of those in methods.py, which says what a method makes of the defaults below.
+    cfg.MODEL.META_ARCHITECTURE = "ESCNet"
     _add_vocabulary_config(cfg)
     _add_clip_config(cfg)
     _add_input_config(cfg)
@@ -32,15 +36,7 @@ def _add_vocabulary_config(cfg: CfgNode) -> None:
     # OpenVocabPredictor append one background class for the others.
     cfg.VOCABULARY.BACKGROUND = "none"
     # Words that compete for the background class ("words").
-    cfg.VOCABULARY.BACKGROUND_WORDS = [
-        "background",
-        "wall",
-        "floor",
-        "ceiling",
-        "sky",
-        "ground",
-        "building",
-    ]
+    cfg.VOCABULARY.BACKGROUND_WORDS = list(DEFAULT_BACKGROUND_WORDS)
     # A pixel is background where every class scores below this, in [0, 1] ("threshold").
     cfg.VOCABULARY.BACKGROUND_THRESHOLD = 0.5
 
@@ -116,10 +112,11 @@ def _add_test_config(cfg: CfgNode) -> None:
     cfg.TEST.DTYPE = "float32"
     # Slide a window over the image and average with a view of the whole image.
     cfg.TEST.SLIDING_WINDOW = False
-    # Height and width to which the image is resized first; (0, 0) keeps the size that the data
-    # mapper gave it (INPUT.MIN_SIZE_TEST); in CATSeg it stands for the release's (640, 640).
+    # Height and width to which the image is resized first; (0, 0) leaves it to the method: the size
+    # that the data mapper gave it (INPUT.MIN_SIZE_TEST), in CATSeg the release's (640, 640).
     cfg.TEST.WINDOW_IMAGE_SIZE = (0, 0)
-    # Side of the window in pixels; 0 means MODEL.CLIP.RESOLUTION, in CATSeg the release's 384.
+    # Side of the window in pixels of that image; 0 leaves it to the method: the side that CLIP
+    # sees, in CATSeg the release's 384.
     cfg.TEST.WINDOW_SIZE = 0
     # Share of a window that overlaps its neighbour, in [0, 1).
     cfg.TEST.WINDOW_OVERLAP = 1 / 3

@@ -38,7 +38,7 @@ def add_escnet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ESCNET.ALPHA = 0.1
     # N_o of the paper: k-means regions, and so pseudo points, of one class (1 to 8).
     cfg.MODEL.ESCNET.NUM_POINTS = 5
-    # Lloyd iterations at most; stops earlier when no centre moves.
+    # Lloyd iterations at most; stops earlier when no center moves.
     cfg.MODEL.ESCNET.KMEANS_ITERATIONS = 10
     # Which pseudo prompts SAM gets: any of "point", "mask".
     cfg.MODEL.ESCNET.PROMPTS = ["point", "mask"]
@@ -69,8 +69,9 @@ def add_escnet_config(cfg: CfgNode) -> None:
     # -- loss --
     # "bce": one sigmoid per class, as in the CAT-Seg release; "ce": softmax over the classes.
     cfg.MODEL.ESCNET.LOSS = "bce"
-    # Unlabelled pixels under "bce": "negative" of every class as in the CAT-Seg release, or "skip".
-    cfg.MODEL.ESCNET.UNLABELLED = "negative"
+    # Unlabeled pixels under "bce": "negative" of every class as in the CAT-Seg release, "skip", or
+    # "auto": "skip" where all of DATASETS.TRAIN are folders of one's own, else "negative".
+    cfg.MODEL.ESCNET.UNLABELLED = "auto"
     # Weight of a cross-entropy on the map that each later PPG reads, at the patch grid; 0 is off.
     cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT = 0.1
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.data import MetadataCatalog
+
 from escnet_d2.io import write_json
 
 from .class_lists import normalise_classes, read_class_list
@@ -212,6 +214,7 @@ def _register(dataset: SemSegDataset) -> None:
             f"A data set {dataset.name} is registered already, with other "
             f"{' and '.join(differences)}: give this one another name."
         )
+    MetadataCatalog.get(name).set(from_folder=True)
 
 
 def _earlier_splits(

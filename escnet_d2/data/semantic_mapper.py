@@ -12,12 +12,12 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 
+from escnet_d2.config import class_list_setting, synonym_mode
 from escnet_d2.io import read_image, read_label_map
 from escnet_d2.structures import Vocabulary
 
 from .augmentation import UNLABELED, AlignedResizeShortestEdge, PadToSize, PhotometricDistortion
 from .vocabulary import vocabulary_of_dataset
-from .vocabulary_settings import class_list_setting, synonym_mode
 
 _DEFAULT_IGNORE_LABEL = 255
 

@@ -96,7 +96,7 @@ def merge_options(cfg: CfgNode, options: Sequence[object]) -> None:
         raise ValueError(f"Options come as KEY VALUE pairs, got {len(options)}: {[*options]}.")
     known = set(_key_names(cfg))
     for key in options[::2]:
-        if key not in known:
+        if key not in known and not cfg.key_is_deprecated(key):
             raise ValueError(_unknown_key(cfg, str(key)))
     cfg.merge_from_list([*options])
 

@@ -17,9 +17,9 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from escnet_d2.config import class_list_setting
 from escnet_d2.data import build_test_loader, vocabulary_of_dataset
 from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
-from escnet_d2.data.vocabulary_settings import class_list_setting
 from escnet_d2.evaluation import SemSegEvaluator
 from escnet_d2.evaluation.results import RESULTS_NAME
 from escnet_d2.evaluation.tables import DatasetOutcome

@@ -7,18 +7,16 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from escnet_d2.config import method_of
 from escnet_d2.weights import model_weights_path
 from escnet_d2.weights.checksum import sha256_of
-
-# Meta-architectures without a head: CLIP's own weights are all that they need.
-_WITHOUT_HEAD = ("ZeroShotCLIP",)
 
 
 def lacks_weights(cfg: CfgNode) -> bool:
     """Whether part of the model has random weights that only a checkpoint could replace."""
-    if cfg.MODEL.META_ARCHITECTURE in _WITHOUT_HEAD:
-        return not cfg.MODEL.WEIGHTS and cfg.MODEL.CLIP.WEIGHTS == "random"
-    return not cfg.MODEL.WEIGHTS
+    if cfg.MODEL.WEIGHTS:
+        return False
+    return method_of(cfg).has_head or cfg.MODEL.CLIP.WEIGHTS == "random"
 
 
 def describe_model(cfg: CfgNode) -> dict[str, object]:

@@ -14,9 +14,9 @@ from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from PIL import Image
 
+from escnet_d2.config import synonym_mode
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.semantic_mapper import build_augmentations
-from escnet_d2.data.vocabulary_settings import synonym_mode
 from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
 
@@ -173,7 +173,7 @@ class OpenVocabPredictor:
         is_path = isinstance(image, (str, os.PathLike))
         rgb = read_image(image) if is_path else to_rgb(image)
         height, width = rgb.shape[:2]
-        augmented = T.AugInput(rgb if self.cfg.INPUT.FORMAT == "RGB" else rgb[:, :, ::-1])
+        augmented = T.AugInput(rgb)
         self._resize(augmented)
         pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         return {

@@ -23,9 +23,6 @@ from .launch import LAUNCHERS
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
 from .run_folder import claim_output_dir
 
-# Their releases pool in training only.
-_POOLING_METHODS = ("CATSeg", "SED")
-
 logger = logging.getLogger(__name__)
 
 
@@ -156,7 +153,6 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     if eval_only:
         if not cfg.DATASETS.TEST:
             raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
-        _warn_of_pooling(cfg)
         return
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: there is nothing to train on.")
@@ -218,16 +214,6 @@ def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:
     """Raises ValueError unless ``value`` of the configuration key ``key`` is accepted."""
     if value not in accepted:
         raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
-
-
-def _warn_of_pooling(cfg: CfgNode) -> None:
-    pooling = list(cfg.MODEL.SEM_SEG_HEAD.POOLING_SIZES)
-    if cfg.MODEL.META_ARCHITECTURE in _POOLING_METHODS and pooling != [1, 1]:
-        logger.warning(
-            "MODEL.SEM_SEG_HEAD.POOLING_SIZES is %s; the releases of CAT-Seg and SED train so, but "
-            'were evaluated with "[1,1]".',
-            pooling,
-        )
 
 
 def _check_at_least_one(key: str, value: int) -> None:

@@ -1,7 +1,7 @@
 """Operations and small blocks that know nothing of CLIP, SAM or data sets."""
 
 from .class_attention import ClassAttention
-from .class_chunks import class_chunks
+from .class_subsets import class_chunks
 from .correlation import image_text_correlation
 from .kmeans_reference import MAX_SIDE
 from .masked_kmeans import Clusters, masked_kmeans

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .class_chunks import class_chunks
+from .class_subsets import class_chunks
 from .feed_forward import FeedForward
 
 

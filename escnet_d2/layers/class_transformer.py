@@ -33,6 +33,7 @@ class ClassTransformer(nn.Module):
         text_dim: int,
         num_heads: int,
         pooling: Sequence[int],
+        test_pooling: Sequence[int] = (1, 1),
         attention_type: str = "linear",
         pad_length: int = 0,
     ) -> None:
@@ -42,7 +43,8 @@ class ClassTransformer(nn.Module):
             dim: C.
             text_dim: G; 0 for a layer without text guidance.
             num_heads: divides C.
-            pooling: patches that are averaged, (rows, columns).
+            pooling: patches that are averaged in training, (rows, columns).
+            test_pooling: likewise in testing.
             attention_type: "linear" or "full".
             pad_length: classes to fill up to; 0 for none.
 
@@ -55,12 +57,12 @@ class ClassTransformer(nn.Module):
                 "MODEL.SEM_SEG_HEAD.ATTENTION_TYPE must be one of "
                 f"{', '.join(ATTENTION_TYPES)}, got {attention_type!r}."
             )
-        if len(pooling) != 2 or min(pooling) < 1:
-            raise ValueError(
-                "MODEL.SEM_SEG_HEAD.POOLING_SIZES must be two numbers of 1 or more, "
-                f"got {list(pooling)}."
-            )
-        self.pooling = tuple(pooling)
+        for node, sizes in (("MODEL.SEM_SEG_HEAD", pooling), ("TEST", test_pooling)):
+            if len(sizes) != 2 or min(sizes) < 1:
+                raise ValueError(
+                    f"{node}.POOLING_SIZES must be two numbers of 1 or more, got {list(sizes)}."
+                )
+        self.pooling, self.test_pooling = tuple(pooling), tuple(test_pooling)
         self.attention_type = attention_type
         self.pad_length = pad_length
         self.attention = _ClassAttention(dim, text_dim, num_heads)
@@ -89,9 +91,10 @@ class ClassTransformer(nn.Module):
         return x + self._unpool(pooled, x.shape[2:4])
 
     def _pool(self, x: Tensor) -> Tensor:
-        if self.pooling == (1, 1):
+        sizes = self.pooling if self.training else self.test_pooling
+        if sizes == (1, 1):
             return x
-        maps = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), self.pooling)
+        maps = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), sizes)
         return maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
     def _unpool(self, x: Tensor, size: Sequence[int]) -> Tensor:

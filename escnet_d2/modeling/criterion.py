@@ -16,7 +16,7 @@ def check_loss_options(loss: str, unlabelled: str) -> None:
         raise ValueError(f"MODEL.ESCNET.LOSS must be one of {', '.join(LOSSES)}, got {loss!r}.")
     if unlabelled not in UNLABELLED_MODES:
         raise ValueError(
-            f"MODEL.ESCNET.UNLABELLED must be one of {', '.join(UNLABELLED_MODES)}, "
+            f"MODEL.ESCNET.UNLABELLED must be auto or one of {', '.join(UNLABELLED_MODES)}, "
             f"got {unlabelled!r}."
         )
 
@@ -28,10 +28,10 @@ def sem_seg_loss(
 
     Args:
         logits: (B, K, H, W).
-        target: int64 (B, H, W); values outside 0..K-1 are unlabelled.
+        target: int64 (B, H, W); values outside 0..K-1 are unlabeled.
         loss: "bce", the mean over pixels and classes of a sigmoid's binary cross-entropy (CAT-Seg),
-            or "ce", the mean over labelled pixels of a softmax's cross-entropy.
-        unlabelled: under "bce", unlabelled pixels are "negative" of every class, as in the CAT-Seg
+            or "ce", the mean over labeled pixels of a softmax's cross-entropy.
+        unlabelled: under "bce", unlabeled pixels are "negative" of every class, as in the CAT-Seg
             release, or "skip"; "ce" always skips them.
 
     Returns:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from escnet_d2.config import METHODS, Method
 from escnet_d2.data import register_folder_dataset
 from escnet_d2.engine import Trainer, check_config, load_config
 from escnet_d2.engine.evaluation_run import training_classes
@@ -48,6 +49,9 @@ def main():
 if __name__ == "__main__":
     launch(main, 2, dist_url="auto")
 """
+
+
+METHODS["NoisySegmentor"] = Method()
 
 
 @META_ARCH_REGISTRY.register()

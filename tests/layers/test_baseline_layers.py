@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from escnet_d2.layers.class_pruning import (
+from escnet_d2.layers.class_subsets import (
     PRUNED_LOGIT,
     likeliest_classes,
     restore_classes,

@@ -191,17 +191,27 @@ def test_entries_meet_after_resizing(batch):
     assert (result["label_map"] == expected.argmax(dim=0)).all()
 
 
-def test_score_map_is_cut_only_if_that_is_asked(model, batch):
-    inputs = {**batch[1], "image": batch[1]["image"][:, :40, :30], "height": 40, "width": 30}
-    with torch.no_grad():
-        scores = logits_of(model, inputs["image"], inputs["vocabulary"]).sigmoid()
-    whole = segment(model, [inputs])[0]["sem_seg"]
-    model.crop_score_map = True
-    cut = segment(model, [inputs])[0]["sem_seg"]
-    model.crop_score_map = False
-    # The map has 48 x 48 cells, the image fewer pixels: a corner of the map at the image's size.
-    torch.testing.assert_close(cut, scores[0, :, :40, :30], rtol=1e-4, atol=1e-6)
-    assert not torch.allclose(cut, whole, atol=1e-4)
+def test_pooling_of_training_is_not_that_of_testing(batch):
+    keys = ("MODEL.SEM_SEG_HEAD.POOLING_SIZES", "TEST.POOLING_SIZES")
+
+    def results(pooling, test_pooling):
+        model = build(keys[0], pooling, keys[1], test_pooling)
+        model.load_state_dict(weights)
+        scores = segment(model, batch[:1])[0]["sem_seg"]
+        return model.train()(batch)["loss_sem_seg"].detach(), scores
+
+    model = build()
+    weights = model.state_dict()
+    loss, scores = results([2, 2], [1, 1])
+    # The defaults: as the release trains, and as it was evaluated.
+    assert torch.equal(model.train()(batch)["loss_sem_seg"], loss)
+    other_loss, same_scores = results([1, 1], [1, 1])
+    assert torch.equal(scores, same_scores)
+    assert torch.equal(segment(model, batch[:1])[0]["sem_seg"], scores)
+    assert not torch.equal(loss, other_loss)
+    same_loss, other_scores = results([2, 2], [2, 3])
+    assert torch.equal(loss, same_loss)
+    assert not torch.allclose(scores, other_scores, atol=1e-4)
 
 
 def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch):
@@ -235,6 +245,8 @@ def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch
         (("MODEL.SEM_SEG_HEAD.DECODER_DIMS", [16]), "need two values each"),
         (("MODEL.PROMPT_ENSEMBLE_TYPE", "many"), "PROMPT_ENSEMBLE_TYPE must be one of single"),
         (("TEST.WINDOW_SIZE", 200), "WINDOW_SIZE must fit into TEST.WINDOW_IMAGE_SIZE"),
+        (("MODEL.SEM_SEG_HEAD.POOLING_SIZES", [2]), "SEM_SEG_HEAD.POOLING_SIZES must be two"),
+        (("TEST.POOLING_SIZES", [0, 1]), "TEST.POOLING_SIZES must be two numbers of 1 or more"),
         (("TEST.CLASS_CHUNK_SIZE", -1), "CLASS_CHUNK_SIZE must be 0 or more"),
         (("MODEL.CLIP.DENSE_RESIDUAL", "none"), "DENSE_RESIDUAL must be one of cls, token"),
         (("INPUT.FORMAT", "BGR"), "INPUT.FORMAT must be RGB"),

@@ -49,5 +49,5 @@ def test_half_precision_logits_are_summed_in_float32():
 def test_bad_options():
     with pytest.raises(ValueError, match="LOSS must be one of bce, ce"):
         check_loss_options("dice", "skip")
-    with pytest.raises(ValueError, match="UNLABELLED must be one of negative, skip"):
+    with pytest.raises(ValueError, match="UNLABELLED must be auto or one of negative, skip"):
         check_loss_options("bce", "drop")

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
+from escnet_d2.data import register_folder_dataset
 from escnet_d2.structures import Vocabulary
 
 
@@ -268,7 +270,7 @@ def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
         (["MODEL.CLIP.TEMPLATE_ENSEMBLE", "max"], "TEMPLATE_ENSEMBLE"),
         (["MODEL.ESCNET.EMBED_KERNEL", 4], "EMBED_KERNEL must be odd"),
         (["MODEL.CLIP.RESOLUTION", 8 * 129], "RESOLUTION must be.*1 to 128 patches"),
-        (["TEST.WINDOW_SIZE", 8 * 129], "WINDOW_SIZE must be at most 128 patches"),
+        (["TEST.WINDOW_SIZE", 8 * 129], "WINDOW_SIZE must be.*1 to 128 patches"),
         (["MODEL.ESCNET.NUM_HEADS", 3], "NUM_HEADS must divide"),
         (["MODEL.ESCNET.WINDOW_SIZE", 0], "WINDOW_SIZE must be 1 or more"),
         (["MODEL.ESCNET.CLASS_CHUNK_SIZE", -2], "CLASS_CHUNK_SIZE must be 0 or more"),
@@ -294,11 +296,11 @@ def test_bad_batches(tiny_model, batch):
 
 
 @pytest.mark.parametrize("label_map_only", [False, True])
-def test_scores_that_are_no_numbers_are_an_error(tiny_model, batch, label_map_only):
+def test_nan_scores_are_an_error(tiny_model, batch, label_map_only):
     tiny_model.label_map_only = label_map_only
     with torch.no_grad():
         next(tiny_model.sem_seg_head.decoder.parameters())[:] = float("nan")
-    with pytest.raises(FloatingPointError, match="scores that are no numbers.*TEST.DTYPE"):
+    with pytest.raises(FloatingPointError, match="NaN class scores.*TEST.DTYPE"):
         segment(tiny_model, batch)
 
 
@@ -307,3 +309,24 @@ def test_tiny_images(tiny_model, vocabulary, size):
     image = torch.randint(0, 256, (3, *size)).byte()
     result = segment(tiny_model, [{"image": image, "vocabulary": vocabulary}])[0]
     assert result["sem_seg"].shape[1:] == size
+
+
+def test_unlabeled_pixels_of_folders_of_ones_own_are_not_trained_on(tiny_cfg, tmp_path):
+    names = ("unlabeled_a", "unlabeled_b")
+    for name in names:
+        register_folder_dataset(name, tmp_path, tmp_path, ["cat", "dog"])
+    benchmark = "coco_2017_train_stuff_all_sem_seg"
+    for train, mode, expected in (
+        (names, "auto", "skip"),
+        ((names[0], benchmark), "auto", "negative"),
+        ((benchmark,), "auto", "negative"),
+        ((), "auto", "negative"),
+        (names, "negative", "negative"),
+        ((benchmark,), "skip", "skip"),
+    ):
+        tiny_cfg.DATASETS.TRAIN = train
+        tiny_cfg.MODEL.ESCNET.UNLABELLED = mode
+        assert build_model(tiny_cfg).unlabelled == expected
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

@@ -96,19 +96,20 @@ def test_four_losses_of_one_form(batch):
     model = build().train()
     torch.manual_seed(0)
     losses = model(batch[:1])
-    assert list(losses) == [f"loss_sem_seg_{i}" for i in range(4)]
+    names = ["loss_sem_seg", *(f"loss_sem_seg_aux{i}" for i in (1, 2, 3))]
+    assert list(losses) == names
     vocabulary, target = batch[0]["vocabulary"], batch[0]["sem_seg"]
     text = model.sem_seg_head.encode_text(vocabulary.entries)
-    images = model._squash([model._normalise(batch[0]["image"])], 32)
+    images = model.views.squash([model._normalise(batch[0]["image"])])
     features, skips = model._features(images)
     final, early = model.sem_seg_head.predictor.transformer(features.dense, text, skips)
     one_hot = torch.stack([(target == k).float() for k in range(5)])[None]
     sides = []
-    for index, logits in enumerate([final, *early]):
+    for name, logits in zip(names, [final, *early]):
         sides.append(logits.shape[-1])
         resized = F.interpolate(logits, size=target.shape, mode="bilinear", align_corners=False)
         expected = F.binary_cross_entropy_with_logits(resized, one_hot)
-        torch.testing.assert_close(losses[f"loss_sem_seg_{index}"], expected)
+        torch.testing.assert_close(losses[name], expected)
     assert sides == [32, 4, 8, 16]
 
 
@@ -119,7 +120,7 @@ def test_gradients_reach_what_trains(batch):
     assert open_ == {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     # Heads on earlier levels teach nothing but themselves.
     model.zero_grad()
-    model(batch)["loss_sem_seg_1"].backward()
+    model(batch)["loss_sem_seg_aux1"].backward()
     reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     prefix = "sem_seg_head.predictor.transformer.head0"
     assert reached == {f"{prefix}.weight", f"{prefix}.bias"}
@@ -128,7 +129,7 @@ def test_gradients_reach_what_trains(batch):
 def test_heads_alone_can_be_trained(batch):
     model = build("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", "fast_infer").train()
     losses = model(batch)
-    assert list(losses) == [f"loss_sem_seg_{i}" for i in (1, 2, 3)]
+    assert list(losses) == [f"loss_sem_seg_aux{i}" for i in (1, 2, 3)]
     heads = {n.split(".")[-2] for n, p in model.named_parameters() if p.requires_grad}
     assert heads == {"head0", "head1", "head2"}
 
@@ -138,13 +139,13 @@ def test_frozen_text_is_embedded_once_in_training(batch, monkeypatch):
     calls = []
     clip = model.sem_seg_head.predictor.clip_model
     clip.ln_final.register_forward_hook(lambda *args: calls.append(1))
-    first = model(batch)["loss_sem_seg_0"]
+    first = model(batch)["loss_sem_seg"]
     number = len(calls)
     model(batch)
     assert len(calls) == number > 0
     with torch.no_grad():
         clip.token_embedding.weight.add_(torch.randn_like(clip.token_embedding.weight))
-    assert not torch.allclose(model(batch)["loss_sem_seg_0"], first)
+    assert not torch.allclose(model(batch)["loss_sem_seg"], first)
     assert len(calls) == 2 * number
 
 
@@ -162,7 +163,8 @@ def test_rejected_classes_leave_the_attention_and_score_zero(batch):
     vocabulary = Vocabulary.from_classes([f"class {i}" for i in range(12)])
     with torch.no_grad():
         text = model.sem_seg_head.encode_text(vocabulary.entries)
-        features, skips = model._features(model._squash([model._normalise(inputs["image"])], 1))
+        squashed = model.views.squash([model._normalise(inputs["image"])], pad=False)
+        features, skips = model._features(squashed)
         _, early = decoder(features.dense, text, skips)
         first = early[0][0].argmax(dim=0).unique()
         logits = decoder.forward_rejecting(features.dense, text, skips, 1)[0]
@@ -184,6 +186,18 @@ def test_rejection_is_image_by_image(batch):
     for inputs, result in zip(batch, together):
         alone = segment(model, [inputs])[0]["sem_seg"]
         torch.testing.assert_close(result["sem_seg"], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_testing_does_not_pool(batch):
+    model, unpooled = build(), build("MODEL.SEM_SEG_HEAD.POOLING_SIZES", [1, 1])
+    pooled = build("TEST.POOLING_SIZES", [2, 2])
+    for other in (unpooled, pooled):
+        other.load_state_dict(model.state_dict())
+    scores, same, different = (
+        segment(m, batch[:1])[0]["sem_seg"] for m in (model, unpooled, pooled)
+    )
+    assert torch.equal(scores, same)
+    assert not torch.allclose(scores, different, atol=1e-4)
 
 
 def test_class_chunks_change_nothing(batch):

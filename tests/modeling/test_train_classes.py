@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from escnet_d2.modeling.escnet.entries import sample_entries
+from escnet_d2.layers.class_subsets import sample_entries
 from escnet_d2.structures import Vocabulary
 
 

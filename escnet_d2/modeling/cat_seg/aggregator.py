@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escnet_d2.layers import class_chunks, image_text_correlation
-from escnet_d2.layers.class_pruning import likeliest_classes, restore_classes, take_classes
+from escnet_d2.layers.class_subsets import likeliest_classes, restore_classes, take_classes
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.guided_upsampling import DoubleConv, channels_first, classwise, upsample
 from escnet_d2.layers.swin_pair import SwinPair
@@ -42,6 +42,7 @@ class CostAggregator(nn.Module):
         num_heads: int,
         hidden_dim: int,
         pooling: Sequence[int],
+        test_pooling: Sequence[int],
         grid: tuple[int, int],
         window_size: int,
         attention_type: str,
@@ -62,7 +63,8 @@ class CostAggregator(nn.Module):
             num_layers: how often the correlation is refined.
             num_heads: of every attention.
             hidden_dim: C.
-            pooling: (rows, columns) averaged before the attention over the classes.
+            pooling: (rows, columns) averaged before the attention over the classes, in training.
+            test_pooling: likewise in testing.
             grid: (H, W).
             window_size: of the Swin blocks, in patches.
             attention_type: over the classes, "linear" or "full".
@@ -96,6 +98,7 @@ class CostAggregator(nn.Module):
                     text_dim=text_guidance_dim,
                     num_heads=num_heads,
                     pooling=pooling,
+                    test_pooling=test_pooling,
                     attention_type=attention_type,
                     pad_length=pad_length,
                 ),

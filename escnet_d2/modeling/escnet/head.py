@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escnet_d2.layers import class_chunks, image_text_correlation
-from escnet_d2.layers.class_pruning import likeliest_classes, take_classes
+from escnet_d2.layers.class_subsets import likeliest_classes, sample_entries, take_classes
 from escnet_d2.modeling.sam import build_sam_blocks
 from escnet_d2.structures import ClipFeatures, PseudoPrompts
 
 from .decoder import MaskDecoder
-from .entries import sample_entries
 from .esc_block import EscBlock
 from .pseudo_prompts import PseudoPromptGenerator
 from .vision_language_fusion import VisionLanguageFusion

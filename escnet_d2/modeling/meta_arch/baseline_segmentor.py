@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,13 +11,82 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
+from escnet_d2.config import synonym_mode
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
 from escnet_d2.modeling.clip.baseline_clip import baseline_embed_dim
 from escnet_d2.modeling.criterion import sem_seg_loss
+from escnet_d2.modeling.windows import SquashedViews, ViewOptions
 from escnet_d2.structures import Vocabulary
 
 from .baseline_head import BaselineHead
 from .segmentor import OpenVocabSegmentor, check_input_format
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Options of :class:`BaselineSegmentor`.
+
+    Attributes:
+        view_options: how images are tested.
+        resolution: (height, width) that CLIP sees.
+        size_divisibility: images are padded to a multiple of this before they are squashed; 1 or
+            less does not.
+        pixel_mean: of R, G and B on the scale 0 to 255.
+        pixel_std: likewise.
+        label_map_only: TEST.LABEL_MAP_ONLY.
+        gradient_checkpointing: MODEL.CLIP.GRADIENT_CHECKPOINTING.
+        vocabulary: default vocabulary.
+        train_vocabulary: default vocabulary in training.
+    """
+
+    view_options: ViewOptions
+    resolution: tuple[int, int]
+    size_divisibility: int
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    label_map_only: bool = False
+    gradient_checkpointing: bool = False
+    vocabulary: Vocabulary | None = None
+    train_vocabulary: Vocabulary | None = None
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, *, stride: int, view_options: ViewOptions
+    ) -> BaselineOptions:
+        """Reads the keys that both methods share.
+
+        Args:
+            cfg: the configuration.
+            stride: image pixels to a cell of CLIP's features.
+            view_options: how images are tested.
+
+        Raises:
+            ValueError: a value that is not supported; names the key.
+        """
+        head = cfg.MODEL.SEM_SEG_HEAD
+        check_input_format(cfg)
+        if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are "
+                f"not supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
+            )
+        if head.IGNORE_VALUE != 255:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
+                f"label is none, got {head.IGNORE_VALUE}."
+            )
+        rows, columns = feature_grid(cfg)
+        return cls(
+            view_options=view_options,
+            resolution=(rows * stride, columns * stride),
+            size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+            pixel_mean=tuple(cfg.MODEL.CLIP_PIXEL_MEAN),
+            pixel_std=tuple(cfg.MODEL.CLIP_PIXEL_STD),
+            label_map_only=cfg.TEST.LABEL_MAP_ONLY,
+            gradient_checkpointing=cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
+            vocabulary=_vocabulary(cfg, head.TEST_CLASS_JSON),
+            train_vocabulary=_vocabulary(cfg, head.TRAIN_CLASS_JSON),
+        )
 
 
 class BaselineSegmentor(OpenVocabSegmentor):
@@ -27,74 +97,33 @@ class BaselineSegmentor(OpenVocabSegmentor):
             ``vocabulary`` where there is none.
     """
 
-    def __init__(
-        self,
-        *,
-        sem_seg_head: BaselineHead,
-        resolution: tuple[int, int],
-        size_divisibility: int,
-        pixel_mean: Tensor,
-        pixel_std: Tensor,
-        label_map_only: bool = False,
-        crop_score_map: bool = False,
-        gradient_checkpointing: bool = False,
-        vocabulary: Vocabulary | None = None,
-        train_vocabulary: Vocabulary | None = None,
-    ) -> None:
+    def __init__(self, sem_seg_head: BaselineHead, options: BaselineOptions) -> None:
         """Composes the model.
 
         Args:
             sem_seg_head: CLIP and what makes logits of its features.
-            resolution: (height, width) that CLIP sees.
-            size_divisibility: images are padded to a multiple of this before they are squashed; 1
-                or less does not.
-            pixel_mean: of R, G and B on the scale 0 to 255.
-            pixel_std: likewise.
-            label_map_only: TEST.LABEL_MAP_ONLY.
-            crop_score_map: TEST.CROP_SCORE_MAP.
-            gradient_checkpointing: MODEL.CLIP.GRADIENT_CHECKPOINTING.
-            vocabulary: default vocabulary.
-            train_vocabulary: default vocabulary in training.
+            options: sizes, vocabularies and how images are tested.
         """
         super().__init__(
-            pixel_mean=pixel_mean,
-            pixel_std=pixel_std,
-            label_map_only=label_map_only,
-            vocabulary=vocabulary,
+            pixel_mean=torch.tensor(options.pixel_mean),
+            pixel_std=torch.tensor(options.pixel_std),
+            label_map_only=options.label_map_only,
+            vocabulary=options.vocabulary,
         )
         self.sem_seg_head = sem_seg_head
-        self.resolution = resolution
-        self.size_divisibility = size_divisibility
-        self.crop_score_map = crop_score_map
-        self.gradient_checkpointing = gradient_checkpointing
-        self.train_vocabulary = train_vocabulary
+        self.resolution = options.resolution
+        self.views = SquashedViews(
+            options.view_options,
+            resolution=options.resolution,
+            size_divisibility=options.size_divisibility,
+        )
+        self.gradient_checkpointing = options.gradient_checkpointing
+        self.train_vocabulary = options.train_vocabulary
 
     def _default_vocabulary(self) -> Vocabulary | None:
         if self.training and self.train_vocabulary is not None:
             return self.train_vocabulary
         return self.vocabulary
-
-    def _squash(self, images: list[Tensor], divisibility: int) -> Tensor:
-        """Pads each image to whole multiples and resizes it, without antialiasing: (B, 3, h, w)."""
-        squashed = []
-        for image in images:
-            height, width = image.shape[1:]
-            step = max(divisibility, 1)
-            padded = F.pad(image, (0, -width % step, 0, -height % step))
-            squashed.append(
-                F.interpolate(
-                    padded.unsqueeze(0), size=self.resolution, mode="bilinear", align_corners=False
-                )
-            )
-        return torch.cat(squashed)
-
-    def _crop(self, scores: Tensor, images: list[Tensor]) -> list[Tensor]:
-        """Score maps (B, K, h, w) one by one, cut to the sizes of the images if that is asked."""
-        if not self.crop_score_map:
-            return list(scores)
-        return [
-            score[:, : image.shape[1], : image.shape[2]] for score, image in zip(scores, images)
-        ]
 
     def _result(
         self, scores: Tensor, size: tuple[int, int], vocabulary: Vocabulary
@@ -137,74 +166,10 @@ def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> 
     return torch.stack(losses).mean()
 
 
-def baseline_options(cfg: CfgNode, *, stride: int) -> dict[str, object]:
-    """Reads the keys that both methods share.
-
-    Args:
-        cfg: the configuration.
-        stride: image pixels to a cell of CLIP's features.
-
-    Returns:
-        Arguments of :class:`BaselineSegmentor` but for the head and the vocabularies.
-
-    Raises:
-        ValueError: a value that is not supported; names the key.
-    """
-    head = cfg.MODEL.SEM_SEG_HEAD
-    check_input_format(cfg)
-    if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
-        raise ValueError(
-            "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are not "
-            f"supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
-        )
-    if head.IGNORE_VALUE != 255:
-        raise ValueError(
-            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
-            f"label is none, got {head.IGNORE_VALUE}."
-        )
-    if cfg.TEST.CLASS_CHUNK_SIZE < 0:
-        raise ValueError(
-            f"TEST.CLASS_CHUNK_SIZE must be 0 or more, got {cfg.TEST.CLASS_CHUNK_SIZE}."
-        )
-    grid = feature_grid(cfg)
-    return {
-        "resolution": (grid[0] * stride, grid[1] * stride),
-        "size_divisibility": cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
-        "pixel_mean": torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
-        "pixel_std": torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),
-        "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
-        "crop_score_map": cfg.TEST.CROP_SCORE_MAP,
-        "gradient_checkpointing": cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
-    }
-
-
-def transformer_options(cfg: CfgNode) -> dict[str, object]:
-    """Reads what ``CostAggregator`` and ``GradualDecoder`` have in common.
-
-    Args:
-        cfg: the configuration.
-
-    Raises:
-        ValueError: as :func:`feature_grid`.
-    """
-    head = cfg.MODEL.SEM_SEG_HEAD
-    return {
-        "text_dim": head.TEXT_GUIDANCE_DIM,
-        "decoder_dims": head.DECODER_DIMS,
-        "skip_dims": head.DECODER_GUIDANCE_DIMS,
-        "skip_guidance_dims": head.DECODER_GUIDANCE_PROJ_DIMS,
-        "num_heads": head.NUM_HEADS,
-        "hidden_dim": head.HIDDEN_DIMS,
-        "pooling": head.POOLING_SIZES,
-        "grid": feature_grid(cfg),
-        "window_size": head.WINDOW_SIZES,
-        "attention_type": head.ATTENTION_TYPE,
-        "class_chunk_size": cfg.TEST.CLASS_CHUNK_SIZE,
-    }
-
-
-def check_head_widths(cfg: CfgNode, *, guidance: Sequence[str], attended: Sequence[int]) -> None:
-    """Refuses widths of the head that fit neither CLIP nor each other, by their keys.
+def decoder_options(
+    cfg: CfgNode, *, guidance: Sequence[str], attended: Sequence[int]
+) -> dict[str, object]:
+    """Reads the arguments that ``CostAggregator`` and ``GradualDecoder`` have in common.
 
     Args:
         cfg: the configuration.
@@ -212,7 +177,7 @@ def check_head_widths(cfg: CfgNode, *, guidance: Sequence[str], attended: Sequen
         attended: widths that the attentions split into heads.
 
     Raises:
-        ValueError: a width that does not fit; names the keys.
+        ValueError: a width that fits neither CLIP nor the others; names the keys.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     embed_dim = baseline_embed_dim(head.CLIP_PRETRAINED)
@@ -234,10 +199,28 @@ def check_head_widths(cfg: CfgNode, *, guidance: Sequence[str], attended: Sequen
             f"{list(joined)} of HIDDEN_DIMS and DECODER_DIMS; got "
             f"{list(head.DECODER_GUIDANCE_PROJ_DIMS)}."
         )
+    if cfg.TEST.CLASS_CHUNK_SIZE < 0:
+        raise ValueError(
+            f"TEST.CLASS_CHUNK_SIZE must be 0 or more, got {cfg.TEST.CLASS_CHUNK_SIZE}."
+        )
+    return {
+        "text_dim": head.TEXT_GUIDANCE_DIM,
+        "decoder_dims": head.DECODER_DIMS,
+        "skip_dims": head.DECODER_GUIDANCE_DIMS,
+        "skip_guidance_dims": head.DECODER_GUIDANCE_PROJ_DIMS,
+        "num_heads": head.NUM_HEADS,
+        "hidden_dim": head.HIDDEN_DIMS,
+        "pooling": head.POOLING_SIZES,
+        "test_pooling": cfg.TEST.POOLING_SIZES,
+        "grid": feature_grid(cfg),
+        "window_size": head.WINDOW_SIZES,
+        "attention_type": head.ATTENTION_TYPE,
+        "class_chunk_size": cfg.TEST.CLASS_CHUNK_SIZE,
+    }
 
 
 def feature_grid(cfg: CfgNode) -> tuple[int, int]:
-    """MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION: (rows, columns); ValueError for anything else."""
+    """Reads MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION, (rows, columns); ValueError for all else."""
     grid = tuple(cfg.MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION)
     if len(grid) != 2 or min(grid) < 1:
         raise ValueError(
@@ -247,27 +230,12 @@ def feature_grid(cfg: CfgNode) -> tuple[int, int]:
     return grid
 
 
-def baseline_vocabularies(cfg: CfgNode, *, synonyms: str) -> dict[str, Vocabulary | None]:
-    """The vocabularies that the model falls back on, as the releases, which know no others.
+def _vocabulary(cfg: CfgNode, file: str) -> Vocabulary | None:
+    """Reads a class list, on which images without a vocabulary fall back as in the releases.
 
-    Images that come through the data loaders bring their own.
-
-    Args:
-        cfg: MODEL.SEM_SEG_HEAD.TRAIN_CLASS_JSON and TEST_CLASS_JSON; a file that is not there is
-            left out, since the loaders find the lists that come with the package.
-        synonyms: what further names of a class do.
-
-    Returns:
-        The arguments ``vocabulary`` and ``train_vocabulary`` of :class:`BaselineSegmentor`.
+    A file that does not exist is left out: the data loaders, which give each image its vocabulary,
+    find the lists that come with the package.
     """
-    head = cfg.MODEL.SEM_SEG_HEAD
-    if cfg.VOCABULARY.SYNONYMS != "auto":
-        synonyms = cfg.VOCABULARY.SYNONYMS
-    found = {}
-    for argument, file in (
-        ("vocabulary", head.TEST_CLASS_JSON),
-        ("train_vocabulary", head.TRAIN_CLASS_JSON),
-    ):
-        is_there = bool(file) and Path(file).expanduser().is_file()
-        found[argument] = Vocabulary.from_file(file, synonyms=synonyms) if is_there else None
-    return found
+    if not file or not Path(file).expanduser().is_file():
+        return None
+    return Vocabulary.from_file(file, synonyms=synonym_mode(cfg))

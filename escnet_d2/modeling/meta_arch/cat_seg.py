@@ -16,22 +16,11 @@ from escnet_d2.modeling.clip.visual import (
     check_plain_vit,
     dense_image_features,
 )
-from escnet_d2.modeling.squashed_window import squashed_window_scores
+from escnet_d2.modeling.windows import ViewOptions
 from escnet_d2.structures import Vocabulary
 
 from .baseline_head import BaselineHead, build_baseline_head
-from .baseline_segmentor import (
-    BaselineSegmentor,
-    baseline_options,
-    baseline_vocabularies,
-    check_head_widths,
-    mean_loss,
-    transformer_options,
-)
-from .window_options import WindowOptions
-
-# What the release's code has where TEST.WINDOW_SIZE and TEST.WINDOW_IMAGE_SIZE are 0.
-_WINDOW, _WINDOW_IMAGE = 384, (640, 640)
+from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
 
 
 @META_ARCH_REGISTRY.register()
@@ -46,31 +35,28 @@ class CATSeg(BaselineSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
+        options: BaselineOptions,
         skip_dims: tuple[int, int],
         dense_residual: str = "cls",
-        windows: WindowOptions,
-        **options: object,
     ) -> None:
         """Composes the model.
 
         Args:
             sem_seg_head: an open_clip ViT with split attention, and a :class:`CostAggregator`.
+            options: sizes, vocabularies and how images are tested.
             skip_dims: channels of CLIP's earlier features after their upsampling by 2 and by 4; a
                 first one of 0 leaves them out.
             dense_residual: MODEL.CLIP.DENSE_RESIDUAL, "cls" in the release.
-            windows: how images are tested.
-            **options: of :class:`BaselineSegmentor`.
 
         Raises:
             ValueError: another residual.
         """
-        super().__init__(sem_seg_head=sem_seg_head, **options)
+        super().__init__(sem_seg_head, options)
         if dense_residual not in DENSE_RESIDUALS:
             raise ValueError(
                 f"MODEL.CLIP.DENSE_RESIDUAL must be one of {', '.join(DENSE_RESIDUALS)}, "
                 f"got {dense_residual!r}."
             )
-        self.windows = windows
         self._dense_residual = dense_residual
         visual = sem_seg_head.predictor.clip_model.visual
         width = visual.transformer.width
@@ -93,19 +79,16 @@ class CATSeg(BaselineSegmentor):
                 f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {node.CLIP_PRETRAINED!r} has fewer than three "
                 "blocks."
             )
-        _check_widths(cfg)
         set_trainable(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
         return {
-            **baseline_options(cfg, stride=clip.visual.patch_size[0]),
-            **baseline_vocabularies(cfg, synonyms="first"),
             "sem_seg_head": build_baseline_head(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
             ),
+            "options": BaselineOptions.from_config(
+                cfg, stride=clip.visual.patch_size[0], view_options=ViewOptions.from_config(cfg)
+            ),
             "skip_dims": tuple(node.DECODER_GUIDANCE_DIMS),
             "dense_residual": cfg.MODEL.CLIP.DENSE_RESIDUAL,
-            "windows": WindowOptions.from_config(
-                cfg, default_window=_WINDOW, default_image_size=_WINDOW_IMAGE
-            ),
         }
 
     def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
@@ -136,7 +119,7 @@ class CATSeg(BaselineSegmentor):
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
         text = self.sem_seg_head.encode_text(vocabulary.entries)
-        logits = self.predict(self._squash(images, self.size_divisibility), text)
+        logits = self.predict(self.views.squash(images), text)
         loss = mean_loss(logits, targets, vocabulary)
         return {"loss_sem_seg": loss + 0.0 * self._idle_weights()}
 
@@ -152,27 +135,12 @@ class CATSeg(BaselineSegmentor):
 
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
         text = self.sem_seg_head.encode_text(vocabulary.entries)
-        if not self.windows.enabled:
-            logits = self.predict(self._squash(images, self.size_divisibility), text)
-            return self._crop(logits.float().sigmoid(), images)
-        return [
-            squashed_window_scores(
-                image,
-                lambda views: self.predict(views, text),
-                image_size=self.windows.image_size,
-                window=self.windows.size,
-                overlap=self.windows.overlap,
-                resolution=self.resolution,
-                global_view=self.windows.global_view,
-                batch_size=self.windows.batch_size,
-            )
-            for image in images
-        ]
+        return self.views.scores(images, lambda views: self.predict(views, text))
 
 
-def _check_widths(cfg: CfgNode) -> None:
+def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
     node = cfg.MODEL.SEM_SEG_HEAD
-    check_head_widths(
+    options = decoder_options(
         cfg,
         guidance=("TEXT_GUIDANCE_DIM", "APPEARANCE_GUIDANCE_DIM"),
         attended=(node.HIDDEN_DIMS,),
@@ -187,16 +155,8 @@ def _check_widths(cfg: CfgNode) -> None:
                 f"MODEL.SEM_SEG_HEAD.{key} and {projected} must be 0 together, "
                 f"got {node[key]} and {node[projected]}."
             )
-
-
-def _is_zero(width: int | Sequence[int]) -> bool:
-    return not (any(width) if isinstance(width, Sequence) else width)
-
-
-def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
-    node = cfg.MODEL.SEM_SEG_HEAD
     return CostAggregator(
-        **transformer_options(cfg),
+        **options,
         num_templates=num_templates,
         text_guidance_dim=node.TEXT_GUIDANCE_PROJ_DIM,
         image_dim=node.APPEARANCE_GUIDANCE_DIM,
@@ -204,3 +164,7 @@ def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
         num_layers=node.NUM_LAYERS,
         pad_length=node.PAD_LENGTH,
     )
+
+
+def _is_zero(width: int | Sequence[int]) -> bool:
+    return not (any(width) if isinstance(width, Sequence) else width)

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional as F
 
-from escnet_d2.layers.class_pruning import restore_classes
+from escnet_d2.layers.class_subsets import restore_classes
 from escnet_d2.modeling.class_scores import class_scores, merge_entries
 from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
 from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
+from escnet_d2.modeling.windows import PatchViews, ViewOptions, resize_image
 from escnet_d2.structures import Vocabulary
 
-from .inference_options import InferenceOptions
-from .segmentor import check_input_format
-from .view_segmentor import Predict, ViewSegmentor, resize_image
+from .segmentor import OpenVocabSegmentor, check_input_format
 
 
 @META_ARCH_REGISTRY.register()
-class ESCNet(ViewSegmentor):
+class ESCNet(OpenVocabSegmentor):
     """One-stage open-vocabulary semantic segmentation (arXiv 2411.14723).
 
     Images and class names -> CLIP -> correlation -> N ESC-Blocks -> decoder -> class logits.
-
-    Attributes:
-        vocabulary: what images without a ``"vocabulary"`` of their own are segmented into; may be
-            replaced at any time.
     """
 
     @configurable
@@ -41,7 +37,8 @@ class ESCNet(ViewSegmentor):
         loss: str = "bce",
         unlabelled: str = "negative",
         aux_loss_weight: float = 0.0,
-        inference: InferenceOptions,
+        view_options: ViewOptions,
+        label_map_only: bool = False,
         vocabulary: Vocabulary | None = None,
     ) -> None:
         """Composes the model.
@@ -53,7 +50,8 @@ class ESCNet(ViewSegmentor):
             loss: "bce" or "ce".
             unlabelled: "negative" or "skip", for "bce".
             aux_loss_weight: weight of the cross-entropy on later class maps; 0 leaves it out.
-            inference: how images are tested.
+            view_options: how images are tested.
+            label_map_only: TEST.LABEL_MAP_ONLY.
             vocabulary: default vocabulary.
 
         Raises:
@@ -64,9 +62,13 @@ class ESCNet(ViewSegmentor):
             raise ValueError(
                 f"MODEL.ESCNET.AUX_LOSS_WEIGHT must be 0 or more, got {aux_loss_weight}."
             )
+        mean, std = clip.pixel_statistics
         super().__init__(
-            clip=clip, resolution=resolution, inference=inference, vocabulary=vocabulary
+            pixel_mean=mean, pixel_std=std, label_map_only=label_map_only, vocabulary=vocabulary
         )
+        self.views = PatchViews(view_options, resolution=resolution, patch=clip.patch_size)
+        self.resolution = resolution
+        self.clip = clip
         self.sem_seg_head = sem_seg_head
         self.loss = loss
         self.unlabelled = unlabelled
@@ -87,9 +89,10 @@ class ESCNet(ViewSegmentor):
             ),
             "resolution": cfg.MODEL.CLIP.RESOLUTION,
             "loss": cfg.MODEL.ESCNET.LOSS,
-            "unlabelled": cfg.MODEL.ESCNET.UNLABELLED,
+            "unlabelled": _unlabelled_mode(cfg),
             "aux_loss_weight": cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT,
-            "inference": InferenceOptions.from_config(cfg),
+            "view_options": ViewOptions.from_config(cfg),
+            "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
         }
 
     def predict(
@@ -106,7 +109,7 @@ class ESCNet(ViewSegmentor):
         return self.sem_seg_head(features, text_embeddings, self.clip.temperature, present)
 
     def inspect(self, inputs: dict) -> HeadOutput:
-        """What the head makes of one image, seen as a whole at the resolution of training.
+        """Runs the head on one image, seen as a whole at the resolution of training.
 
         Args:
             inputs: as one item of a batch, with its ``vocabulary``; the model in eval mode.
@@ -114,18 +117,19 @@ class ESCNet(ViewSegmentor):
         Returns:
             Maps and prompts of B = 1.
         """
-        size = (self.resolution, self.resolution)
-        image = resize_image(self._normalise(inputs["image"]), size)
+        image = self._squash(self._normalise(inputs["image"]))
         return self.predict(image.unsqueeze(0), self.clip.encode_text(inputs["vocabulary"].entries))
+
+    def _squash(self, image: Tensor) -> Tensor:
+        return resize_image(image, (self.resolution, self.resolution))
 
     # -- training --
 
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
-        size = (self.resolution, self.resolution)
         output = self.predict(
-            torch.stack([resize_image(image, size) for image in images]),
+            torch.stack([self._squash(image) for image in images]),
             self.clip.encode_text(vocabulary.entries),
             torch.stack([_present_entries(target, vocabulary) for target in targets]),
         )
@@ -153,15 +157,28 @@ class ESCNet(ViewSegmentor):
 
     # -- inference --
 
-    def _predictor(self, vocabulary: Vocabulary) -> Predict:
+    def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
         text_embeddings = self.clip.encode_text(vocabulary.entries)
 
-        def predict(images: Tensor) -> Tensor:
-            output = self.predict(images, text_embeddings)
+        def predict(views: Tensor) -> Tensor:
+            output = self.predict(views, text_embeddings)
             logits = restore_classes(output.logits, output.entries, len(vocabulary.entries))
             return class_scores(logits, vocabulary, self.loss)
 
-        return predict
+        return self.views.scores(images, predict)
+
+
+def _unlabelled_mode(cfg: CfgNode) -> str:
+    """Returns MODEL.ESCNET.UNLABELLED with "auto" resolved.
+
+    Benchmarks keep what the papers do. In a folder of one's own an unlabeled pixel is seldom known
+    to be none of the classes.
+    """
+    mode, names = cfg.MODEL.ESCNET.UNLABELLED, cfg.DATASETS.TRAIN
+    if mode != "auto":
+        return mode
+    are_folders = [MetadataCatalog.get(name).get("from_folder", False) for name in names]
+    return "skip" if are_folders and all(are_folders) else "negative"
 
 
 def _class_maps(
@@ -192,7 +209,7 @@ def _renumber(target: Tensor, entries: Tensor, number: int) -> Tensor:
 
 
 def _present_entries(target: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Which entries have a pixel in a label map, bool (K,)."""
+    """Tells the entries that have a pixel in a label map, bool (K,)."""
     owners = torch.tensor(vocabulary.entry_classes, device=target.device)
     return torch.isin(owners, target.unique())
 

@@ -16,17 +16,11 @@ from escnet_d2.modeling.clip.convnext import (
 )
 from escnet_d2.modeling.clip.finetune import SED_POLICIES, set_trainable
 from escnet_d2.modeling.sed import GradualDecoder
+from escnet_d2.modeling.windows import ViewOptions
 from escnet_d2.structures import Vocabulary
 
 from .baseline_head import BaselineHead, build_baseline_head
-from .baseline_segmentor import (
-    BaselineSegmentor,
-    baseline_options,
-    baseline_vocabularies,
-    check_head_widths,
-    mean_loss,
-    transformer_options,
-)
+from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
 
 _STAGES = ("res2", "res3", "res4", "res5")
 
@@ -44,24 +38,24 @@ class SED(BaselineSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
+        options: BaselineOptions,
         reject_early: bool,
         top_k: int,
         heads_only: bool,
-        **options: object,
     ) -> None:
         """Composes the model.
 
         Args:
             sem_seg_head: an open_clip ConvNeXt model and a :class:`GradualDecoder`.
+            options: sizes and vocabularies.
             reject_early: TEST.FAST_INFERENCE.
             top_k: TEST.TOPK.
             heads_only: train the heads for early rejection and nothing else.
-            **options: of :class:`BaselineSegmentor`.
 
         Raises:
             ValueError: ``top_k`` below 1.
         """
-        super().__init__(sem_seg_head=sem_seg_head, **options)
+        super().__init__(sem_seg_head, options)
         if top_k < 1:
             raise ValueError(f"TEST.TOPK must be 1 or more, got {top_k}.")
         self.reject_early = reject_early
@@ -78,15 +72,9 @@ class SED(BaselineSegmentor):
         clip, tokenizer = build_baseline_clip(cfg, split_attention=False)
         check_convnext(clip.visual, node.CLIP_PRETRAINED)
         _check_dims(cfg, stage_dims(clip.visual))
-        check_head_widths(
-            cfg,
-            guidance=("TEXT_GUIDANCE_DIM",),
-            attended=(node.HIDDEN_DIMS, *node.DECODER_DIMS[:-1]),
-        )
         set_trainable(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
-            **baseline_options(cfg, stride=STRIDE),
-            **baseline_vocabularies(cfg, synonyms="mean"),
+            "options": BaselineOptions.from_config(cfg, stride=STRIDE, view_options=ViewOptions()),
             "sem_seg_head": build_baseline_head(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
@@ -111,24 +99,23 @@ class SED(BaselineSegmentor):
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
         text = self.sem_seg_head.encode_text(vocabulary.entries)
-        features, skips = self._features(self._squash(images, self.size_divisibility))
+        features, skips = self._features(self.views.squash(images))
         decoder = self.sem_seg_head.predictor.transformer
         final, early = decoder(features.dense, text, skips)
-        return {
-            f"loss_sem_seg_{index}": mean_loss(logits, targets, vocabulary)
-            for index, logits in enumerate([final, *early])
-            if index or not self.heads_only
-        }
+        losses = {} if self.heads_only else {"loss_sem_seg": mean_loss(final, targets, vocabulary)}
+        for index, logits in enumerate(early, start=1):
+            losses[f"loss_sem_seg_aux{index}"] = mean_loss(logits, targets, vocabulary)
+        return losses
 
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
         text = self.sem_seg_head.encode_text(vocabulary.entries)
-        features, skips = self._features(self._squash(images, 1))
+        features, skips = self._features(self.views.squash(images, pad=False))
         decoder = self.sem_seg_head.predictor.transformer
         if self.reject_early:
             logits = decoder.forward_rejecting(features.dense, text, skips, self.top_k)
         else:
             logits, _ = decoder(features.dense, text, skips)
-        return self._crop(logits.float().sigmoid(), images)
+        return list(logits.float().sigmoid())
 
 
 def _check_dims(cfg: CfgNode, stages: tuple[int, ...]) -> None:
@@ -149,7 +136,11 @@ def _check_dims(cfg: CfgNode, stages: tuple[int, ...]) -> None:
 def _build_decoder(cfg: CfgNode, num_templates: int) -> GradualDecoder:
     node = cfg.MODEL.SEM_SEG_HEAD
     return GradualDecoder(
-        **transformer_options(cfg),
+        **decoder_options(
+            cfg,
+            guidance=("TEXT_GUIDANCE_DIM",),
+            attended=(node.HIDDEN_DIMS, *node.DECODER_DIMS[:-1]),
+        ),
         num_templates=num_templates,
         block_type=node.CNEXT_TYPE,
         kernel_sizes=node.KERNEL_SIZE,

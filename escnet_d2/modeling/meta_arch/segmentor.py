@@ -1,4 +1,4 @@
-"""What every meta-architecture of this package does alike: batches in, losses or maps out."""
+"""Base of all meta-architectures of this package: batches in, losses or maps out."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class OpenVocabSegmentor(nn.Module):
 
         Raises:
             ValueError: an image without a vocabulary, or without ``sem_seg`` in training.
-            FloatingPointError: scores that are no numbers.
+            FloatingPointError: NaN scores.
         """
         if self.training:
             return self._losses(batched_inputs)
@@ -96,7 +96,7 @@ class OpenVocabSegmentor(nn.Module):
     def _result(
         self, scores: Tensor, size: tuple[int, int], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
-        """What one image's scores of :meth:`_group_scores` become at the size that is wanted."""
+        """Brings one image's scores of :meth:`_group_scores` to the size that is wanted."""
         del vocabulary  # Scores are of classes already.
         if self.label_map_only:
             labels, best = label_map(scores, size)
@@ -126,8 +126,8 @@ class OpenVocabSegmentor(nn.Module):
             for index, x, image, score in zip(indices, inputs, images, scores):
                 if score.isnan().any():
                     raise FloatingPointError(
-                        f"Image {_name(x)} has class scores that are no numbers. If float16 "
-                        "overflows, TEST.DTYPE bfloat16 or float32 helps."
+                        f"Image {_name(x)} has NaN class scores. If float16 overflows, TEST.DTYPE "
+                        "bfloat16 or float32 helps."
                     )
                 size = (x.get("height", image.shape[1]), x.get("width", image.shape[2]))
                 results[index] = self._result(score, size, vocabulary)

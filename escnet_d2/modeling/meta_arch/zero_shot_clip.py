@@ -10,16 +10,14 @@ from torch.nn import functional as F
 from escnet_d2.layers import image_text_correlation
 from escnet_d2.modeling.class_scores import class_scores
 from escnet_d2.modeling.clip import ClipEncoder
-from escnet_d2.modeling.sliding_window import CELLS_PER_PATCH
+from escnet_d2.modeling.windows import CELLS_PER_PATCH, PatchViews, ViewOptions
 from escnet_d2.structures import Vocabulary
 
-from .inference_options import InferenceOptions
-from .segmentor import check_input_format
-from .view_segmentor import Predict, ViewSegmentor
+from .segmentor import OpenVocabSegmentor, check_input_format
 
 
 @META_ARCH_REGISTRY.register()
-class ZeroShotCLIP(ViewSegmentor):
+class ZeroShotCLIP(OpenVocabSegmentor):
     """The correlation that ESC-Net starts from, as a segmentation: what training has to beat.
 
     A softmax over the classes of CLIP's dense image-text cosines, times its temperature; in the
@@ -32,13 +30,17 @@ class ZeroShotCLIP(ViewSegmentor):
         *,
         clip: ClipEncoder,
         resolution: int,
-        inference: InferenceOptions,
+        view_options: ViewOptions,
+        label_map_only: bool = False,
         vocabulary: Vocabulary | None = None,
     ) -> None:
-        """See :class:`ViewSegmentor` for the arguments."""
+        """Composes the model; see :class:`ESCNet` for the arguments."""
+        mean, std = clip.pixel_statistics
         super().__init__(
-            clip=clip, resolution=resolution, inference=inference, vocabulary=vocabulary
+            pixel_mean=mean, pixel_std=std, label_map_only=label_map_only, vocabulary=vocabulary
         )
+        self.views = PatchViews(view_options, resolution=resolution, patch=clip.patch_size)
+        self.clip = clip
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
@@ -47,21 +49,22 @@ class ZeroShotCLIP(ViewSegmentor):
         return {
             "clip": ClipEncoder(cfg),
             "resolution": cfg.MODEL.CLIP.RESOLUTION,
-            "inference": InferenceOptions.from_config(cfg),
+            "view_options": ViewOptions.from_config(cfg),
+            "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
         }
 
-    def _predictor(self, vocabulary: Vocabulary) -> Predict:
+    def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
         text_embeddings = self.clip.encode_text(vocabulary.entries)
 
-        def predict(images: Tensor) -> Tensor:
-            dense = self.clip.encode_image(images).dense
+        def predict(views: Tensor) -> Tensor:
+            dense = self.clip.encode_image(views).dense
             correlation = image_text_correlation(dense, text_embeddings).mean(dim=1)
             logits = F.interpolate(
                 self.clip.temperature * correlation, scale_factor=CELLS_PER_PATCH, mode="bilinear"
             )
             return class_scores(logits, vocabulary, "ce")
 
-        return predict
+        return self.views.scores(images, predict)
 
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary

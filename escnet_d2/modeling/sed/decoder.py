@@ -48,6 +48,7 @@ class GradualDecoder(nn.Module):
         num_heads: int,
         hidden_dim: int,
         pooling: Sequence[int],
+        test_pooling: Sequence[int],
         grid: tuple[int, int],
         window_size: int,
         attention_type: str,
@@ -66,7 +67,8 @@ class GradualDecoder(nn.Module):
                 at the same level.
             num_heads: of every attention.
             hidden_dim: C of the first level.
-            pooling: (rows, columns) averaged before the attention over the classes.
+            pooling: (rows, columns) averaged before the attention over the classes, in training.
+            test_pooling: likewise in testing.
             grid: (H, W).
             window_size: of Swin blocks, in cells.
             attention_type: over the classes, "linear" or "full".
@@ -116,6 +118,7 @@ class GradualDecoder(nn.Module):
                 text_dim=dims[level] if text_dim else 0,
                 num_heads=num_heads,
                 pooling=pooling,
+                test_pooling=test_pooling,
                 grid=tuple(side * 2**level for side in grid),
                 window_size=window_size,
                 attention_type=attention_type,
@@ -233,6 +236,7 @@ class _Level(nn.Module):
         text_dim: int,
         num_heads: int,
         pooling: Sequence[int],
+        test_pooling: Sequence[int],
         grid: tuple[int, int],
         window_size: int,
         attention_type: str,
@@ -255,6 +259,7 @@ class _Level(nn.Module):
             text_dim=text_dim,
             num_heads=num_heads,
             pooling=pooling,
+            test_pooling=test_pooling,
             attention_type=attention_type,
         )
 

@@ -70,7 +70,7 @@ def test_scenes_are_enlarged_as_sed_squashes_them(model):
     sed = build_model(load_config(CONFIG, ["MODEL.CLIP.WEIGHTS", "random"]))
     images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
     normalized = [(image.float() - sed.pixel_mean) / sed.pixel_std for image in images]
-    expected = sed._squash(normalized, sed.size_divisibility)
+    expected = sed.views.squash(normalized)
     assert expected.shape == (2, 3, 256, 256)
     torch.testing.assert_close(model.prepare(images), expected)
 

@@ -27,6 +27,7 @@ BASELINES = {"cat_seg_tiny_shapes": ("CATSeg", 128), "sed_tiny_shapes": ("SED", 
 # What a baseline may have otherwise than ESC-Net: keys of its own method, those that the crop and
 # the window would read, which are off, and limits on longer sides than scenes have.
 BASELINE_PREFIXES = (
+    "TEST.POOLING_SIZES",
     "MODEL.",
     "SOLVER.SAM_MULTIPLIER",
     "INPUT.CROP.SIZE",

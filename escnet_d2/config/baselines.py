@@ -1,7 +1,7 @@
-"""Configuration keys of the CAT-Seg release, under its names and with its meaning.
+"""Configuration keys of the CAT-Seg and SED releases, under their names and with their meaning.
 
-The files of the release's ``configs`` run as they are. What the release writes into its code stays
-the default here; docs/baselines.md says which keys have no effect.
+The files of the releases' ``configs`` run as they are. What the releases write into their code is
+the default here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 
 
-def add_cat_seg_config(cfg: CfgNode) -> None:
-    """Adds the keys of CAT-Seg, most of which SED shares.
+def add_baseline_config(cfg: CfgNode) -> None:
+    """Adds the keys of CAT-Seg and SED.
 
     Args:
         cfg: the node to extend in place, after :func:`add_ovseg_config`.
@@ -30,7 +30,6 @@ def add_cat_seg_config(cfg: CfgNode) -> None:
     cfg.INPUT.SIZE_DIVISIBILITY = -1
     _add_head_config(cfg)
     _add_test_config(cfg)
-    _add_unused_config(cfg)
 
 
 def _add_head_config(cfg: CfgNode) -> None:
@@ -68,8 +67,8 @@ def _add_head_config(cfg: CfgNode) -> None:
     head.NUM_LAYERS = 4
     head.NUM_HEADS = 4
     head.HIDDEN_DIMS = 128
-    # Cells averaged before the attention over the classes: the releases train with [2, 2] and test
-    # with [1, 1].
+    # Cells averaged before the attention over the classes, in training; TEST.POOLING_SIZES in
+    # testing. No weight depends on them.
     head.POOLING_SIZES = [6, 6]
     # Window of the Swin blocks, in cells.
     head.WINDOW_SIZES = 12
@@ -78,51 +77,19 @@ def _add_head_config(cfg: CfgNode) -> None:
     # CATSeg: classes that the attention over them is filled up to, and that are kept where there
     # are more; 0 for neither. Not a key of the release, whose code has 256.
     head.PAD_LENGTH = 256
+    # SED: what refines the class maps in space, ConvNeXt blocks "V1" or "V2", or "Swin"; and the
+    # kernels of the ConvNeXt blocks, by level.
+    head.CNEXT_TYPE = "V1"
+    head.KERNEL_SIZE = [7, 7, 7]
 
 
 def _add_test_config(cfg: CfgNode) -> None:
+    # MODEL.SEM_SEG_HEAD.POOLING_SIZES in testing: the releases train with [2, 2] and were evaluated
+    # with [1, 1].
+    cfg.TEST.POOLING_SIZES = [1, 1]
     # CATSeg and SED: classes computed at a time in testing, outside the attention over them; 0
     # means all. Equal results, less memory.
     cfg.TEST.CLASS_CHUNK_SIZE = 0
-    # CATSeg and SED: cut the score map (four cells to a patch) to the image's size in pixels before
-    # it is resized, as the releases do. That changes only images with a side below 96 pixels
-    # (CATSeg) or 192 (SED), and makes them wrong.
-    cfg.TEST.CROP_SCORE_MAP = False
-
-
-def _add_unused_config(cfg: CfgNode) -> None:
-    # Keys without effect, as in the releases (escnet_d2/config/unused.py says why).
-    cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
-    cfg.DATASETS.VAL_ALL = ("coco_2017_val_all_stuff_sem_seg",)
-    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
-    cfg.MODEL.PROMPT_ENSEMBLE = False
-    cfg.MODEL.SEM_SEG_HEAD.TRAIN_CLASS_INDEXES = "datasets/coco/coco_stuff/split/seen_indexes.json"
-    cfg.MODEL.SEM_SEG_HEAD.TEST_CLASS_INDEXES = "datasets/coco/coco_stuff/split/unseen_indexes.json"
-    # Of Detectron2's project DeepLab, which the releases add, so that every configuration that they
-    # have written has them.
-    cfg.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "hard_pixel_mining"
-    cfg.MODEL.SEM_SEG_HEAD.PROJECT_FEATURES = ["res2"]
-    cfg.MODEL.SEM_SEG_HEAD.PROJECT_CHANNELS = [48]
-    cfg.MODEL.SEM_SEG_HEAD.ASPP_CHANNELS = 256
-    cfg.MODEL.SEM_SEG_HEAD.ASPP_DILATIONS = [6, 12, 18]
-    cfg.MODEL.SEM_SEG_HEAD.ASPP_DROPOUT = 0.1
-    cfg.MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV = False
-    cfg.MODEL.RESNETS.RES4_DILATION = 1
-    cfg.MODEL.RESNETS.RES5_MULTI_GRID = [1, 2, 4]
-    cfg.MODEL.RESNETS.STEM_TYPE = "deeplab"
-    cfg.MODEL.SWIN = CfgNode()
-    cfg.MODEL.SWIN.PRETRAIN_IMG_SIZE = 224
-    cfg.MODEL.SWIN.PATCH_SIZE = 4
-    cfg.MODEL.SWIN.EMBED_DIM = 96
-    cfg.MODEL.SWIN.DEPTHS = [2, 2, 6, 2]
-    cfg.MODEL.SWIN.NUM_HEADS = [3, 6, 12, 24]
-    cfg.MODEL.SWIN.WINDOW_SIZE = 7
-    cfg.MODEL.SWIN.MLP_RATIO = 4.0
-    cfg.MODEL.SWIN.QKV_BIAS = True
-    cfg.MODEL.SWIN.QK_SCALE = None
-    cfg.MODEL.SWIN.DROP_RATE = 0.0
-    cfg.MODEL.SWIN.ATTN_DROP_RATE = 0.0
-    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.3
-    cfg.MODEL.SWIN.APE = False
-    cfg.MODEL.SWIN.PATCH_NORM = True
-    cfg.MODEL.SWIN.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    # SED's early rejection: drop a class in testing where no cell has it among its TOPK best.
+    cfg.TEST.FAST_INFERENCE = False
+    cfg.TEST.TOPK = 1

@@ -1,0 +1,76 @@
+"""Computing a part of the classes: some at a time, the likeliest ones, or a random sample.
+
+Shapes: B images, P templates, K classes, K' classes kept, H x W patches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Logit of a class that was pruned: its probability is 0 in float32.
+PRUNED_LOGIT = -100.0
+
+
+def likeliest_classes(best: Tensor, keep: int) -> Tensor:
+    """The ``keep`` classes with the highest values, (B, K) to (B, keep), ascending."""
+    return best.topk(keep, dim=1).indices.sort(dim=1).values
+
+
+def take_classes(correlation: Tensor, classes: Tensor) -> Tensor:
+    """(B, P, K, H, W) to (B, P, K', H, W), by indices (B, K')."""
+    if classes.shape[1] == correlation.shape[2]:
+        return correlation
+    index = classes[:, None, :, None, None].expand(
+        -1, correlation.shape[1], -1, *correlation.shape[3:]
+    )
+    return correlation.gather(2, index)
+
+
+def restore_classes(logits: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """(B, K', h, w) to (B, K, h, w); classes that were pruned get PRUNED_LOGIT."""
+    if classes.shape[1] == num_classes:
+        return logits
+    full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), PRUNED_LOGIT)
+    return full.scatter(1, classes[:, :, None, None].expand_as(logits), logits)
+
+
+def class_chunks(num_classes: int, chunk_size: int) -> list[slice]:
+    """Slices that cover ``range(num_classes)`` in order.
+
+    Args:
+        num_classes: K, 1 or more.
+        chunk_size: classes per slice; 0 means all in one.
+    """
+    step = chunk_size if chunk_size > 0 else max(num_classes, 1)
+    return [slice(start, min(start + step, num_classes)) for start in range(0, num_classes, step)]
+
+
+def sample_entries(
+    hardness: Tensor, present: Tensor | None, number: int, *, likeliest: int = 0
+) -> Tensor:
+    """Draws the entries that one training step looks at.
+
+    Args:
+        hardness: how easily each entry is mistaken for one in the image, (B, K).
+        present: entries in the image, bool (B, K); None for none.
+        number: how many entries; more where an image of the batch has more.
+        likeliest: how many of the hardest entries testing keeps, 0 for all. The others never
+            compete there, so they are drawn only where these do not suffice.
+
+    Returns:
+        Ascending indices, (B, K'): those present, then for half of the rest the hardest absent
+        ones, and any others of the likeliest.
+    """
+    if present is None:
+        present = torch.zeros_like(hardness, dtype=torch.bool)
+    counts = present.sum(dim=1, keepdim=True)
+    number = max(number, int(counts.max()))
+    order = hardness.masked_fill(present, float("inf")).argsort(dim=1, descending=True)
+    # Place of each entry in that order, those present first.
+    place = order.argsort(dim=1)
+    is_hard = place < counts + (number - counts) // 2
+    rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
+    competes = rank < (likeliest or hardness.shape[1])
+    priority = (torch.rand_like(hardness) + competes).masked_fill(is_hard, 3.0)
+    return priority.topk(number, dim=1).indices.sort(dim=1).values
