@@ -214,7 +214,7 @@ def _register(dataset: SemSegDataset) -> None:
             f"A data set {dataset.name} is registered already, with other "
             f"{' and '.join(differences)}: give this one another name."
         )
-    MetadataCatalog.get(name).set(from_folder=True)
+    MetadataCatalog.get(dataset.name).set(from_folder=True)
 
 
 def _earlier_splits(
