@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from escnet_d2.layers import masked_kmeans
+from escnet_d2.layers.kmeans_reference import kmeans_reference
+from escnet_d2.layers.masked_kmeans import Clusters
 
 
 def _fraction_bits(side):
@@ -72,15 +74,16 @@ def reference(scores, mask, k, max_iter):
 @pytest.mark.parametrize(
     ("height", "width", "share", "k", "max_iter"),
     [(6, 7, 0.4, 5, 10), (24, 24, 0.13, 5, 10), (1, 9, 0.9, 3, 10), (40, 33, 0.05, 8, 3),
-     (70, 5, 0.5, 2, 0), (5, 5, 1.0, 1, 10)],
+     (70, 5, 0.5, 2, 0), (5, 5, 1.0, 1, 10), (32, 3, 0.6, 2, 10), (3, 64, 0.6, 2, 10)],
 )  # fmt: skip
-def test_equals_plain_python(height, width, share, k, max_iter):
+@pytest.mark.parametrize("implementation", [masked_kmeans, kmeans_reference])
+def test_equals_plain_python(implementation, height, width, share, k, max_iter):
     scores = torch.randint(0, 5, (6, height, width)).float() / 4  # many ties
     scores[1, 0, 0] = float("nan")
     scores[2].fill_(float("nan"))
     mask = torch.rand(6, height, width) < share
     mask[3] = False
-    result = masked_kmeans(scores, mask, k, max_iter)
+    result = Clusters(*implementation(scores, mask, k, max_iter))
     for m in range(6):
         labels, centers, counts, points = reference(
             scores[m].tolist(), mask[m].tolist(), k, max_iter
