@@ -112,7 +112,7 @@ def test_test_sample_leaves_labels_to_the_evaluator(cfg, tmp_path):
         # An ignore label below K moves out of the way.
         (3, 0, np.uint8, [0, 1, 2, 255], [255, 1, 2, 255]),
         (300, 255, np.uint16, [0, 255, 299, 300], [0, 300, 299, 300]),
-        (3, 255, np.int32, [0, 1, -1, 70000], [0, 1, 255, 255]),
+        (3, 255, np.int32, [0, 1, -7, 70000], [0, 1, 255, 255]),
     ],
 )
 def test_unlabeled_values(cfg, tmp_path, num_classes, ignore_label, dtype, values, expected):
