@@ -30,7 +30,7 @@ _MAX_LISTED = 20
 
 @dataclass
 class DatasetReport:
-    """What was found in the files of one data set.
+    """Findings in the files of one data set.
 
     Attributes:
         name: of the data set.

@@ -1,4 +1,4 @@
-"""A semantic-segmentation data set as Detectron2's catalogues know it.
+"""A semantic-segmentation data set as Detectron2's catalogs know it.
 
 One class holds the facts, and one function registers it, so that no metadata key is typed twice.
 """
@@ -31,7 +31,7 @@ class SemSegDataset:
     """Images, label maps and class names of one split; calling it lists its samples.
 
     Attributes:
-        name: the key in both catalogues.
+        name: the key in both catalogs.
         image_dir: folder of the images, absolute or below :func:`datasets_root`.
         sem_seg_dir: folder of the label maps, likewise.
         classes: output classes in label order; synonyms are joined by ``", "``.

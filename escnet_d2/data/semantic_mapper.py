@@ -51,7 +51,7 @@ class LabelSpace:
 class SemanticDatasetMapper:
     """Reads, augments and packs one image and, in training, its label map.
 
-    Training: resize, pad and crop, colours, flip, as ``INPUT`` says. Testing: resize only; the
+    Training: resize, pad and crop, colors, flip, as ``INPUT`` says. Testing: resize only; the
     label map is left to the evaluator.
     """
 
@@ -68,8 +68,8 @@ class SemanticDatasetMapper:
         Args:
             is_train: whether to read label maps.
             augmentations: applied in order to the image and the label map.
-            label_spaces: by data-set name; looked up here and not in the catalogue when an image is
-                read, since the worker processes of some platforms do not inherit the catalogue.
+            label_spaces: by data-set name; looked up here and not in the catalog when an image is
+                read, since the worker processes of some platforms do not inherit the catalog.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))

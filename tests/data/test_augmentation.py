@@ -30,9 +30,10 @@ def test_labels_of_any_type_resize_like_the_image():
 
 
 def test_thin_image_keeps_a_pixel():
-    image = np.zeros((1, 10000, 3), np.uint8)
-    transform = AlignedResizeShortestEdge(64, 128).get_transform(image)
-    assert transform.apply_image(image).shape == (1, 128, 3)
+    for size, expected in (((1, 10000), (1, 128)), ((10000, 1), (128, 1))):
+        image = np.zeros((*size, 3), np.uint8)
+        transform = AlignedResizeShortestEdge(64, 128).get_transform(image)
+        assert transform.apply_image(image).shape == (*expected, 3)
 
 
 def test_shortest_edge_zero_keeps_the_size():
@@ -85,6 +86,10 @@ def test_hue_and_saturation_against_colorsys():
         expected[index] = np.array(colorsys.hsv_to_rgb((h + 30 / 360) % 1, s * 0.7, v)) * 255
     # 8-bit hue steps are 1.4 degrees wide.
     assert np.abs(result - expected).max() <= 6
+
+
+def test_half_a_turn_of_the_hue():
+    assert PhotometricTransform(hue=180).apply_image(pixel(255, 0, 0)).tolist() == [[[0, 252, 255]]]
 
 
 def test_distortion_is_drawn_from_numpys_generator():

@@ -71,6 +71,7 @@ FOLDERS = {
         2,
         "no .jpg",
     ),
+    "no folder": (lambda f: shutil.rmtree(f / "labels"), 2, "labels does not exist"),
     "file as folder": (
         lambda f: shutil.rmtree(f / "labels") or (f / "labels").touch(),
         2,
@@ -109,6 +110,7 @@ def test_what_is_no_file_is_left_out_of_training(project, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (None, "does not exist"),
         (b"", "empty"),
         (b"# nothing\n\n", "empty"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "classes.txt"),
@@ -117,7 +119,9 @@ def test_what_is_no_file_is_left_out_of_training(project, caplog):
     ],
 )
 def test_class_lists(project, content, message, capsys, prepare):
-    (project / "classes.txt").write_bytes(content)
+    (project / "classes.txt").unlink()
+    if content is not None:
+        (project / "classes.txt").write_bytes(content)
     assert prepare() == 2
     error = capsys.readouterr().err
     assert message in error.lower() and "classes.txt" in error and error.count("\n") == 1
@@ -135,6 +139,16 @@ def test_class_list_with_byte_order_mark(project, prepare):
         ("", "Expecting value"),
         (b"\xff\xfe\x00", "utf-8"),
         ("[" * 100000, "recursion"),
+        ("{", "Expecting"),
+        ("[]", "the file must be a JSON dict"),
+        ({"classes": None}, "'classes' must be a JSON list"),
+        ({"classes": ["a", "a"]}, "Duplicate"),
+        ({"splits": {}}, "'splits' is empty"),
+        ({"splits": {"val": {}}}, "'image_root' is missing"),
+        ({"name": "a/b"}, "'a/b_train' is unfit"),
+        ({"ignore_label": "255"}, "'ignore_label' must be a JSON int"),
+        ({"ignore_label": True}, "'ignore_label' must be a JSON int"),
+        ({"name": 3}, "'name' must be a JSON str"),
         ({"version": 2}, "version 2, and this package reads 1"),
         ({"version": "new"}, "version 'new'"),
         ({"ignore_label": 2**40}, "ignore label must be in"),

@@ -75,6 +75,10 @@ def test_registrations_find_their_files_below_the_root_of_the_moment(
     sixteen_bits = any(part in name for part in SIXTEEN_BITS)
     for stem in "ba":
         put_pair(tmp_path, images, labels, [[0, 1]], sixteen_bits=sixteen_bits, stem=stem)
+    # Files of other types belong to something else.
+    put_pair(tmp_path, images, labels, [[0]], sixteen_bits=not sixteen_bits, stem="c")
+    put_pair(tmp_path, images, labels, [[0]], sixteen_bits=sixteen_bits, stem="d")
+    (tmp_path / images / "d.jpg").rename(tmp_path / images / "d.bmp")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         samples = DatasetCatalog.get(name)

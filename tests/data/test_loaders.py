@@ -91,6 +91,7 @@ def test_seed_decides(cfg):
         return [sample["image"].sum().item() for [sample, _] in take(build_train_loader(cfg), 6)]
 
     assert files(7) == files(7) != files(8)
+    assert files(0) == files(0)
     assert len({tuple(files(-1)) for _ in range(3)}) > 1
 
 
@@ -116,6 +117,23 @@ def test_test_loader_gives_each_image_once_in_batches(cfg):
     assert all("sem_seg" not in sample and "sem_seg_file_name" in sample for sample in samples)
 
 
+def test_processes_share_the_images_of_a_test(cfg, monkeypatch):
+    files = []
+    for rank in range(2):
+        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+        batches = list(build_test_loader(cfg, "first"))
+        files += [sample["file_name"][-5:] for batch in batches for sample in batch]
+    assert sorted(files) == ["0.png", "1.png", "2.png"]
+
+
+def test_batches_that_processes_cannot_share(cfg, monkeypatch):
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    cfg.SOLVER.IMS_PER_BATCH = 3
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH.*processes \(2\), got 3"):
+        build_train_loader(cfg)
+
+
 def test_test_loader_of_a_data_set_that_the_config_does_not_name(cfg):
     cfg.DATASETS.TEST = ()
     assert len(list(build_test_loader(cfg, "second"))) == 2
@@ -127,6 +145,7 @@ def test_data_set_registered_by_detectron2(cfg, tmp_path, make_folders):
         {
             "file_name": str(image_root / f"{index}.png"),
             "sem_seg_file_name": str(label_root / f"{index}.png"),
+            "dataset_name": "of another registration",
         }
         for index in range(2)
     ]

@@ -6,6 +6,8 @@ from PIL import Image
 
 from escnet_d2.config import get_cfg
 from escnet_d2.data import SemanticDatasetMapper, register_folder_dataset
+from escnet_d2.data.augmentation import UNLABELED, PhotometricDistortion
+from escnet_d2.data.semantic_mapper import build_augmentations
 from escnet_d2.structures import Vocabulary
 
 
@@ -60,6 +62,36 @@ def test_training_sample(cfg, tmp_path):
     assert mapped["dataset_name"] == "mine"
 
 
+def test_sizes_that_the_data_set_states_are_kept(cfg, tmp_path):
+    register(3)
+    given = sample(tmp_path, rgb(4, 6), np.zeros((4, 6), np.uint8))
+    mapped = SemanticDatasetMapper(cfg, False)({**given, "height": 40, "width": 60})
+    assert (mapped["height"], mapped["width"]) == (40, 60)
+
+
+def test_every_key_of_input_reaches_its_augmentation(cfg):
+    register(3)
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (8, 12), 50
+    cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 9, 60
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE = True, "absolute"
+    cfg.INPUT.CROP.SIZE, cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = [6, 7], 0.5
+    cfg.INPUT.COLOR_AUG_SSD, cfg.INPUT.RANDOM_FLIP = True, "vertical"
+    cfg.INPUT.SIZE_DIVISIBILITY = 32
+    resize, pad, crop, colors, flip, pad_last = build_augmentations(cfg, True)
+    assert (resize.short_edge_length, resize.max_size, resize.is_range) == ((8, 12), 50, True)
+    assert ((pad.height, pad.width), (pad_last.height, pad_last.width)) == ((6, 7), (32, 32))
+    assert (crop.crop_aug.crop_type, crop.crop_aug.crop_size) == ("absolute", [6, 7])
+    assert (crop.single_category_max_area, crop.ignored_category) == (0.5, UNLABELED)
+    assert isinstance(colors, PhotometricDistortion)
+    assert (flip.horizontal, flip.vertical) == (False, True)
+    [resize] = build_augmentations(cfg, False)
+    assert (resize.short_edge_length, resize.max_size) == ((9, 9), 60)
+    # No crop of a share is ever padded.
+    cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE = "relative", [0.5, 0.5]
+    assert len(build_augmentations(cfg, True)) == 5
+
+
 def test_test_sample_leaves_labels_to_the_evaluator(cfg, tmp_path):
     register(3)
     given = sample(tmp_path, rgb(4, 6), np.zeros((5, 5), np.uint8))
@@ -80,7 +112,7 @@ def test_test_sample_leaves_labels_to_the_evaluator(cfg, tmp_path):
         # An ignore label below K moves out of the way.
         (3, 0, np.uint8, [0, 1, 2, 255], [255, 1, 2, 255]),
         (300, 255, np.uint16, [0, 255, 299, 300], [0, 300, 299, 300]),
-        (3, 255, np.int32, [0, 1, -1, 70000], [0, 1, 255, 255]),
+        (3, 255, np.int32, [0, 1, -7, 70000], [0, 1, 255, 255]),
     ],
 )
 def test_unlabeled_values(cfg, tmp_path, num_classes, ignore_label, dtype, values, expected):

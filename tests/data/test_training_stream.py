@@ -50,6 +50,22 @@ def test_the_same_image_is_augmented_anew_in_every_epoch():
     assert all(stream[0][key] != stream[1][key] for key in ("numpy", "python", "torch"))
 
 
+def test_every_position_has_random_numbers_of_its_own():
+    stream = make_stream()
+    for key in ("numpy", "python", "torch"):
+        assert len({stream[position][key] for position in range(20)}) == 20
+
+
+def test_random_numbers_are_those_that_earlier_runs_drew():
+    # Else a resumed run would go on with other augmentations than it began with.
+    sample = make_stream()[7]
+    assert [round(sample[key], 6) for key in ("numpy", "python", "torch")] == [
+        0.498487,
+        0.566156,
+        0.826027,
+    ]
+
+
 def test_generators_are_put_back_even_after_an_error():
     def fail(sample):
         draws(sample)

@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """What was found of one benchmark.
+    """State of one benchmark on disk.
 
     Attributes:
-        name: its name in the catalogues.
+        name: its name in the catalogs.
         num_images: labeled images found, 0 where a folder is missing.
         expected_images: labeled images of a complete copy.
         problem: what is wrong, empty when the data set is complete.
@@ -33,7 +33,7 @@ class DatasetStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the data set is complete."""
+        """True if the data set is complete."""
         return not self.problem
 
 

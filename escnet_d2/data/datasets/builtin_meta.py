@@ -150,7 +150,7 @@ def benchmark(
     """Describes one registration.
 
     Args:
-        name: in Detectron2's catalogues.
+        name: in Detectron2's catalogs.
         labels: which labels, a key of ``LAYOUTS``.
         classes: a bundled class list, or the class names.
         release: whose folders are looked in first, by default the first of ``LAYOUTS``.

@@ -52,7 +52,7 @@ def prepare_ade20k_847(writer: LabelWriter) -> list[str]:
 
 
 def object_table() -> np.ndarray:
-    """Class index by object id: uint16 (6656,), 65535 for objects that are no class."""
+    """Class index by object id: uint16 (6656,), 65535 for all other objects."""
     table = np.full(_NUM_CODES, UNLABELED, dtype=np.uint16)
     for index, object_id in enumerate(ade847_object_ids()):
         table[object_id] = index

@@ -34,7 +34,7 @@ def prepare_pascal_context_59(writer: LabelWriter) -> list[str]:
     """Draws the masks of ``trainval_merged.json`` for the images of phase "val".
 
     Masks are drawn in the file's order, later ones over earlier ones; what no mask of the 59
-    categories covers is unlabelled.
+    categories covers is unlabeled.
 
     Args:
         writer: its root holds ``VOCdevkit/VOC2010/trainval_merged.json``.

@@ -85,7 +85,7 @@ def read_voc_map(file: Path, *, table: np.ndarray) -> np.ndarray:
     if strange.size:
         raise ValueError(
             f"{file} has the value {strange[0]}: VOC's classes are 0 to {_NUM_CLASSES}, and "
-            "255 is unlabelled. SegmentationObject numbers objects, not classes."
+            "255 is unlabeled. SegmentationObject numbers objects, not classes."
         )
     return table[labels]
 

@@ -1,4 +1,4 @@
-"""Lists of the data sets' owners that are no class names: object ids and splits."""
+"""Lists of the data sets' owners other than class names: object ids and splits."""
 
 from __future__ import annotations
 
