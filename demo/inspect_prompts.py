@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Runs the program; wrong use ends in one line of explanation."""
+    """Runs the program; a usage error ends in one line of explanation."""
     args = argument_parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("escnet_d2").setLevel(logging.INFO)

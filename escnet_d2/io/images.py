@@ -9,20 +9,10 @@ import warnings
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 # 16 bits to 8: 65535 -> 255.
 _UINT16_TO_UINT8 = 257
-_EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.FLIP_LEFT_RIGHT,
-    3: Image.ROTATE_180,
-    4: Image.FLIP_TOP_BOTTOM,
-    5: Image.TRANSPOSE,
-    6: Image.ROTATE_270,
-    7: Image.TRANSVERSE,
-    8: Image.ROTATE_90,
-}
 # What Pillow raises on files that are cut short, corrupt or no pictures at all.
 DECODING_ERRORS = (
     OSError,
@@ -62,13 +52,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(file)
             image.load()
-            orientation = _exif_orientation(image, path)
-            rgb = to_rgb(image)
+            return to_rgb(_upright(image, path))
         except DECODING_ERRORS as error:
             raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
-    if orientation in _UPRIGHT:
-        rgb = np.array(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
-    return rgb
 
 
 def to_rgb(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -138,10 +124,10 @@ def _over_white(rgba: Image.Image) -> np.ndarray:
     return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
-def _exif_orientation(image: Image.Image, path: str | os.PathLike) -> int | None:
-    """The EXIF orientation, 1 to 8; broken EXIF does not make the picture unreadable."""
+def _upright(image: Image.Image, path: str | os.PathLike) -> Image.Image:
+    """Turned by its EXIF orientation; broken EXIF does not make the picture unreadable."""
     try:
-        return image.getexif().get(_EXIF_ORIENTATION)
+        return ImageOps.exif_transpose(image)
     except DECODING_ERRORS as error:
         logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)
-        return None
+        return image

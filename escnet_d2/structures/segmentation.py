@@ -20,3 +20,24 @@ class Segmentation:
     labels: np.ndarray
     scores: np.ndarray
     class_names: tuple[str, ...]
+
+    def class_areas(self) -> np.ndarray:
+        """Counts the pixels of each class: (K,) int64, whose sum is H x W.
+
+        Raises:
+            ValueError: a label outside 0 to K - 1.
+        """
+        num_classes = len(self.class_names)
+        if self.labels.min() < 0 or self.labels.max() >= num_classes:
+            raise ValueError(
+                f"Labels must be 0 to {num_classes - 1}, "
+                f"got {self.labels.min()} to {self.labels.max()}."
+            )
+        return np.bincount(self.labels.ravel(), minlength=num_classes)
+
+    def mean_scores(self) -> np.ndarray:
+        """Averages the winning score over the pixels of each class: (K,) float64, else 0."""
+        sums = np.bincount(
+            self.labels.ravel(), weights=self.scores.ravel(), minlength=len(self.class_names)
+        )
+        return sums / np.maximum(self.class_areas(), 1)

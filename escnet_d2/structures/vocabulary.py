@@ -110,7 +110,7 @@ class Vocabulary:
             )
         _check_mode("synonyms", synonyms, SYNONYM_MODES)
         _check_mode("background", background, BACKGROUND_MODES)
-        names_per_class = [_split_names(item) for item in classes]
+        names_per_class = [split_names(item) for item in classes]
         class_names = _display_names(names_per_class)
 
         entries: list[tuple[str, ...]] = []
@@ -148,43 +148,89 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_string(cls, text: str, **options: object) -> Vocabulary:
-        """Reads ``"couch|sofa, dog, grass"``: commas between classes, ``|`` between synonyms.
-
-        Args:
-            text: the class names.
-            **options: as in :meth:`from_classes`.
-        """
-        classes = [item.split("|") for item in text.split(",") if item.strip()]
-        return cls.from_classes(classes, **options)
+    def from_string(
+        cls,
+        text: str,
+        *,
+        synonyms: str = "first",
+        background: str = "none",
+        background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
+        background_threshold: float = 0.5,
+    ) -> Vocabulary:
+        """Reads :func:`classes_from_text`; the options are those of :meth:`from_classes`."""
+        return cls.from_classes(
+            classes_from_text(text),
+            synonyms=synonyms,
+            background=background,
+            background_words=background_words,
+            background_threshold=background_threshold,
+        )
 
     @classmethod
-    def from_file(cls, path: str | Path, **options: object) -> Vocabulary:
-        """Reads a class list: JSON (a list of strings) or text (one class per line).
-
-        In both, a comma or ``|`` separates the synonyms of one class. Empty lines and lines that
-        start with ``#`` are skipped. A JSON list of objects with a ``name`` is read as well.
-
-        Args:
-            path: a ``.json`` file, or any other file as UTF-8 text.
-            **options: as in :meth:`from_classes`.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is not such a list; the message names the file.
-        """
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"Class list {path} does not exist.")
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        synonyms: str = "first",
+        background: str = "none",
+        background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
+        background_threshold: float = 0.5,
+    ) -> Vocabulary:
+        """Reads a file by :func:`read_classes`; the options are those of :meth:`from_classes`."""
+        classes = read_classes(path)
         try:
-            if path.suffix.lower() == ".json":
-                classes = _classes_from_json(json.loads(path.read_text(encoding="utf-8")))
-            else:
-                lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-                classes = [line for line in lines if line and not line.startswith("#")]
-            return cls.from_classes(classes, **options)
+            return cls.from_classes(
+                classes,
+                synonyms=synonyms,
+                background=background,
+                background_words=background_words,
+                background_threshold=background_threshold,
+            )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def classes_from_text(text: str) -> list[tuple[str, ...]]:
+    """Reads ``"couch|sofa, dog, grass"``: commas between classes, ``|`` between synonyms.
+
+    Returns:
+        The names of each class.
+
+    Raises:
+        ValueError: a class without a name.
+    """
+    return [split_names(item.split("|")) for item in text.split(",") if item.strip()]
+
+
+def read_classes(path: str | Path) -> list[tuple[str, ...]]:
+    """Reads a class list: JSON (a list of strings) or text (one class per line).
+
+    In both, a comma or ``|`` separates the synonyms of one class. Empty lines and lines that start
+    with ``#`` are skipped. A JSON list of objects with a ``name`` is read as well.
+
+    Args:
+        path: a ``.json`` file, or any other file as UTF-8 text.
+
+    Returns:
+        The names of each class.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not such a list; the message names the file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"Class list {path} does not exist.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json":
+            classes = _classes_from_json(json.loads(text))
+        else:
+            lines = (line.strip() for line in text.splitlines())
+            classes = [line for line in lines if line and not line.startswith("#")]
+        return [split_names(item) for item in classes]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
@@ -192,7 +238,7 @@ def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
         raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
 
 
-def _split_names(item: str | Sequence[str]) -> tuple[str, ...]:
+def split_names(item: str | Sequence[str]) -> tuple[str, ...]:
     """Names of one class, stripped, in order, without repeats."""
     if not isinstance(item, str) and not (
         isinstance(item, (list, tuple)) and all(isinstance(name, str) for name in item)
