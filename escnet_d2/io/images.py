@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -26,6 +27,23 @@ DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 
+# Raster formats that Pillow decodes; its own list also has PDF, video and write-only formats.
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+))
+# fmt: on
+# Phones' photos, by an optional package.
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    IMAGE_SUFFIXES |= HEIF_SUFFIXES
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,9 +60,16 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file (and other errors of opening it, such as PermissionError).
-        ValueError: not a picture, truncated, corrupt, of a pixel type without a known range, or
-            larger than twice ``PIL.Image.MAX_IMAGE_PIXELS``; the message names the file.
+        ValueError: empty, not a picture or not a regular file, truncated, corrupt, of a pixel type
+            without a known range, or larger than twice ``PIL.Image.MAX_IMAGE_PIXELS``; the message
+            names the file.
     """
+    status = os.stat(path)
+    # A pipe would block for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"Cannot read image {os.fspath(path)}: it is not a regular file.")
+    if status.st_size == 0:
+        raise ValueError(f"Cannot read image {os.fspath(path)}: the file is empty.")
     with open(path, "rb") as file:
         try:
             with warnings.catch_warnings():
@@ -52,7 +77,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(file)
             image.load()
-            return to_rgb(_upright(image, path))
+            _turn_upright(image, path)
+            return to_rgb(image)
         except DECODING_ERRORS as error:
             raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
 
@@ -116,7 +142,7 @@ def _pil_to_rgb(image: Image.Image) -> np.ndarray:
         raise ValueError("floating-point images have no known range; convert them to 8 or 16 bits.")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         return _over_white(image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _over_white(rgba: Image.Image) -> np.ndarray:
@@ -124,10 +150,9 @@ def _over_white(rgba: Image.Image) -> np.ndarray:
     return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
-def _upright(image: Image.Image, path: str | os.PathLike) -> Image.Image:
-    """Turned by its EXIF orientation; broken EXIF does not make the picture unreadable."""
+def _turn_upright(image: Image.Image, path: str | os.PathLike) -> None:
+    """Applies the EXIF orientation; broken EXIF does not make the picture unreadable."""
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except DECODING_ERRORS as error:
         logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)
-        return image

@@ -130,7 +130,7 @@ def _legend_lines(segmentation: Segmentation, colors: np.ndarray) -> list[_Line]
 def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Image.Image:
     """Draws (color, name, share) from top to bottom, in up to three columns.
 
-    Lines that do not fit are summed up in a last one. At least eight fit, and the legend is at least
+    Lines that do not fit are summed up in a last one. At least eight fit, and it is at least
     ``min_height`` pixels high.
     """
     font = ImageFont.load_default(font_size)
