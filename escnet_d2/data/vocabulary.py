@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from .class_lists import (
     find_class_list,
     read_class_list,
 )
+from .typed_names import clean_classes, warn_of_unlikely_text
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +97,14 @@ def resolve_vocabulary(
     2. the name of a registered data set, such as ``coco_mini_val``;
     3. the name of a bundled class list (``ade150``, ``voc20``, ...), also as a path that does not
        exist (``datasets/ade150.json``);
-    4. any other string without comma or ``|`` but with a path separator, and any that ends in
-       ``.txt`` or ``.json``, is taken for a missing file, which is an error;
-    5. text: ``"couch|sofa, dog, grass"``, commas between classes, ``|`` between synonyms.
+    4. any other string without comma or ``|`` but with a path separator or a suffix, any that ends
+       in ``.txt`` or ``.json``, and a folder are taken for a missing file, which is an error;
+    5. text: ``"couch|sofa, dog, grass"``, commas or line ends between classes, ``|`` between
+       synonyms, or a JSON list.
 
-    A class that is called like a data set or list is written with a comma (``"coco,"``) or in a
-    list of names.
+    A class that is called like a data set, list or folder is written with a comma (``"coco,"``) or
+    in a list of names. Names that a user wrote, as opposed to those of data sets and bundled lists,
+    are cleaned and merged where they are the same, and what looks like a mistake is warned of.
 
     Args:
         spec: a vocabulary (returned as it is), a sequence of class names, a path or a string.
@@ -112,8 +116,7 @@ def resolve_vocabulary(
     Raises:
         FileNotFoundError: ``spec`` is the path of a missing file.
         TypeError: another kind of object, such as a set, which has no order.
-        ValueError: empty or duplicate names, an unknown option value, or a file that is not a class
-            list.
+        ValueError: empty names, an unknown option value, or a file that is not a class list.
     """
     if isinstance(spec, Vocabulary):
         return spec
@@ -128,7 +131,9 @@ def resolve_vocabulary(
             return vocabulary_of_dataset(spec, synonyms=synonyms)
         classes = metadata.stuff_classes
     else:
-        classes, is_typed = _classes_of(spec)
+        classes, is_typed = _classes_of(spec, has_background=background != "none")
+        if is_typed:
+            classes = clean_classes(classes, synonyms=synonyms)
         if is_typed and synonyms == "first":
             _warn_of_synonyms(classes)
     return Vocabulary.from_classes(
@@ -141,7 +146,7 @@ def resolve_vocabulary(
 
 
 def _classes_of(
-    spec: Sequence[str | Sequence[str]] | str | os.PathLike,
+    spec: Sequence[str | Sequence[str]] | str | os.PathLike, *, has_background: bool
 ) -> tuple[list[tuple[str, ...]], bool]:
     """The names of each class, and whether the user wrote them, as opposed to a bundled list."""
     if isinstance(spec, (list, tuple)):
@@ -155,14 +160,28 @@ def _classes_of(
     path = find_class_list(spec)
     if path is not None:
         logger.info("The vocabulary %r is the class list %s.", text, path)
-        return read_classes(path), path == Path(text).expanduser()
+        classes = read_classes(path)
+        if path != Path(text).expanduser():
+            return classes, False
     # A path object names a file, never classes.
-    if not isinstance(spec, str) or _looks_like_path(text):
+    elif not isinstance(spec, str) or _looks_like_path(text):
         raise FileNotFoundError(
-            f"The class list {text} does not exist. Give a file, a registered data set, a bundled "
-            f"list ({', '.join(bundled_class_lists())}) or class names with commas between them."
+            f"The class list {text} does not exist, or is not a file. Give a file, a registered "
+            f"data set, a bundled list ({', '.join(bundled_class_lists())}) or class names with "
+            "commas between them, also behind a single one."
         )
-    return classes_from_text(text), True
+    else:
+        classes = classes_from_text(text)
+    if classes:
+        known = [name for name in MetadataCatalog.list() if _is_dataset(name)]
+        warn_of_unlikely_text(
+            classes,
+            text,
+            [*known, *bundled_class_lists()],
+            is_file=path is not None,
+            has_background=has_background,
+        )
+    return classes, True
 
 
 def _warn_of_synonyms(classes: Sequence[tuple[str, ...]]) -> None:
@@ -182,7 +201,10 @@ def _is_dataset(name: str) -> bool:
 
 
 def _looks_like_path(text: str) -> bool:
-    if text.strip().lower().endswith(CLASS_LIST_SUFFIXES):
+    text = text.strip()
+    if text.lower().endswith(CLASS_LIST_SUFFIXES) or os.path.isdir(text):
         return True
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    return not any(mark in text for mark in ",|") and any(mark in text for mark in separators)
+    if any(mark in text for mark in ",|\n"):
+        return False
+    has_suffix = re.search(r"\S\.[A-Za-z]\w{1,4}$", text) is not None
+    return has_suffix or any(mark in text for mark in (os.sep, os.altsep) if mark)
