@@ -36,6 +36,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     add("--config-file", default="escnet_tiny", metavar="F", help="name or path (%(default)s)")
     add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--allow-untrained", action="store_true", help="run with random weights, for trials")
     add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
     add("--batch-size", type=int, metavar="N", help="default: TEST.IMS_PER_BATCH of the config")
     add("--recursive", action="store_true", help="search the sub-folders of folders too")
@@ -107,11 +108,16 @@ def run(args: argparse.Namespace) -> int:
 
     from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.folder_run import run_folder
-    from escnet_d2.engine.model_description import describe_model, model_settings
+    from escnet_d2.engine.model_description import (
+        describe_model,
+        model_settings,
+        require_weights,
+    )
     from escnet_d2.engine.predictor import configured_vocabulary, inference_config
 
     # What does not need the model is checked before it is built.
     cfg = inference_config(args.config_file, weights=args.weights, device=args.device, opts=options)
+    require_weights(cfg, allow_untrained=args.allow_untrained)
     batch_size = cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size
     if batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {batch_size}.")
@@ -127,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
         settings=model_settings(cfg),
         kinds=[kind.strip() for kind in args.save.split(",")],
         opacity=args.opacity,
+        note="" if description["weights"]["trained"] else "UNTRAINED",
     )
     logger.info("Weights: %s", description["weights"]["description"])
     # Without a checkpoint weights are random: the same in every run, so that --resume fits.

@@ -24,7 +24,8 @@ VOCABULARY = "couch|sofa, dog, 猫"
 
 
 def command(*arguments):
-    return [sys.executable, str(ROOT / "demo" / "demo.py"), *map(str, arguments)]
+    program = str(ROOT / "demo" / "demo.py")
+    return [sys.executable, program, "--allow-untrained", *map(str, arguments)]
 
 
 def environment():
@@ -153,6 +154,8 @@ def test_untrained_weights_are_called_so_everywhere(mixed):
         assert weights["trained"] is False
         assert weights["description"].startswith("UNTRAINED")
     assert "UNTRAINED" in done.stderr
+    with Image.open(folder / "out" / "labels" / "rgb.png") as image:
+        assert image.info["Comment"] == "UNTRAINED"
 
 
 @pytest.mark.slow
@@ -299,7 +302,9 @@ def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
         (("--vocabulary", "a", "--input", "nowhere"), "'nowhere' does not exist"),
         (("--vocabulary", "a", "--input", "empty"), "No images in 'empty'"),
         (("--vocabulary", "a", "--input", "x.txt"), "x.txt is not an image"),
-        (("--vocabulary", "a, a", "--input", "a.png"), "Duplicate class names"),
+        (("--vocabulary", "|, a", "--input", "a.png"), "is empty"),
+        (("--vocabulary", "a, b", "--input", "a.png"), "The model is untrained: give a checkpoint"),
+        (("--vocabulary", "a", "--input", "a.png", "--device", "gpu"), "MODEL.DEVICE must be cpu"),
         (("--vocabulary", "words.txt", "--input", "a.png"), "words.txt does not exist"),
         (("--vocabulary", "a", "--input", "a.png", "--weights", "w.pth"), "w.pth does not exist"),
         (("--vocabulary", "a", "--input", "a.png", "--config-file", "none"), "'none'"),
@@ -317,7 +322,8 @@ def test_usage_errors_are_explained_in_a_line(
     (tmp_path / "x.txt").write_text("no picture")
     photo(8, 8).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--output", "out", *arguments])
+    trial = [] if "untrained" in message else ["--allow-untrained"]
+    monkeypatch.setattr(sys, "argv", ["demo.py", *trial, "--output", "out", *arguments])
     # In this process, since importing torch for every case would take long.
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")

@@ -22,6 +22,8 @@ from escnet_d2.structures import Segmentation, Vocabulary
 
 # Decoding and encoding release the GIL, but share the cores with the model.
 _NUM_THREADS = max(1, min(4, os.cpu_count() or 1))
+# Eleven bytes of results and image each.
+_PIXELS_WAITING = 2**26
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +182,7 @@ class _Run:
             future = self.pool.submit(self._write, loaded, segmentation)
             self.writing.append((loaded.image, future))
             # Results wait in memory until they are written.
-            self.finish(keep=2 * _NUM_THREADS)
+            self.finish(keep=min(2 * _NUM_THREADS, _PIXELS_WAITING // segmentation.labels.size))
 
     def _write(self, loaded: _Loaded, segmentation: Segmentation) -> dict[int, int]:
         if loaded.image.path.stat().st_mtime_ns != loaded.modified:

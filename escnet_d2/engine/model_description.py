@@ -44,6 +44,15 @@ def describe_model(cfg: CfgNode) -> dict[str, object]:
     }
 
 
+def require_weights(cfg: CfgNode, *, allow_untrained: bool) -> None:
+    """Raises ValueError where random weights would be used that nobody has asked for."""
+    if lacks_weights(cfg) and not allow_untrained:
+        raise ValueError(
+            "The model is untrained: give a checkpoint by --weights or MODEL.WEIGHTS, or "
+            "--allow-untrained to run with random weights, whose labels mean nothing."
+        )
+
+
 def model_settings(cfg: CfgNode) -> dict[str, object]:
     """Returns in plain data all that the labels of an image depend on but the vocabulary.
 

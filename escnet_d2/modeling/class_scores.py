@@ -73,19 +73,22 @@ def label_map(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     # other class's lowest can win nowhere.
     peak, floor = scores.amax(dim=(1, 2)), scores.amin(dim=(1, 2)).max()
     candidates = (peak >= floor).nonzero().squeeze(1)
-    height, width = size
-    chunk = _LABEL_MAP_CHUNK if height * width <= _LARGE_IMAGE else 1
-    step = max(1, _STRIP // width)
-    strips = [slice(top, top + step) for top in range(0, height, step)]
+    chunk = _LABEL_MAP_CHUNK if size[0] * size[1] <= _LARGE_IMAGE else 1
     best = scores.new_full(size, float("-inf"))
     # Of a photo with 144 megapixels even these two maps are large.
     dtype = torch.uint8 if len(scores) <= 256 else torch.int32
     labels = torch.zeros(size, dtype=dtype, device=scores.device)
     for part in candidates.split(chunk):
-        resized, part = resize_scores(scores[part], size), part.to(dtype)
-        for rows in strips:
-            score, index = resized[:, rows].max(dim=0)
-            better = score > best[rows]
-            best[rows] = torch.where(better, score, best[rows])
-            labels[rows] = torch.where(better, part[index], labels[rows])
+        _keep_best(best, labels, resize_scores(scores[part], size), part.to(dtype))
     return labels.int(), best
+
+
+def _keep_best(best: Tensor, labels: Tensor, scores: Tensor, classes: Tensor) -> None:
+    """Updates both maps (H, W) in place by the scores (classes, H, W) of further classes."""
+    height, width = best.shape
+    step = max(1, _STRIP // width)
+    for rows in (slice(top, top + step) for top in range(0, height, step)):
+        score, index = scores[:, rows].max(dim=0)
+        better = score > best[rows]
+        best[rows] = torch.where(better, score, best[rows])
+        labels[rows] = torch.where(better, classes[index], labels[rows])

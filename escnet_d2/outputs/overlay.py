@@ -13,7 +13,9 @@ from escnet_d2.structures import Segmentation
 
 # Long side in pixels: smaller images are magnified, larger ones thinned out.
 _MIN_SIDE = 256
-_MAX_SIDE = 16384
+_MAX_SIDE = 8192
+# Pixels blended at a time.
+_STRIP = 2**22
 _PAPER = (250, 250, 250)
 _INK = (25, 25, 25)
 _SWATCH_EDGE = (90, 90, 90)
@@ -31,12 +33,17 @@ _Line = tuple
 
 
 def draw_overlay(
-    image: np.ndarray, segmentation: Segmentation, *, colors: np.ndarray, opacity: float = 0.5
+    image: np.ndarray,
+    segmentation: Segmentation,
+    *,
+    colors: np.ndarray,
+    opacity: float = 0.5,
+    note: str = "",
 ) -> Image.Image:
     """Blends class colors into an image and puts a legend to its right.
 
     Each region is outlined in its own color, undiluted. The legend lists the classes present by
-    area. Images with a long side under 256 pixels are magnified by a whole number, those over 16384
+    area. Images with a long side under 256 pixels are magnified by a whole number, those over 8192
     thinned out.
 
     Args:
@@ -44,6 +51,7 @@ def draw_overlay(
         segmentation: labels (H, W) in 0..K-1.
         colors: (K, 3) uint8, RGB.
         opacity: of the colors, in [0, 1].
+        note: first line of the legend.
 
     Returns:
         An RGB image.
@@ -58,19 +66,28 @@ def draw_overlay(
         )
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
-    lines = _legend_lines(segmentation, colors)
+    lines = [(None, note, None)] if note else []
+    lines += _legend_lines(segmentation, colors)
     image, labels = _viewing_size(image), _viewing_size(labels)
+    height, width = labels.shape
     # Geometric mean of the sides, so that text and lines suit panoramas too.
     side = math.sqrt(labels.size)
-
-    tint = colors[labels]
-    picture = np.array(Image.blend(Image.fromarray(image), Image.fromarray(tint), opacity))
-    outline = _class_borders(labels, thickness=max(1, round(side / 700)))
-    picture[outline] = tint[outline]
-    legend = _draw_legend(lines, max(_MIN_FONT_SIZE, round(side / 40)), labels.shape[0])
-    canvas = Image.new("RGB", (labels.shape[1] + legend.width, legend.height), _PAPER)
-    canvas.paste(Image.fromarray(picture), (0, 0))
-    canvas.paste(legend, (labels.shape[1], 0))
+    legend = _draw_legend(lines, max(_MIN_FONT_SIZE, round(side / 40)), height)
+    canvas = Image.new("RGB", (width + legend.width, legend.height), _PAPER)
+    thickness = max(1, round(side / 700))
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):
+        # With the rows whose classes still matter for the outlines.
+        above = min(top, thickness)
+        shown = labels[top - above : top + step + thickness]
+        rows = slice(above, above + step)
+        tint = colors[shown[rows]]
+        photo = np.ascontiguousarray(image[top : top + step])
+        strip = np.array(Image.blend(Image.fromarray(photo), Image.fromarray(tint), opacity))
+        outline = _class_borders(shown, thickness=thickness)[rows]
+        strip[outline] = tint[outline]
+        canvas.paste(Image.fromarray(strip), (0, top))
+    canvas.paste(legend, (width, 0))
     return canvas
 
 
@@ -96,7 +113,7 @@ def _viewing_size(array: np.ndarray) -> np.ndarray:
         times = -(-_MIN_SIDE // long_side)
         return array.repeat(times, axis=0).repeat(times, axis=1)
     step = -(-long_side // _MAX_SIDE)
-    return np.ascontiguousarray(array[::step, ::step])
+    return array[::step, ::step]
 
 
 def _class_borders(labels: np.ndarray, *, thickness: int) -> np.ndarray:
@@ -170,12 +187,22 @@ def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Ima
 
 
 def _shorten(name: str, font: ImageFont.FreeTypeFont, max_width: float) -> str:
+    """Cuts a name to fit, at a place found by bisection: names may be of any length."""
+    # A character is wider than a pixel, and measuring a name takes as long as it is.
+    name = name[: int(max_width) + 1]
     if font.getlength(name) <= max_width:
         return name
-    while name and font.getlength(name + "...") > max_width:
-        name = name[:-1]
-    return name.rstrip() + "..."
+    low, high = 0, len(name)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if font.getlength(name[:middle] + "...") <= max_width:
+            low = middle
+        else:
+            high = middle - 1
+    return name[:low].rstrip() + "..."
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
+    if share is None:
+        return ""
     return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"

@@ -51,6 +51,7 @@ class RunFolder:
         settings: Mapping[str, object],
         kinds: Collection[str] = tuple(OUTPUT_KINDS),
         opacity: float = 0.5,
+        note: str = "",
     ) -> None:
         """Touches nothing yet, see :meth:`open`.
 
@@ -61,6 +62,7 @@ class RunFolder:
             settings: plain data on which the outputs depend, beside vocabulary and opacity.
             kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
             opacity: of the colors in overlays, in [0, 1].
+            note: stands in the legend of every overlay and as a comment in every label PNG.
 
         Raises:
             ValueError: an unknown kind or none, or an opacity out of range.
@@ -79,6 +81,7 @@ class RunFolder:
         background = names.index(BACKGROUND_NAME) if BACKGROUND_NAME in names else None
         self._colors = class_colors(len(names), background=background)
         self._opacity = opacity
+        self._note = note
         # Through JSON, as tuples come back as lists.
         self._settings = json.loads(
             json.dumps({**settings, "vocabulary": asdict(vocabulary), "opacity": opacity})
@@ -113,11 +116,10 @@ class RunFolder:
         try:
             earlier_kinds, earlier_settings = self._earlier_run()
             self._check_foreign_files(earlier_kinds)
-            differences = list(_differences(earlier_settings or self._settings, self._settings))
+            differences = list(_differences(earlier_settings, self._settings))
             if overwrite:
-                for folder in {self.path / OUTPUT_KINDS[kind] for kind in earlier_kinds}:
-                    if folder.exists():
-                        shutil.rmtree(folder)
+                for kind in earlier_kinds:
+                    shutil.rmtree(self.path / OUTPUT_KINDS[kind])
             elif differences:
                 more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
                 raise FileExistsError(
@@ -134,24 +136,31 @@ class RunFolder:
         finally:
             lock.release()
 
-    def _earlier_run(self) -> tuple[list[str], dict[str, object] | None]:
-        """The kinds of output that runs have written here, and their settings."""
+    def _earlier_run(self) -> tuple[list[str], dict[str, object]]:
+        """The kinds of output that runs have left here, and their settings."""
         file = self.path / SETTINGS_FILE
         if not file.exists():
-            return [], None
+            return [], self._settings
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             kinds = [kind for kind in OUTPUT_KINDS if kind in content["outputs"]]
-            return kinds, dict(content["settings"])
+            settings = dict(content["settings"])
         except (ValueError, KeyError, TypeError) as error:
             raise FileExistsError(
                 f"{file} is not the settings of a run: choose another --output."
             ) from error
+        kinds = [kind for kind in kinds if self._has_outputs(kind)]
+        # A run that ended before its first image ties nobody down.
+        return kinds, settings if kinds else self._settings
+
+    def _has_outputs(self, kind: str) -> bool:
+        folder = self.path / OUTPUT_KINDS[kind]
+        return folder.is_dir() and any(folder.iterdir())
 
     def _check_foreign_files(self, earlier_kinds: Collection[str]) -> None:
         """Refuses to write over what no run has written: labels drawn by hand, a class list."""
-        folders = [self.path / OUTPUT_KINDS[kind] for kind in {*self.kinds} - {*earlier_kinds}]
-        taken = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
+        others = [kind for kind in self.kinds if kind not in earlier_kinds]
+        taken = [self.path / OUTPUT_KINDS[kind] for kind in others if self._has_outputs(kind)]
         if not (self.path / SETTINGS_FILE).exists():
             files = (self.path / CLASSES_FILE, self.path / SUMMARY_FILE)
             taken += [file for file in files if file.exists()]
@@ -228,18 +237,22 @@ class RunFolder:
         """
         paths = self.paths(image)
         if "overlay" in paths:
-            overlay = draw_overlay(pixels, segmentation, colors=self._colors, opacity=self._opacity)
-            options = {"format": "PNG"}
-            if paths["overlay"].suffix == ".jpg":
-                options = {"format": "JPEG", "quality": _JPEG_QUALITY}
-            with atomic_path(paths["overlay"]) as temporary:
-                overlay.save(temporary, **options)
+            self._write_overlay(paths["overlay"], pixels, segmentation)
         if "labels" in paths:
-            save_label_png(paths["labels"], segmentation.labels, self._colors)
+            save_label_png(paths["labels"], segmentation.labels, self._colors, note=self._note)
         if "json" in paths:
             record = image_record(segmentation, file=str(image.path), settings=self.description)
             write_json(paths["json"], record)
         return _present(segmentation.class_areas())
+
+    def _write_overlay(self, path: Path, pixels: np.ndarray, segmentation: Segmentation) -> None:
+        overlay = draw_overlay(
+            pixels, segmentation, colors=self._colors, opacity=self._opacity, note=self._note
+        )
+        is_jpeg = path.suffix == ".jpg"
+        options = {"format": "JPEG", "quality": _JPEG_QUALITY} if is_jpeg else {"format": "PNG"}
+        with atomic_path(path) as temporary:
+            overlay.save(temporary, **options)
 
     def write_summary(self, report: RunReport) -> None:
         """Writes ``summary.json``."""

@@ -17,7 +17,9 @@ def class_rles(labels: np.ndarray) -> dict[int, dict]:
         reads it.
     """
     rles = {}
-    for index in np.unique(labels):
-        rle = coco_mask.encode(np.asfortranarray(labels == index, np.uint8))
-        rles[int(index)] = {"size": list(labels.shape), "counts": rle["counts"].decode("ascii")}
+    # Row by row: of a large image even the copy that sorting makes is large.
+    for index in sorted({int(index) for row in labels for index in np.unique(row)}):
+        mask = np.empty(labels.shape, bool, order="F")
+        rle = coco_mask.encode(np.equal(labels, index, out=mask).view(np.uint8))
+        rles[index] = {"size": list(labels.shape), "counts": rle["counts"].decode("ascii")}
     return rles

@@ -41,6 +41,15 @@ def test_areas_and_scores_by_hand():
     np.testing.assert_allclose(result.mean_scores(), [0.3, 0, 0.5, 0])
 
 
+def test_strips_add_up(monkeypatch):
+    generator = np.random.default_rng(0)
+    result = segmentation(generator.integers(0, 5, (31, 17)), generator.random((31, 17)))
+    areas, scores = result.class_areas(), result.mean_scores()
+    monkeypatch.setattr("escnet_d2.structures.segmentation._STRIP", 3 * 17)
+    np.testing.assert_array_equal(result.class_areas(), areas)
+    np.testing.assert_allclose(result.mean_scores(), scores, rtol=1e-12)
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_out_of_range(label):
     with pytest.raises(ValueError, match="0 to 2"):

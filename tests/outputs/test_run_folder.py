@@ -127,6 +127,13 @@ def test_a_run_with_other_settings_is_refused_by_name(tmp_path, image, change, n
     open_and_close(run_folder(tmp_path), resume=resume)
 
 
+def test_a_run_without_outputs_ties_nobody_down(tmp_path):
+    open_and_close(run_folder(tmp_path))
+    (tmp_path / "out/labels").mkdir()
+    open_and_close(run_folder(tmp_path, weights="other"), resume=True)
+    assert '"weights": "other"' in (tmp_path / "out/settings.json").read_text()
+
+
 def test_overwriting_deletes_what_the_other_run_wrote(tmp_path, image):
     with run_folder(tmp_path, kinds=["overlay", "labels"]).open() as folder:
         write(folder, image)
