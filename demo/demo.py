@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 logger = logging.getLogger("escnet_d2.demo")
 
@@ -22,7 +22,7 @@ def argument_parser() -> argparse.ArgumentParser:
     """The arguments; made without importing the package, so that ``--help`` is quick."""
     parser = argparse.ArgumentParser(
         description="Segments photos by class names.",
-        epilog="Exit code: 0 all images done, 1 some failed, 2 wrong use, 130 interrupted.",
+        epilog="Exit code: 0 all images done, 1 some failed, 2 usage error, 130 interrupted.",
     )
     add = parser.add_argument
     add("--input", nargs="+", required=True, metavar="PATH", help="folders, images or quoted globs")
@@ -36,13 +36,20 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     add("--config-file", default="escnet_tiny", metavar="F", help="name or path (%(default)s)")
     add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--allow-untrained", action="store_true", help="run with random weights, for trials")
     add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
     add("--batch-size", type=int, metavar="N", help="default: TEST.IMS_PER_BATCH of the config")
     add("--recursive", action="store_true", help="search the sub-folders of folders too")
-    add("--resume", action="store_true", help="skip images whose results are up to date")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume", action="store_true", help="go on with a run: skip images whose results exist"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="delete the results of the run in --output first"
+    )
     kinds = "overlay,labels,json"
     add("--save", default=kinds, metavar="KINDS", help="which results (%(default)s)")
-    add("--opacity", type=float, default=0.5, help="of the overlay's colours, 0 to 1 (%(default)s)")
+    add("--opacity", type=float, default=0.5, help="of the overlay's colors, 0 to 1 (%(default)s)")
     add("--synonyms", choices=("first", "mean", "max"), help="what further names of a class do")
     add(
         "--background",
@@ -86,57 +93,61 @@ def run(args: argparse.Namespace) -> int:
         AssertionError: a device that torch was built without.
     """
     options = config_options(args)
-    # What does not need the model is checked before it is built.
-    from escnet_d2.outputs import OUTPUT_KINDS, check_output_options, find_images
+    from escnet_d2.outputs import OUTPUT_KINDS, RunFolder, find_images
 
-    kinds = [kind.strip() for kind in args.save.split(",")]
-    check_output_options(kinds, args.opacity)
-    output_dir = Path(args.output)
-    own_classes = output_dir / "classes.txt"
+    own_folders = [Path(args.output, folder) for folder in OUTPUT_KINDS.values()]
+    image_list = find_images(args.input, recursive=args.recursive, exclude=own_folders)
+    own_classes = Path(args.output, "classes.txt")
     if own_classes.exists() and Path(args.vocabulary).resolve() == own_classes.resolve():
         raise ValueError(
             f"--vocabulary {args.vocabulary} is what this run would overwrite with the names of "
             "its classes: copy it, or choose another --output."
         )
-    own_folders = [output_dir / folder for folder in OUTPUT_KINDS.values()]
-    image_list = find_images(args.input, recursive=args.recursive, exclude=own_folders)
 
     import torch
 
     from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.folder_run import run_folder
-    from escnet_d2.engine.model_description import describe_model
-
-    # Without a checkpoint weights are random: the same in every run, so that --resume fits.
-    torch.manual_seed(0)
-    predictor = OpenVocabPredictor(
-        args.config_file, weights=args.weights, device=args.device, opts=options
+    from escnet_d2.engine.model_description import (
+        describe_model,
+        model_settings,
+        require_weights,
     )
-    settings = {
+    from escnet_d2.engine.predictor import configured_vocabulary, inference_config
+
+    # What does not need the model is checked before it is built.
+    cfg = inference_config(args.config_file, weights=args.weights, device=args.device, opts=options)
+    require_weights(cfg, allow_untrained=args.allow_untrained)
+    batch_size = cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {batch_size}.")
+    description = {
         "config": args.config_file,
         "opts": [str(item) for item in options],
-        **describe_model(predictor.cfg),
+        **describe_model(cfg),
     }
-    logger.info("Weights: %s", settings["weights"]["description"])
-    report = run_folder(
-        image_list,
-        predictor,
-        predictor.resolve_vocabulary(args.vocabulary),
-        output_dir=output_dir,
-        settings=settings,
-        kinds=kinds,
+    folder = RunFolder(
+        args.output,
+        configured_vocabulary(cfg, args.vocabulary),
+        description=description,
+        settings=model_settings(cfg),
+        kinds=[kind.strip() for kind in args.save.split(",")],
         opacity=args.opacity,
-        batch_size=predictor.cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size,
-        resume=args.resume,
+        note="" if description["weights"]["trained"] else "UNTRAINED",
     )
-    logger.info("%s. Results: %s", report, output_dir)
-    if report.interrupted:
+    logger.info("Weights: %s", description["weights"]["description"])
+    # Without a checkpoint weights are random: the same in every run, so that --resume fits.
+    torch.manual_seed(0)
+    with folder.open(resume=args.resume, overwrite=args.overwrite):
+        report = run_folder(image_list, OpenVocabPredictor(cfg), folder, batch_size=batch_size)
+    logger.info("%s. Results: %s", report, args.output)
+    if report.state == "interrupted":
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
 
 
 def main() -> int:
-    """Runs the program; wrong use ends in one line of explanation."""
+    """Runs the program; a usage error ends in one line of explanation."""
     args = argument_parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("escnet_d2").setLevel(logging.INFO)
@@ -145,7 +156,7 @@ def main() -> int:
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         # AssertionError is torch's answer to --device cuda where it was built without.
         logger.error("demo.py: error: %s", error)
-        return EXIT_WRONG_USE
+        return EXIT_USAGE
     except KeyboardInterrupt:
         logger.error("Interrupted before the first image.")
         return EXIT_INTERRUPTED

@@ -30,6 +30,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--vocabulary", required=True, metavar="WORDS|FILE|NAME", help="as for demo.py")
     add("--config-file", default="escnet_tiny_shapes", metavar="F", help="name or path")
     add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--allow-untrained", action="store_true", help="run with random weights, for trials")
     add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
     add("--classes", metavar="NAMES", help="comma-separated classes to draw; default: the largest")
     add("--max-classes", type=int, default=4, help="how many without --classes (%(default)s)")
@@ -47,15 +48,19 @@ def run(args: argparse.Namespace) -> int:
     """
     from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.inspection import inspect_image
+    from escnet_d2.engine.model_description import require_weights
+    from escnet_d2.engine.predictor import configured_vocabulary, inference_config
     from escnet_d2.io import read_image
     from escnet_d2.outputs import find_images
     from escnet_d2.outputs.prompt_picture import draw_prompt_picture
 
     images = find_images(args.input)
-    predictor = OpenVocabPredictor(
+    cfg = inference_config(
         args.config_file, weights=args.weights, device=args.device, opts=args.opts
     )
-    vocabulary = predictor.resolve_vocabulary(args.vocabulary)
+    require_weights(cfg, allow_untrained=args.allow_untrained)
+    vocabulary = configured_vocabulary(cfg, args.vocabulary)
+    predictor = OpenVocabPredictor(cfg)
     wanted = [name.strip() for name in args.classes.split(",")] if args.classes else None
     num_failed = 0
     for image in images.images:
@@ -81,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Runs the program; wrong use ends in one line of explanation."""
+    """Runs the program; a usage error ends in one line of explanation."""
     args = argument_parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("escnet_d2").setLevel(logging.INFO)

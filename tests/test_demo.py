@@ -24,7 +24,8 @@ VOCABULARY = "couch|sofa, dog, 猫"
 
 
 def command(*arguments):
-    return [sys.executable, str(ROOT / "demo" / "demo.py"), *map(str, arguments)]
+    program = str(ROOT / "demo" / "demo.py")
+    return [sys.executable, program, "--allow-untrained", *map(str, arguments)]
 
 
 def environment():
@@ -153,6 +154,8 @@ def test_untrained_weights_are_called_so_everywhere(mixed):
         assert weights["trained"] is False
         assert weights["description"].startswith("UNTRAINED")
     assert "UNTRAINED" in done.stderr
+    with Image.open(folder / "out" / "labels" / "rgb.png") as image:
+        assert image.info["Comment"] == "UNTRAINED"
 
 
 @pytest.mark.slow
@@ -173,10 +176,10 @@ def test_resume(mixed):
     assert read_summary(folder / "out")["classes"] == first["classes"]
 
     done = demo(*arguments, "dog, cat", cwd=folder)
-    assert "Redoing 6 images (changed: vocabulary)" in done.stderr
-    last = stamps(folder / "out")
-    assert all(last[name] != after[name] for name in after)
-    assert (folder / "out" / "classes.txt").read_text() == "dog\ncat\n"
+    assert done.returncode == 2
+    assert "other settings (vocabulary.class_names" in done.stderr.splitlines()[-1]
+    assert stamps(folder / "out") == after
+    assert read_summary(folder / "out")["vocabulary"]["class_names"] == ["couch", "dog", "猫"]
 
 
 @pytest.mark.slow
@@ -204,7 +207,7 @@ def test_folders_with_equal_names_a_glob_and_options(tmp_path):
     # Its own outputs are no input of a second run.
     again = demo(
         *("--input", "b", "--recursive", "--output", "b/out", "--vocabulary", "dog"),
-        *("--save", "labels"),
+        *("--save", "labels", "--overwrite"),
         cwd=tmp_path,
     )
     assert again.returncode == 0, again.stderr
@@ -256,31 +259,71 @@ def test_ctrl_c_leaves_a_usable_summary(tmp_path):
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index in range(40):
+        photo(60, 60, index).save(tmp_path / "photos" / f"{index}.png")
+    arguments = ("--input", "photos", "--output", "out", "--vocabulary", "dog, sky")
+    process = subprocess.Popen(
+        command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
+    )
+    out = tmp_path / "out"
+    deadline = time.monotonic() + 120
+    while not (out / "json" / "5.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    whole = {
+        name: stamp
+        for name, stamp in stamps(out).items()
+        if (out / "json" / f"{Path(name).stem}.json").exists()
+    }
+    assert 0 < len(files_in(out / "json")) < 40
+    (out / "labels" / f".{'0' * 32}.tmp").write_text("half of a label map")
+    done = demo(*arguments, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = stamps(out)
+    assert len(after) == 3 * 40
+    assert {name: after[name] for name in whole} == whole
+    assert (
+        read_summary(out)["counts"]["skipped"]
+        == len(files_in(out / "json")) - (read_summary(out)["counts"]["done"])
+    )
+    fresh = demo(*arguments[:3], "fresh", *arguments[4:], cwd=tmp_path)
+    assert fresh.returncode == 0, fresh.stderr
+    assert read_summary(out)["classes"] == read_summary(tmp_path / "fresh")["classes"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--vocabulary", "a", "--input", "nowhere"), "'nowhere' does not exist"),
         (("--vocabulary", "a", "--input", "empty"), "No images in 'empty'"),
         (("--vocabulary", "a", "--input", "x.txt"), "x.txt is not an image"),
-        (("--vocabulary", "a, a", "--input", "a.png"), "Duplicate class names"),
+        (("--vocabulary", "|, a", "--input", "a.png"), "is empty"),
+        (("--vocabulary", "a, b", "--input", "a.png"), "The model is untrained: give a checkpoint"),
+        (("--vocabulary", "a", "--input", "a.png", "--device", "gpu"), "MODEL.DEVICE must be cpu"),
         (("--vocabulary", "words.txt", "--input", "a.png"), "words.txt does not exist"),
         (("--vocabulary", "a", "--input", "a.png", "--weights", "w.pth"), "w.pth does not exist"),
         (("--vocabulary", "a", "--input", "a.png", "--config-file", "none"), "'none'"),
         (("--vocabulary", "a", "--input", "a.png", "--save", "video"), "video"),
         (("--vocabulary", "a", "--input", "a.png", "--opacity", "2"), "opacity"),
-        (("--vocabulary", "a", "--input", "a.png", "--batch-size", "0"), "batch_size"),
+        (("--vocabulary", "a", "--input", "a.png", "--batch-size", "0"), "--batch-size"),
         (("--vocabulary", "a", "--input", "a.png", "--opts", "MODEL.X", "1"), "MODEL.X"),
         (("--input", "a.png"), "--vocabulary"),
     ],
 )
-def test_wrong_use_is_explained_in_a_line(
+def test_usage_errors_are_explained_in_a_line(
     tmp_path, monkeypatch, caplog, capsys, arguments, message
 ):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.txt").write_text("no picture")
     photo(8, 8).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--output", "out", *arguments])
+    trial = [] if "untrained" in message else ["--allow-untrained"]
+    monkeypatch.setattr(sys, "argv", ["demo.py", *trial, "--output", "out", *arguments])
     # In this process, since importing torch for every case would take long.
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
@@ -298,9 +341,9 @@ def test_a_vocabulary_is_not_overwritten(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     arguments = ["--input", "a.png", "--output", "out", "--vocabulary", "out/../out/classes.txt"]
     monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
-    for log in ("", "progress.jsonl"):
-        if log:
-            (tmp_path / "out" / log).touch()
+    for settings in ("", "settings.json"):
+        if settings:
+            (tmp_path / "out" / settings).touch()
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
         assert stop.value.code == 2
@@ -310,7 +353,7 @@ def test_a_vocabulary_is_not_overwritten(tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-def test_wrong_use_as_a_process(tmp_path):
+def test_a_usage_error_as_a_process(tmp_path):
     done = demo("--input", "no", "--output", "out", "--vocabulary", "a", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "demo.py: error: Input 'no' does not exist."

@@ -115,7 +115,7 @@ def test_the_program_writes_one_picture_per_image(tmp_path, photo):
     command = [
         sys.executable,
         str(REPO / "demo/inspect_prompts.py"),
-        *("--config-file", "escnet_tiny"),
+        *("--config-file", "escnet_tiny", "--allow-untrained"),
         *("--input", str(tmp_path / "photos")),
         *("--vocabulary", CLASSES),
         *("--output", str(tmp_path / "out")),

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2.data import MetadataCatalog
 
 from escnet_d2.structures import Vocabulary
+from escnet_d2.structures.vocabulary import (
+    DEFAULT_BACKGROUND_WORDS,
+    classes_from_text,
+    read_classes,
+    split_names,
+)
 
 from .class_lists import (
     CLASS_LIST_SUFFIXES,
@@ -20,6 +26,7 @@ from .class_lists import (
     find_class_list,
     read_class_list,
 )
+from .typed_names import clean_classes, warn_of_unlikely_text
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +34,7 @@ logger = logging.getLogger(__name__)
 def vocabulary_of_dataset(
     dataset_name: str, *, override: str = "", synonyms: str = "first"
 ) -> Vocabulary:
-    """The vocabulary that a registered data set is trained or evaluated with.
+    """Returns the vocabulary that a registered data set is trained or evaluated with.
 
     It has no background option: a data set's classes are what its labels hold. PAS-20b's 59 text
     entries share 21 classes by its metadata.
@@ -75,7 +82,12 @@ def vocabulary_of_dataset(
 
 
 def resolve_vocabulary(
-    spec: Vocabulary | Sequence[str | Sequence[str]] | str | os.PathLike, **options: Any
+    spec: Vocabulary | Sequence[str | Sequence[str]] | str | os.PathLike,
+    *,
+    synonyms: str = "first",
+    background: str = "none",
+    background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
+    background_threshold: float = 0.5,
 ) -> Vocabulary:
     """Turns what a user may write for a vocabulary into one.
 
@@ -85,69 +97,102 @@ def resolve_vocabulary(
     2. the name of a registered data set, such as ``coco_mini_val``;
     3. the name of a bundled class list (``ade150``, ``voc20``, ...), also as a path that does not
        exist (``datasets/ade150.json``);
-    4. any other string without comma or ``|`` but with a path separator, and any that ends in
-       ``.txt`` or ``.json``, is taken for a missing file, which is an error;
-    5. text: ``"couch|sofa, dog, grass"``, commas between classes, ``|`` between synonyms.
+    4. any other string without comma or ``|`` but with a path separator or a suffix, any that ends
+       in ``.txt`` or ``.json``, and a folder are taken for a missing file, which is an error;
+    5. text: ``"couch|sofa, dog, grass"``, commas or line ends between classes, ``|`` between
+       synonyms, or a JSON list.
 
-    A class that is called like a data set or list is written with a comma (``"coco,"``) or in a
-    list of names.
+    A class that is called like a data set, list or folder is written with a comma (``"coco,"``) or
+    in a list of names. Names that a user wrote, as opposed to those of data sets and bundled lists,
+    are cleaned and merged where they are the same, and what looks like a mistake is warned of.
 
     Args:
         spec: a vocabulary (returned as it is), a sequence of class names, a path or a string.
-        **options: ``synonyms``, ``background``, ``background_words`` and ``background_threshold``
-            of ``Vocabulary.from_classes``.
+        synonyms: as all further options, see ``Vocabulary.from_classes``.
+        background: see there.
+        background_words: see there.
+        background_threshold: see there.
 
     Raises:
-        FileNotFoundError: ``spec`` is the path of no file.
+        FileNotFoundError: ``spec`` is the path of a missing file.
         TypeError: another kind of object, such as a set, which has no order.
-        ValueError: empty or duplicate names, an unknown option value, or a file that is no class
-            list.
+        ValueError: empty names, an unknown option value, or a file that is not a class list.
     """
     if isinstance(spec, Vocabulary):
         return spec
+    if isinstance(spec, str) and _is_dataset(spec) and not Path(spec).is_file():
+        logger.info("The vocabulary %r is the data set's class list.", spec)
+        metadata = MetadataCatalog.get(spec)
+        if metadata.get("vocabulary_to_class") is not None:
+            if background != "none":
+                raise ValueError(
+                    f"The data set {spec} has a background class: use background='none'."
+                )
+            return vocabulary_of_dataset(spec, synonyms=synonyms)
+        classes = metadata.stuff_classes
+    else:
+        classes, is_typed = _classes_of(spec, has_background=background != "none")
+        if is_typed:
+            classes = clean_classes(classes, synonyms=synonyms)
+        if is_typed and synonyms == "first":
+            _warn_of_synonyms(classes)
+    return Vocabulary.from_classes(
+        classes,
+        synonyms=synonyms,
+        background=background,
+        background_words=background_words,
+        background_threshold=background_threshold,
+    )
+
+
+def _classes_of(
+    spec: Sequence[str | Sequence[str]] | str | os.PathLike, *, has_background: bool
+) -> tuple[list[tuple[str, ...]], bool]:
+    """The names of each class, and whether the user wrote them, as opposed to a bundled list."""
     if isinstance(spec, (list, tuple)):
-        return _with_word_on_synonyms(Vocabulary.from_classes, spec, options)
+        return [split_names(item) for item in spec], True
     if not isinstance(spec, (str, os.PathLike)):
         raise TypeError(
             "A vocabulary is a string, a path, a list or tuple of class names, or a Vocabulary, "
             f"not {type(spec).__name__}."
         )
     text = os.fspath(spec)
-    # A path object names a file, never a data set; so does a string once such a file exists.
     path = find_class_list(spec)
-    is_own_file = path is not None and path == Path(text).expanduser()
-    if isinstance(spec, str) and not is_own_file and _is_dataset(text):
-        logger.info("The vocabulary %r is the data set's class list.", text)
-        return _of_dataset_with_options(text, options)
     if path is not None:
         logger.info("The vocabulary %r is the class list %s.", text, path)
-        if is_own_file:
-            return _with_word_on_synonyms(Vocabulary.from_file, path, options)
-        return Vocabulary.from_file(path, **options)
-    if not isinstance(spec, str) or _looks_like_path(text):
+        classes = read_classes(path)
+        if path != Path(text).expanduser():
+            return classes, False
+    # A path object names a file, never classes.
+    elif not isinstance(spec, str) or _looks_like_path(text):
         raise FileNotFoundError(
-            f"The class list {text} does not exist. Give a file, a registered data set, a bundled "
-            f"list ({', '.join(bundled_class_lists())}) or class names with commas between them."
+            f"The class list {text} does not exist, or is not a file. Give a file, a registered "
+            f"data set, a bundled list ({', '.join(bundled_class_lists())}) or class names with "
+            "commas between them, also behind a single one."
         )
-    return _with_word_on_synonyms(Vocabulary.from_string, text, options)
+    else:
+        classes = classes_from_text(text)
+    if classes:
+        known = [name for name in MetadataCatalog.list() if _is_dataset(name)]
+        warn_of_unlikely_text(
+            classes,
+            text,
+            [*known, *bundled_class_lists()],
+            is_file=path is not None,
+            has_background=has_background,
+        )
+    return classes, True
 
 
-def _with_word_on_synonyms(
-    build: Callable[..., Vocabulary], spec: Any, options: dict[str, Any]
-) -> Vocabulary:
-    """Builds a vocabulary; a warning says where further names of classes are not used."""
-    vocabulary = build(spec, **options)
-    if options.get("synonyms", "first") == "first":
-        every_name = build(spec, **{**options, "synonyms": "mean"})
-        unused = [name for names in every_name.entries for name in names[1:]]
-        if unused:
-            logger.warning(
-                "Of each class only the first name is read, not %s%s: VOCABULARY.SYNONYMS max or "
-                "mean (--synonyms) reads all of them.",
-                ", ".join(unused[:5]),
-                f" and {len(unused) - 5} more" if len(unused) > 5 else "",
-            )
-    return vocabulary
+def _warn_of_synonyms(classes: Sequence[tuple[str, ...]]) -> None:
+    unused = [name for names in classes for name in names[1:]]
+    if unused:
+        logger.warning(
+            "Of each class only the first name is read, not %s%s: VOCABULARY.SYNONYMS max or "
+            "mean (--synonyms) reads all of them.",
+            ", ".join(unused[:5]),
+            f" and {len(unused) - 5} more" if len(unused) > 5 else "",
+        )
 
 
 def _is_dataset(name: str) -> bool:
@@ -155,17 +200,11 @@ def _is_dataset(name: str) -> bool:
     return name in MetadataCatalog and bool(MetadataCatalog.get(name).get("stuff_classes"))
 
 
-def _of_dataset_with_options(name: str, options: dict[str, Any]) -> Vocabulary:
-    metadata = MetadataCatalog.get(name)
-    if metadata.get("vocabulary_to_class") is None:
-        return Vocabulary.from_classes(metadata.stuff_classes, **options)
-    if options.get("background", "none") != "none":
-        raise ValueError(f"The data set {name} has a background class: use background='none'.")
-    return vocabulary_of_dataset(name, synonyms=options.get("synonyms", "first"))
-
-
 def _looks_like_path(text: str) -> bool:
-    if text.strip().lower().endswith(CLASS_LIST_SUFFIXES):
+    text = text.strip()
+    if text.lower().endswith(CLASS_LIST_SUFFIXES) or os.path.isdir(text):
         return True
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    return not any(mark in text for mark in ",|") and any(mark in text for mark in separators)
+    if any(mark in text for mark in ",|\n"):
+        return False
+    has_suffix = re.search(r"\S\.[A-Za-z]\w{1,4}$", text) is not None
+    return has_suffix or any(mark in text for mark in (os.sep, os.altsep) if mark)

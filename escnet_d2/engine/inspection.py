@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from escnet_d2.io import read_image, to_rgb
 from escnet_d2.modeling import ESCNet
 from escnet_d2.modeling.escnet import HeadOutput, PseudoPromptGenerator
-from escnet_d2.outputs import class_areas
 from escnet_d2.structures import Vocabulary
 from escnet_d2.structures.inspection import BlockInspection, PromptInspection
 
-from .predictor import ImageInput, OpenVocabPredictor
+from .predictor import ImageInput, OpenVocabPredictor, image_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +46,13 @@ def inspect_image(
         raise ValueError(
             f"Only ESCNet has pseudo prompts, MODEL.META_ARCHITECTURE is {type(model).__name__}."
         )
-    segmentation = predictor(image, vocabulary)
+    pixels = image_pixels(image)
+    segmentation = predictor(pixels, vocabulary)
     with torch.inference_mode():
-        output = model.inspect(predictor.model_input(image, vocabulary))
+        output = model.inspect(predictor.model_input(pixels, vocabulary))
     if output.prompts[0] is None:
         raise ValueError("MODEL.ESCNET.USE_SAM is False: this model makes no pseudo prompts.")
-    areas = class_areas(segmentation.labels, len(segmentation.class_names))
+    areas = segmentation.class_areas()
     chosen = _chosen_classes(vocabulary, areas, classes, max_classes)
     # One map per class: its first entry that was computed.
     computed = [vocabulary.entry_classes[entry] for entry in output.entries[0].tolist()]
@@ -66,9 +65,8 @@ def inspect_image(
         )
     chosen = [index for index in chosen if index in computed]
     rows = torch.tensor([computed.index(index) for index in chosen], dtype=torch.long)
-    is_path = not hasattr(image, "shape") and not hasattr(image, "size")
     return PromptInspection(
-        image=read_image(image) if is_path else to_rgb(image),
+        image=pixels,
         labels=segmentation.labels,
         vocabulary_names=segmentation.class_names,
         class_names=tuple(segmentation.class_names[index] for index in chosen),

@@ -1,15 +1,14 @@
-"""Which model made a result, in words and numbers that travel with it."""
+"""Says which model makes a result, in words and numbers that travel with it."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+import yaml
 from detectron2.config import CfgNode
 
 from escnet_d2.config import method_of
 from escnet_d2.weights import model_weights_path
-from escnet_d2.weights.checksum import sha256_of
 
 
 def lacks_weights(cfg: CfgNode) -> bool:
@@ -20,22 +19,15 @@ def lacks_weights(cfg: CfgNode) -> bool:
 
 
 def describe_model(cfg: CfgNode) -> dict[str, object]:
-    """Says in plain data which model makes the labels, for records and to compare runs.
+    """Says in plain data which model makes the labels, for records.
 
     Args:
-        cfg: the configuration that the model was built from.
+        cfg: the configuration that the model is built from.
 
     Returns:
-        ``config_sha256``: of the whole configuration but the device and the path of the weights,
-        which change no label. ``weights``: ``file`` and its ``sha256`` (None without a local file),
-        ``trained``, and a ``description`` for people.
+        ``weights``: ``file`` (None without one), ``trained``, and a ``description`` for people.
     """
-    neutral = cfg.clone()
-    neutral.defrost()
-    neutral.MODEL.DEVICE = neutral.MODEL.WEIGHTS = ""
     file = model_weights_path(cfg.MODEL.WEIGHTS) or None
-    # Addresses, which Detectron2 resolves itself, stay without.
-    digest = sha256_of(Path(file)) if file and Path(file).is_file() else None
     if file is None and not lacks_weights(cfg):
         description = f"CLIP weights {cfg.MODEL.CLIP.WEIGHTS}, no head"
     elif file is None:
@@ -46,11 +38,39 @@ def describe_model(cfg: CfgNode) -> dict[str, object]:
     else:
         description = f"checkpoint {file}"
     return {
-        "config_sha256": hashlib.sha256(neutral.dump().encode()).hexdigest(),
-        "weights": {
-            "file": file,
-            "sha256": digest,
-            "trained": not lacks_weights(cfg),
-            "description": description,
-        },
+        "weights": {"file": file, "trained": not lacks_weights(cfg), "description": description}
     }
+
+
+def require_weights(cfg: CfgNode, *, allow_untrained: bool) -> None:
+    """Raises ValueError where random weights would be used that nobody has asked for."""
+    if lacks_weights(cfg) and not allow_untrained:
+        raise ValueError(
+            "The model is untrained: give a checkpoint by --weights or MODEL.WEIGHTS, or "
+            "--allow-untrained to run with random weights, whose labels mean nothing."
+        )
+
+
+def model_settings(cfg: CfgNode) -> dict[str, object]:
+    """Returns in plain data all that the labels of an image depend on but the vocabulary.
+
+    That is the configuration as it was resolved, without the device, and the checkpoint's path,
+    size in bytes and time of modification in ns.
+
+    Args:
+        cfg: the configuration that the model is built from.
+
+    Raises:
+        FileNotFoundError: the checkpoint does not exist.
+    """
+    config = yaml.safe_load(cfg.dump())
+    del config["MODEL"]["DEVICE"], config["MODEL"]["WEIGHTS"]
+    file = model_weights_path(cfg.MODEL.WEIGHTS)
+    weights: dict[str, object] = {"file": file}
+    # Addresses, which Detectron2 resolves itself, stay without.
+    if file and "://" not in file:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"Checkpoint {file} does not exist.")
+        status = Path(file).stat()
+        weights.update(size=status.st_size, modified=status.st_mtime_ns)
+    return {"config": config, "weights": weights}

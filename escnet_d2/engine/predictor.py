@@ -31,6 +31,60 @@ VocabularyInput = Union[str, os.PathLike, Sequence[Union[str, Sequence[str]]], V
 logger = logging.getLogger(__name__)
 
 
+def inference_config(
+    config: str | os.PathLike | CfgNode = "escnet_tiny",
+    *,
+    weights: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
+    opts: Sequence[object] = (),
+) -> CfgNode:
+    """Returns the frozen configuration of an :class:`OpenVocabPredictor`, whose arguments it takes.
+
+    Raises:
+        FileNotFoundError: no such configuration.
+        ValueError: an unknown key or value.
+    """
+    if device is not None:
+        opts = (*opts, "MODEL.DEVICE", str(device))
+    cfg = load_config(config, opts, datasets_required=False)
+    if weights is not None:
+        cfg.MODEL.WEIGHTS = os.fspath(weights)
+    _check_device(cfg.MODEL.DEVICE)
+    # Users get one label per pixel, so class scores at full image size are never needed.
+    cfg.TEST.LABEL_MAP_ONLY = True
+    check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
+    cfg.freeze()
+    return cfg
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE must be cpu, cuda or cuda:N, got {name!r}.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"MODEL.DEVICE is {name}, but torch sees {torch.cuda.device_count()} GPUs, from cuda:0."
+        )
+
+
+def configured_vocabulary(cfg: CfgNode, vocabulary: VocabularyInput) -> Vocabulary:
+    """Resolves a vocabulary by the options in ``cfg.VOCABULARY``."""
+    options = cfg.VOCABULARY
+    return resolve_vocabulary(
+        vocabulary,
+        synonyms=synonym_mode(cfg),
+        background=options.BACKGROUND,
+        background_words=options.BACKGROUND_WORDS,
+        background_threshold=options.BACKGROUND_THRESHOLD,
+    )
+
+
+def image_pixels(image: ImageInput) -> np.ndarray:
+    """Returns what :meth:`OpenVocabPredictor.__call__` takes as (H, W, 3) uint8, RGB."""
+    return read_image(image) if isinstance(image, (str, os.PathLike)) else to_rgb(image)
+
+
 class OpenVocabPredictor:
     """Finds the classes that it is given by name in images.
 
@@ -67,18 +121,9 @@ class OpenVocabPredictor:
         Raises:
             FileNotFoundError: no such configuration, checkpoint or class list.
             RuntimeError: a checkpoint that is damaged or does not fit.
-            ValueError: an unknown key or value, or a vocabulary that is none.
+            ValueError: an unknown key or value, or text that is not a vocabulary.
         """
-        cfg = load_config(config, opts, datasets_required=False)
-        if weights is not None:
-            cfg.MODEL.WEIGHTS = os.fspath(weights)
-        if device is not None:
-            cfg.MODEL.DEVICE = str(device)
-        # Users get one label per pixel, so class scores at full image size are never needed.
-        cfg.TEST.LABEL_MAP_ONLY = True
-        check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
-        cfg.freeze()
-        self.cfg = cfg
+        self.cfg = cfg = inference_config(config, weights=weights, device=device, opts=opts)
         self.model = build_model(cfg).eval()
         if cfg.MODEL.WEIGHTS:
             TrainingCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
@@ -97,14 +142,7 @@ class OpenVocabPredictor:
 
     def resolve_vocabulary(self, vocabulary: VocabularyInput) -> Vocabulary:
         """Turns what :meth:`__call__` takes into a vocabulary, by the options of the config."""
-        options = self.cfg.VOCABULARY
-        return resolve_vocabulary(
-            vocabulary,
-            synonyms=synonym_mode(self.cfg),
-            background=options.BACKGROUND,
-            background_words=options.BACKGROUND_WORDS,
-            background_threshold=options.BACKGROUND_THRESHOLD,
-        )
+        return configured_vocabulary(self.cfg, vocabulary)
 
     def __call__(
         self, image: ImageInput, vocabulary: VocabularyInput | None = None
@@ -142,7 +180,7 @@ class OpenVocabPredictor:
 
         Raises:
             FileNotFoundError: as :meth:`__call__`.
-            TypeError: ``images`` is no list or tuple, or holds something else than images.
+            TypeError: ``images`` is not a list or tuple, or holds something else than images.
             ValueError: as :meth:`__call__`.
         """
         resolved = self._vocabulary if vocabulary is None else self.resolve_vocabulary(vocabulary)
@@ -169,9 +207,8 @@ class OpenVocabPredictor:
         ]
 
     def model_input(self, image: ImageInput, vocabulary: Vocabulary) -> dict[str, Any]:
-        """One image as the model takes it: what the test mapper makes of an image file."""
-        is_path = isinstance(image, (str, os.PathLike))
-        rgb = read_image(image) if is_path else to_rgb(image)
+        """Returns an image as the model takes it: what the test mapper makes of an image file."""
+        rgb = image_pixels(image)
         height, width = rgb.shape[:2]
         augmented = T.AugInput(rgb)
         self._resize(augmented)

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What a killed process leaves beside the files that it was writing, as a glob.
+TEMPORARY_FILES = f".{'[0-9a-f]' * 32}.tmp"
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import struct
 import warnings
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 # 16 bits to 8: 65535 -> 255.
 _UINT16_TO_UINT8 = 257
-_EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.FLIP_LEFT_RIGHT,
-    3: Image.ROTATE_180,
-    4: Image.FLIP_TOP_BOTTOM,
-    5: Image.TRANSPOSE,
-    6: Image.ROTATE_270,
-    7: Image.TRANSVERSE,
-    8: Image.ROTATE_90,
-}
 # What Pillow raises on files that are cut short, corrupt or no pictures at all.
 DECODING_ERRORS = (
     OSError,
@@ -35,6 +26,23 @@ DECODING_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+# Raster formats that Pillow decodes; its own list also has PDF, video and write-only formats.
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+))
+# fmt: on
+# Phones' photos, by an optional package.
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    IMAGE_SUFFIXES |= HEIF_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +60,16 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no such file (and other errors of opening it, such as PermissionError).
-        ValueError: not a picture, truncated, corrupt, of a pixel type without a known range, or
-            larger than twice ``PIL.Image.MAX_IMAGE_PIXELS``; the message names the file.
+        ValueError: empty, not a picture or not a regular file, truncated, corrupt, of a pixel type
+            without a known range, or larger than twice ``PIL.Image.MAX_IMAGE_PIXELS``; the message
+            names the file.
     """
+    status = os.stat(path)
+    # A pipe would block for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"Cannot read image {os.fspath(path)}: it is not a regular file.")
+    if status.st_size == 0:
+        raise ValueError(f"Cannot read image {os.fspath(path)}: the file is empty.")
     with open(path, "rb") as file:
         try:
             with warnings.catch_warnings():
@@ -62,13 +77,10 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(file)
             image.load()
-            orientation = _exif_orientation(image, path)
-            rgb = to_rgb(image)
+            _turn_upright(image, path)
+            return to_rgb(image)
         except DECODING_ERRORS as error:
             raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
-    if orientation in _UPRIGHT:
-        rgb = np.array(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
-    return rgb
 
 
 def to_rgb(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -130,7 +142,7 @@ def _pil_to_rgb(image: Image.Image) -> np.ndarray:
         raise ValueError("floating-point images have no known range; convert them to 8 or 16 bits.")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         return _over_white(image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _over_white(rgba: Image.Image) -> np.ndarray:
@@ -138,10 +150,9 @@ def _over_white(rgba: Image.Image) -> np.ndarray:
     return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
-def _exif_orientation(image: Image.Image, path: str | os.PathLike) -> int | None:
-    """The EXIF orientation, 1 to 8; broken EXIF does not make the picture unreadable."""
+def _turn_upright(image: Image.Image, path: str | os.PathLike) -> None:
+    """Applies the EXIF orientation; broken EXIF does not make the picture unreadable."""
     try:
-        return image.getexif().get(_EXIF_ORIENTATION)
+        ImageOps.exif_transpose(image, in_place=True)
     except DECODING_ERRORS as error:
         logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)
-        return None

@@ -11,8 +11,11 @@ from torch.nn import functional as F
 
 from escnet_d2.structures import Vocabulary
 
-# Classes resized to the size of the image at a time.
+# Classes resized to the size of the image at a time, one by one in images of more pixels than that,
+# and pixels compared at a time.
 _LABEL_MAP_CHUNK = 8
+_LARGE_IMAGE = 2**25
+_STRIP = 2**22
 
 
 def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -64,17 +67,28 @@ def label_map(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         size: (H, W) of the result.
 
     Returns:
-        Labels, int64 (H, W), and their scores, float32 (H, W). Ties go to the lower class.
+        Labels, int32 (H, W), and their scores, float32 (H, W). Ties go to the lower class.
     """
     # A bilinear map lies between its corners' extremes: a class whose highest score is below some
     # other class's lowest can win nowhere.
     peak, floor = scores.amax(dim=(1, 2)), scores.amin(dim=(1, 2)).max()
     candidates = (peak >= floor).nonzero().squeeze(1)
+    chunk = _LABEL_MAP_CHUNK if size[0] * size[1] <= _LARGE_IMAGE else 1
     best = scores.new_full(size, float("-inf"))
-    labels = torch.zeros(size, dtype=torch.int64, device=scores.device)
-    for part in candidates.split(_LABEL_MAP_CHUNK):
-        score, index = resize_scores(scores[part], size).max(dim=0)
-        better = score > best
-        best = torch.where(better, score, best)
-        labels = torch.where(better, part[index], labels)
-    return labels, best
+    # Of a photo with 144 megapixels even these two maps are large.
+    dtype = torch.uint8 if len(scores) <= 256 else torch.int32
+    labels = torch.zeros(size, dtype=dtype, device=scores.device)
+    for part in candidates.split(chunk):
+        _keep_best(best, labels, resize_scores(scores[part], size), part.to(dtype))
+    return labels.int(), best
+
+
+def _keep_best(best: Tensor, labels: Tensor, scores: Tensor, classes: Tensor) -> None:
+    """Updates both maps (H, W) in place by the scores (classes, H, W) of further classes."""
+    height, width = best.shape
+    step = max(1, _STRIP // width)
+    for rows in (slice(top, top + step) for top in range(0, height, step)):
+        score, index = scores[:, rows].max(dim=0)
+        better = score > best[rows]
+        best[rows] = torch.where(better, score, best[rows])
+        labels[rows] = torch.where(better, classes[index], labels[rows])

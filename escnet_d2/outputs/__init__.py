@@ -4,10 +4,8 @@ from .image_files import ImageFile, ImageList, find_images
 from .label_png import ignore_label, save_label_png
 from .overlay import draw_overlay
 from .palette import BACKGROUND_COLOR, class_colors
-from .records import FORMAT_VERSION, image_record, run_summary
-from .regions import class_areas, mean_scores
-from .run_log import RunLog, source_stamp
-from .writer import OUTPUT_KINDS, OutputWriter, check_output_options
+from .records import FORMAT_VERSION, RunReport, image_record
+from .run_folder import OUTPUT_KINDS, RunFolder
 
 __all__ = [
     "BACKGROUND_COLOR",
@@ -15,17 +13,12 @@ __all__ = [
     "OUTPUT_KINDS",
     "ImageFile",
     "ImageList",
-    "OutputWriter",
-    "RunLog",
-    "check_output_options",
-    "class_areas",
+    "RunFolder",
+    "RunReport",
     "class_colors",
     "draw_overlay",
     "find_images",
     "ignore_label",
     "image_record",
-    "mean_scores",
-    "run_summary",
     "save_label_png",
-    "source_stamp",
 ]

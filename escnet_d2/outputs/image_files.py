@@ -1,4 +1,4 @@
-"""Which images a run reads, and the name under which each one's outputs are filed."""
+"""Finds the images that a run reads, and the name under which each one's outputs are filed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from escnet_d2.io import HEIF_SUFFIXES, IMAGE_SUFFIXES
+
 logger = logging.getLogger(__name__)
 
-# Raster formats that Pillow decodes; its own list also has PDF, video and write-only formats.
-# fmt: off
-IMAGE_SUFFIXES = frozenset((
-    ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
-    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
-))
-# fmt: on
+# A file, and the input folder that its name is relative to.
+_Found = tuple[Path, Path]
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class ImageList:
 
     Attributes:
         images: in natural order of their paths (``img2`` before ``img10``).
-        num_ignored: files in folders and globs that are no images by their suffix, or hidden.
+        num_ignored: files in folders and globs that are not images by their suffix, or hidden.
     """
 
     images: tuple[ImageFile, ...]
@@ -54,7 +51,7 @@ class ImageList:
 def find_images(
     inputs: Sequence[str], *, recursive: bool = False, exclude: Iterable[Path] = ()
 ) -> ImageList:
-    """Resolves folders, files and globs.
+    """Resolves folders, files and globs; logs the suffixes of files that are ignored.
 
     Names mirror the tree under each folder (under the fixed part of a glob, beside a file). Where
     two images of one folder differ only in their suffix, the name keeps it; where images of
@@ -69,39 +66,32 @@ def find_images(
 
     Raises:
         FileNotFoundError: an input that does not exist, or a glob that matches nothing.
-        ValueError: a named file that is no image, or inputs without any image.
+        ValueError: a named file that is not an image, or inputs without any image.
     """
     excluded = tuple(os.path.join(os.path.abspath(folder), "") for folder in exclude)
     # By absolute path, to where it was found first.
     found: dict[str, _Found] = {}
-    ignored = set()
+    ignored: dict[str, Path] = {}
     for text in inputs:
         is_named, files = _expand(text, recursive)
-        for file in files:
-            absolute = os.path.abspath(file.path)
+        for path, root in files:
+            absolute = os.path.abspath(path)
             if is_named:
-                _check_is_image(file.path)
+                _check_is_image(path)
             elif absolute.startswith(excluded):
                 continue
-            elif file.path.name.startswith(".") or not _has_image_suffix(file.path):
-                ignored.add(absolute)
+            elif path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+                ignored[absolute] = path
                 continue
-            found.setdefault(absolute, file)
+            found.setdefault(absolute, (path, root))
+    _tell_of_ignored(ignored.values())
     if not found:
         hint = "" if recursive else " (sub-folders are searched with --recursive)"
         raise ValueError(f"No images in {', '.join(map(repr, inputs))}{hint}.")
-    ordered = dict(sorted(found.items(), key=lambda item: (_natural_key(item[1].path), item[0])))
+    ordered = dict(sorted(found.items(), key=lambda item: (_natural_key(item[1][0]), item[0])))
     names = _output_names(ordered)
-    images = (ImageFile(file.path, names[absolute]) for absolute, file in ordered.items())
+    images = (ImageFile(path, names[absolute]) for absolute, (path, _) in ordered.items())
     return ImageList(images=tuple(images), num_ignored=len(ignored))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A file and the input folder that its name is relative to."""
-
-    path: Path
-    root: Path
 
 
 def _expand(text: str, recursive: bool) -> tuple[bool, Iterable[_Found]]:
@@ -112,7 +102,7 @@ def _expand(text: str, recursive: bool) -> tuple[bool, Iterable[_Found]]:
     if path.is_dir():
         return False, _files_in(path, recursive)
     if path.exists():
-        return True, [_Found(path, path.parent)]
+        return True, [(path, path.parent)]
     if not glob.has_magic(text):
         raise FileNotFoundError(f"Input {text!r} does not exist.")
     # Folders that exist are taken literally, since their names may hold brackets.
@@ -121,33 +111,46 @@ def _expand(text: str, recursive: bool) -> tuple[bool, Iterable[_Found]]:
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
     if not matches:
         raise FileNotFoundError(f"Nothing matches the glob {text!r}.")
-    return False, [_Found(match, root) for match in matches if match.is_file()]
+    return False, [(match, root) for match in matches if not match.is_dir()]
 
 
 def _files_in(folder: Path, recursive: bool) -> Iterator[_Found]:
-    for parent, folders, files in os.walk(folder, onerror=_warn_unreadable):
+    def warn(error: OSError) -> None:
+        logger.warning("Skipping a folder: %s", error)
+
+    for parent, folders, files in os.walk(folder, onerror=warn):
         # In place: os.walk descends into what is left.
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         for name in files:
-            yield _Found(Path(parent, name), folder)
-
-
-def _warn_unreadable(error: OSError) -> None:
-    logger.warning("Skipping a folder: %s", error)
-
-
-def _has_image_suffix(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+            yield Path(parent, name), folder
 
 
 def _check_is_image(path: Path) -> None:
-    """Refuses files that are no images; those that look like one are judged when they are read."""
-    if _has_image_suffix(path):
+    """Refuses files that are not images; those that look like one are judged when they are read."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return
+    if not path.is_file():
+        raise ValueError(f"{path} is not an image: it is not a regular file.")
     try:
         Image.open(path).close()
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image.") from error
+        raise ValueError(f"{path} is not an image{_heif_hint([path.suffix])}.") from error
+
+
+def _tell_of_ignored(paths: Iterable[Path]) -> None:
+    suffixes = Counter(path.suffix.lower() or path.name for path in paths if path.name[0] != ".")
+    if suffixes:
+        logger.warning(
+            "%d files ignored: %s%s",
+            sum(suffixes.values()),
+            ", ".join(sorted(suffixes)[:8]),
+            _heif_hint(suffixes),
+        )
+
+
+def _heif_hint(suffixes: Iterable[str]) -> str:
+    is_heif = any(suffix.lower() in HEIF_SUFFIXES for suffix in suffixes)
+    return " (pip install pillow-heif to read HEIC)" if is_heif else ""
 
 
 def _natural_key(path: Path) -> tuple:
@@ -164,41 +167,23 @@ def _natural_key(path: Path) -> tuple:
 
 def _output_names(found: Mapping[str, _Found]) -> dict[str, str]:
     """Unique output names by absolute path, see :func:`find_images`."""
-    by_root: dict[str, dict[str, PurePath]] = {}
-    for absolute, file in found.items():
-        root = os.path.abspath(file.root)
-        by_root.setdefault(root, {})[absolute] = file.path.relative_to(file.root)
-    names = {root: _names_in_one_root(relative) for root, relative in by_root.items()}
-    every_name = Counter(name for group in names.values() for name in group.values())
-    prefixes = dict.fromkeys(names, "")
-    if max(every_name.values()) > 1:
-        prefixes = {root: f"{label}/" for root, label in _root_labels(names).items()}
-    return {
-        absolute: prefixes[root] + name
-        for root, group in names.items()
-        for absolute, name in group.items()
-    }
-
-
-def _names_in_one_root(relative_paths: Mapping[str, PurePath]) -> dict[str, str]:
-    """Paths without suffix, but with it where that would make two equal."""
-    names = {key: path.with_suffix("").as_posix() for key, path in relative_paths.items()}
+    relative = {key: path.relative_to(root) for key, (path, root) in found.items()}
+    roots = {key: os.path.abspath(root) for key, (_, root) in found.items()}
+    names = {key: path.with_suffix("").as_posix() for key, path in relative.items()}
     while True:
-        counts = Counter(names.values())
-        clashing = [key for key, name in names.items() if counts[name] > 1]
+        counts = Counter((roots[key], name) for key, name in names.items())
+        clashing = [key for key, name in names.items() if counts[roots[key], name] > 1]
         if not clashing:
-            return names
+            break
         # Full paths are unique, so this ends.
-        names.update({key: relative_paths[key].as_posix() for key in clashing})
-
-
-def _root_labels(roots: Iterable[str]) -> dict[str, str]:
-    """A unique name for each input folder: its own, numbered where it repeats."""
-    labels: dict[str, str] = {}
-    for root in sorted(roots):
-        stem = os.path.basename(root) or "root"
-        label, number = stem, 2
-        while label in labels.values():
-            label, number = f"{stem}-{number}", number + 1
-        labels[root] = label
-    return labels
+        names.update({key: relative[key].as_posix() for key in clashing})
+    if len(set(names.values())) < len(names):
+        labels: dict[str, str] = {}
+        for root in sorted(set(roots.values())):
+            stem = os.path.basename(root) or "root"
+            label, number = stem, 2
+            while label in labels.values():
+                label, number = f"{stem}-{number}", number + 1
+            labels[root] = label
+        names = {key: f"{labels[roots[key]]}/{name}" for key, name in names.items()}
+    return names

@@ -1,4 +1,4 @@
-"""Label maps as PNG: exact class indices that also open as a coloured picture."""
+"""Label maps as PNG: exact class indices that also open as a colored picture."""
 
 from __future__ import annotations
 
@@ -6,50 +6,44 @@ import os
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from escnet_d2.io import atomic_path
 
-_IGNORE_8BIT = 255
-_IGNORE_16BIT = 65535
+from .palette import MAX_CLASSES
 
 
 def ignore_label(num_classes: int) -> int:
-    """The value that stays free for unlabelled pixels: 255 up to 255 classes, else 65535.
-
-    Args:
-        num_classes: K, 1 to 65535.
-
-    Raises:
-        ValueError: more classes than 16 bits hold.
-    """
-    if not 1 <= num_classes <= _IGNORE_16BIT:
-        raise ValueError(f"Label PNGs hold 1 to {_IGNORE_16BIT} classes, got {num_classes}.")
-    return _IGNORE_8BIT if num_classes <= _IGNORE_8BIT else _IGNORE_16BIT
+    """Returns the value that stays free for unlabeled pixels: 255 up to 255 classes, else 65535."""
+    return 255 if num_classes <= 255 else MAX_CLASSES
 
 
-def save_label_png(path: str | os.PathLike, labels: np.ndarray, colors: np.ndarray) -> None:
+def save_label_png(
+    path: str | os.PathLike, labels: np.ndarray, colors: np.ndarray, *, note: str = ""
+) -> None:
     """Writes a label map losslessly and atomically.
 
     Up to 255 classes: an 8-bit palette PNG, whose pixel values are the class indices and whose
-    palette holds the class colours (255, unlabelled, is black). More: 16-bit grey.
+    palette holds the class colors (255, unlabeled, is black). More: 16-bit gray.
 
     Args:
         path: the PNG to write or replace.
-        labels: (H, W) integers in 0..K-1, or :func:`ignore_label` of K where unlabelled.
+        labels: (H, W) integers in 0..K-1, or :func:`ignore_label` of K where unlabeled.
         colors: (K, 3) uint8, RGB.
+        note: a comment to store in the file.
 
     Raises:
-        ValueError: a label that is no class, or too many classes.
+        ValueError: a label that is not a class.
     """
-    num_classes = len(colors)
-    ignore = ignore_label(num_classes)
-    wrong = (labels < 0) | ((labels >= num_classes) & (labels != ignore))
-    if wrong.any():
-        raise ValueError(
-            f"{path}: labels must be 0 to {num_classes - 1} or {ignore}, "
-            f"got {np.unique(labels[wrong])[:5].tolist()}."
-        )
-    if ignore == _IGNORE_8BIT:
+    num_classes, ignore = len(colors), ignore_label(len(colors))
+    if labels.min() < 0 or labels.max() >= num_classes:
+        wrong = (labels < 0) | ((labels >= num_classes) & (labels != ignore))
+        if wrong.any():
+            raise ValueError(
+                f"{path}: labels must be 0 to {num_classes - 1} or {ignore}, "
+                f"got {np.unique(labels[wrong])[:5].tolist()}."
+            )
+    if ignore == 255:
         image = Image.fromarray(labels.astype(np.uint8))
         palette = np.zeros((256, 3), np.uint8)
         palette[:num_classes] = colors
@@ -57,5 +51,8 @@ def save_label_png(path: str | os.PathLike, labels: np.ndarray, colors: np.ndarr
         image.putpalette(palette.tobytes())
     else:
         image = Image.fromarray(labels.astype(np.uint16))
+    info = PngInfo()
+    if note:
+        info.add_text("Comment", note)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=info)

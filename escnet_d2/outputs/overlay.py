@@ -1,37 +1,57 @@
-"""A picture to look at: the image, tinted and outlined by class, with a legend."""
+"""A picture to look at: the image, tinted and outlined by class, with a legend beside it."""
 
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from escnet_d2.structures import Segmentation
 
-from .legend import PAPER, LegendRow, draw_legend, drawable_name
-from .regions import class_areas
-
 # Long side in pixels: smaller images are magnified, larger ones thinned out.
 _MIN_SIDE = 256
-_MAX_SIDE = 16384
+_MAX_SIDE = 8192
+# Pixels blended at a time.
+_STRIP = 2**22
+_PAPER = (250, 250, 250)
+_INK = (25, 25, 25)
+_SWATCH_EDGE = (90, 90, 90)
 _MIN_FONT_SIZE = 14
+# In units of the font size.
+_ROW_HEIGHT = 1.5
+_MARGIN = 0.8
+_COLUMN_GAP = 1.8
+_MAX_NAME_WIDTH = 14
+_MIN_ROWS = 8
+_MAX_COLUMNS = 3
+
+# A line of the legend: RGB of the swatch (None without one), name, share of the area as text.
+_Line = tuple
 
 
 def draw_overlay(
-    image: np.ndarray, segmentation: Segmentation, *, colors: np.ndarray, opacity: float = 0.5
+    image: np.ndarray,
+    segmentation: Segmentation,
+    *,
+    colors: np.ndarray,
+    opacity: float = 0.5,
+    note: str = "",
 ) -> Image.Image:
-    """Blends class colours into an image and puts a legend to its right.
+    """Blends class colors into an image and puts a legend to its right.
 
-    Each region is outlined in its own colour, undiluted. The legend lists the classes present by
-    area. Images with a long side under 256 pixels are magnified by a whole number, those over 16384
+    Each region is outlined in its own color, undiluted. The legend lists the classes present by
+    area. Images with a long side under 256 pixels are magnified by a whole number, those over 8192
     thinned out.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         segmentation: labels (H, W) in 0..K-1.
         colors: (K, 3) uint8, RGB.
-        opacity: of the colours, in [0, 1].
+        opacity: of the colors, in [0, 1].
+        note: first line of the legend.
 
     Returns:
         An RGB image.
@@ -46,37 +66,44 @@ def draw_overlay(
         )
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
-    rows = _legend_rows(segmentation, colors)
+    lines = [(None, note, None)] if note else []
+    lines += _legend_lines(segmentation, colors)
     image, labels = _viewing_size(image), _viewing_size(labels)
+    height, width = labels.shape
     # Geometric mean of the sides, so that text and lines suit panoramas too.
     side = math.sqrt(labels.size)
-
-    tint = colors[labels]
-    picture = np.array(Image.blend(Image.fromarray(image), Image.fromarray(tint), opacity))
-    outline = _class_borders(labels, thickness=max(1, round(side / 700)))
-    picture[outline] = tint[outline]
-    legend = draw_legend(
-        rows, font_size=max(_MIN_FONT_SIZE, round(side / 40)), min_height=labels.shape[0]
-    )
-    canvas = Image.new("RGB", (labels.shape[1] + legend.width, legend.height), PAPER)
-    canvas.paste(Image.fromarray(picture), (0, 0))
-    canvas.paste(legend, (labels.shape[1], 0))
+    legend = _draw_legend(lines, max(_MIN_FONT_SIZE, round(side / 40)), height)
+    canvas = Image.new("RGB", (width + legend.width, legend.height), _PAPER)
+    thickness = max(1, round(side / 700))
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):
+        # With the rows whose classes still matter for the outlines.
+        above = min(top, thickness)
+        shown = labels[top - above : top + step + thickness]
+        rows = slice(above, above + step)
+        tint = colors[shown[rows]]
+        photo = np.ascontiguousarray(image[top : top + step])
+        strip = np.array(Image.blend(Image.fromarray(photo), Image.fromarray(tint), opacity))
+        outline = _class_borders(shown, thickness=thickness)[rows]
+        strip[outline] = tint[outline]
+        canvas.paste(Image.fromarray(strip), (0, top))
+    canvas.paste(legend, (width, 0))
     return canvas
 
 
-def _legend_rows(segmentation: Segmentation, colors: np.ndarray) -> list[LegendRow]:
-    """The classes present, largest first; ties by index."""
-    labels = segmentation.labels
-    areas = class_areas(labels, len(segmentation.class_names))
-    by_area = [index for index in np.argsort(-areas, kind="stable") if areas[index]]
-    return [
-        LegendRow(
-            color=tuple(colors[index].tolist()),
-            name=drawable_name(segmentation.class_names[index], index),
-            share=areas[index] / labels.size,
-        )
-        for index in by_area
-    ]
+def drawable_name(name: str, index: int) -> str:
+    """Returns what the legend calls a class.
+
+    Pillow's built-in font has ASCII only: accents are dropped, and names in other scripts become
+    ``class <index>``, the index of the label PNG, the JSON record and classes.txt.
+
+    Args:
+        name: the class name, any text.
+        index: of the class, from 0.
+    """
+    decomposed = unicodedata.normalize("NFKD", " ".join(name.split()))
+    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return plain if plain.isascii() and plain.isprintable() and plain else f"class {index}"
 
 
 def _viewing_size(array: np.ndarray) -> np.ndarray:
@@ -86,7 +113,7 @@ def _viewing_size(array: np.ndarray) -> np.ndarray:
         times = -(-_MIN_SIDE // long_side)
         return array.repeat(times, axis=0).repeat(times, axis=1)
     step = -(-long_side // _MAX_SIDE)
-    return np.ascontiguousarray(array[::step, ::step])
+    return array[::step, ::step]
 
 
 def _class_borders(labels: np.ndarray, *, thickness: int) -> np.ndarray:
@@ -100,3 +127,82 @@ def _class_borders(labels: np.ndarray, *, thickness: int) -> np.ndarray:
         borders[distance:] |= down
         borders[:-distance] |= down
     return borders
+
+
+def _legend_lines(segmentation: Segmentation, colors: np.ndarray) -> list[_Line]:
+    """The classes present, largest first; ties by index."""
+    areas = segmentation.class_areas()
+    by_area = [index for index in np.argsort(-areas, kind="stable") if areas[index]]
+    names = segmentation.class_names
+    return [
+        (
+            tuple(colors[index].tolist()),
+            drawable_name(names[index], index),
+            areas[index] / segmentation.labels.size,
+        )
+        for index in by_area
+    ]
+
+
+def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Image.Image:
+    """Draws (color, name, share) from top to bottom, in up to three columns.
+
+    Lines that do not fit are summed up in a last one. At least eight fit, and it is at least
+    ``min_height`` pixels high.
+    """
+    font = ImageFont.load_default(font_size)
+    row_height = round(_ROW_HEIGHT * font_size)
+    margin, gap = round(_MARGIN * font_size), round(_COLUMN_GAP * font_size)
+    rows_per_column = max(_MIN_ROWS, (min_height - 2 * margin) // row_height)
+    limit = rows_per_column * _MAX_COLUMNS
+    if len(lines) > limit:
+        others = lines[limit - 1 :]
+        rest = (None, f"{len(others)} more", sum(share for _, _, share in others))
+        lines = [*lines[: limit - 1], rest]
+    max_width = _MAX_NAME_WIDTH * font_size
+    lines = [
+        (color, _shorten(name, font, max_width), _percent(share)) for color, name, share in lines
+    ]
+
+    name_width = max(font.getlength(name) for _, name, _ in lines)
+    share_width = max(font.getlength(share) for _, _, share in lines)
+    # Swatch, half a font size, name, one font size, share.
+    column_width = round(font_size * 2.5 + name_width + share_width)
+    columns = -(-len(lines) // rows_per_column)
+    height = max(min_height, 2 * margin + min(len(lines), rows_per_column) * row_height)
+    width = 2 * margin + columns * column_width + (columns - 1) * gap
+    legend = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    for position, (color, name, share) in enumerate(lines):
+        column, row = divmod(position, rows_per_column)
+        left = margin + column * (column_width + gap)
+        middle = margin + round((row + 0.5) * row_height)
+        if color is not None:
+            top = middle - font_size // 2
+            corners = (left, top, left + font_size - 1, top + font_size - 1)
+            draw.rectangle(corners, fill=color, outline=_SWATCH_EDGE, width=max(1, font_size // 14))
+        draw.text((left + 1.5 * font_size, middle), name, fill=_INK, font=font, anchor="lm")
+        draw.text((left + column_width, middle), share, fill=_INK, font=font, anchor="rm")
+    return legend
+
+
+def _shorten(name: str, font: ImageFont.FreeTypeFont, max_width: float) -> str:
+    """Cuts a name to fit, at a place found by bisection: names may be of any length."""
+    # A character is wider than a pixel, and measuring a name takes as long as it is.
+    name = name[: int(max_width) + 1]
+    if font.getlength(name) <= max_width:
+        return name
+    low, high = 0, len(name)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if font.getlength(name[:middle] + "...") <= max_width:
+            low = middle
+        else:
+            high = middle - 1
+    return name[:low].rstrip() + "..."
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return ""
+    return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,10 +11,8 @@ from escnet_d2.structures import Segmentation
 from escnet_d2.structures.run_lengths import class_rles
 from escnet_d2.version import __version__
 
-from .regions import class_areas, mean_scores
-
 # Goes up when a field changes its meaning or disappears.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def image_record(
@@ -24,28 +23,15 @@ def image_record(
     Args:
         segmentation: labels and scores (H, W).
         file: the image as the user named it.
-        settings: plain data that says how the labels came about: config, weights, vocabulary.
+        settings: plain data that says how the labels came about: config, weights.
 
     Returns:
         Plain data for JSON: ``classes`` holds the classes present, largest first, with area in
         pixels, fraction of the image and mean score in [0, 1], and COCO run lengths.
     """
     labels, names = segmentation.labels, segmentation.class_names
-    areas = class_areas(labels, len(names))
-    scores = mean_scores(labels, segmentation.scores, len(names))
+    areas, scores = segmentation.class_areas(), segmentation.mean_scores()
     rles = class_rles(labels)
-    classes = [
-        {
-            "index": index,
-            "name": names[index],
-            "area": int(areas[index]),
-            "area_fraction": float(areas[index] / labels.size),
-            # Rounding in float32 may end a hair outside.
-            "score": round(min(max(float(scores[index]), 0.0), 1.0), 6),
-            "rle": rles[index],
-        }
-        for index in sorted(rles, key=lambda index: (-areas[index], index))
-    ]
     return {
         "format_version": FORMAT_VERSION,
         "version": __version__,
@@ -54,53 +40,91 @@ def image_record(
         "height": labels.shape[0],
         **settings,
         "class_names": list(names),
-        "classes": classes,
-    }
-
-
-def run_summary(
-    *,
-    state: str,
-    settings: Mapping[str, object],
-    class_names: Sequence[str],
-    counts: Mapping[str, int],
-    class_areas: np.ndarray,
-    class_images: np.ndarray,
-    failures: Sequence[tuple[str, str]],
-    seconds: float,
-) -> dict[str, object]:
-    """Describes a run over many images.
-
-    Args:
-        state: ``running``, ``complete`` or ``interrupted``.
-        settings: as in :func:`image_record`.
-        class_names: the K output classes.
-        counts: numbers of images by what became of them.
-        class_areas: (K,) pixels of each class over all images with a result.
-        class_images: (K,) images in which each class occurs.
-        failures: (file, reason) of the images without a result.
-        seconds: of wall-clock time.
-
-    Returns:
-        Plain data for JSON.
-    """
-    total = max(int(class_areas.sum()), 1)
-    return {
-        "format_version": FORMAT_VERSION,
-        "version": __version__,
-        "state": state,
-        **settings,
-        "counts": dict(counts),
-        "seconds": round(seconds, 3),
         "classes": [
             {
                 "index": index,
-                "name": name,
-                "area": int(class_areas[index]),
-                "area_fraction": int(class_areas[index]) / total,
-                "images": int(class_images[index]),
+                "name": names[index],
+                "area": int(areas[index]),
+                "area_fraction": float(areas[index] / labels.size),
+                # Rounding in float32 may end a hair outside.
+                "score": round(min(max(float(scores[index]), 0.0), 1.0), 6),
+                "rle": rles[index],
             }
-            for index, name in enumerate(class_names)
+            for index in sorted(rles, key=lambda index: (-areas[index], index))
         ],
-        "failures": [{"file": file, "reason": reason} for file, reason in failures],
     }
+
+
+@dataclass
+class RunReport:
+    """What became of the images of a run.
+
+    Attributes:
+        class_names: the K output classes.
+        num_found: images that the run was given.
+        num_ignored: files among the inputs that are not images.
+        num_done: images segmented and written by this run.
+        num_skipped: images whose outputs were there.
+        failures: (file, reason) of the images without a result.
+        state: ``running``, ``complete`` or ``interrupted``.
+        seconds: of wall-clock time.
+        class_areas: (K,) int64, pixels of each class over the images done and skipped.
+        class_images: (K,) int64, how many of these images show each class.
+    """
+
+    class_names: Sequence[str]
+    num_found: int
+    num_ignored: int = 0
+    num_done: int = 0
+    num_skipped: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    state: str = "running"
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.class_areas = np.zeros(len(self.class_names), np.int64)
+        self.class_images = np.zeros(len(self.class_names), np.int64)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.num_done} of {self.num_found} images done, {self.num_skipped} skipped, "
+            f"{len(self.failures)} failed, in {self.seconds:.1f} s"
+        )
+
+    def add_areas(self, areas: Mapping[int, int]) -> None:
+        """Counts one image's classes; ``areas`` holds pixels by class index."""
+        for index, area in areas.items():
+            self.class_areas[index] += area
+            self.class_images[index] += 1
+
+    def summary(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """Returns plain data for JSON; ``settings`` as in :func:`image_record`."""
+        total = max(int(self.class_areas.sum()), 1)
+        reached = self.num_done + self.num_skipped + len(self.failures)
+        return {
+            "format_version": FORMAT_VERSION,
+            "version": __version__,
+            "state": self.state,
+            **settings,
+            "counts": {
+                "found": self.num_found,
+                "done": self.num_done,
+                "skipped": self.num_skipped,
+                "failed": len(self.failures),
+                "not_reached": self.num_found - reached,
+                "ignored_files": self.num_ignored,
+            },
+            "seconds": round(self.seconds, 3),
+            "classes": [
+                {
+                    "index": index,
+                    "name": name,
+                    "area": int(self.class_areas[index]),
+                    "area_fraction": int(self.class_areas[index]) / total,
+                    "images": int(self.class_images[index]),
+                }
+                for index, name in enumerate(self.class_names)
+            ],
+            "failures": [{"file": file, "reason": reason} for file, reason in self.failures],
+        }

@@ -7,9 +7,11 @@ vocabularies.
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +61,8 @@ class Vocabulary:
             )
         repeated = [name for name, count in Counter(self.class_names).items() if count > 1]
         if repeated:
-            raise ValueError(f"Duplicate class names in the vocabulary: {', '.join(repeated)}.")
+            names = ", ".join(map(short, repeated[:5]))
+            raise ValueError(f"Duplicate class names in the vocabulary: {names}.")
 
     @property
     def num_entries(self) -> int:
@@ -110,7 +113,7 @@ class Vocabulary:
             )
         _check_mode("synonyms", synonyms, SYNONYM_MODES)
         _check_mode("background", background, BACKGROUND_MODES)
-        names_per_class = [_split_names(item) for item in classes]
+        names_per_class = [split_names(item) for item in classes]
         class_names = _display_names(names_per_class)
 
         entries: list[tuple[str, ...]] = []
@@ -148,43 +151,103 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_string(cls, text: str, **options: object) -> Vocabulary:
-        """Reads ``"couch|sofa, dog, grass"``: commas between classes, ``|`` between synonyms.
-
-        Args:
-            text: the class names.
-            **options: as in :meth:`from_classes`.
-        """
-        classes = [item.split("|") for item in text.split(",") if item.strip()]
-        return cls.from_classes(classes, **options)
+    def from_string(
+        cls,
+        text: str,
+        *,
+        synonyms: str = "first",
+        background: str = "none",
+        background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
+        background_threshold: float = 0.5,
+    ) -> Vocabulary:
+        """Reads :func:`classes_from_text`; the options are those of :meth:`from_classes`."""
+        return cls.from_classes(
+            classes_from_text(text),
+            synonyms=synonyms,
+            background=background,
+            background_words=background_words,
+            background_threshold=background_threshold,
+        )
 
     @classmethod
-    def from_file(cls, path: str | Path, **options: object) -> Vocabulary:
-        """Reads a class list: JSON (a list of strings) or text (one class per line).
-
-        In both, a comma or ``|`` separates the synonyms of one class. Empty lines and lines that
-        start with ``#`` are skipped. A JSON list of objects with a ``name`` is read as well.
-
-        Args:
-            path: a ``.json`` file, or any other file as UTF-8 text.
-            **options: as in :meth:`from_classes`.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is not such a list; the message names the file.
-        """
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"Class list {path} does not exist.")
+    def from_file(cls, path: str | Path, *, synonyms: str = "first") -> Vocabulary:
+        """Reads a file by :func:`read_classes`; ``synonyms`` is that of :meth:`from_classes`."""
+        classes = read_classes(path)
         try:
-            if path.suffix.lower() == ".json":
-                classes = _classes_from_json(json.loads(path.read_text(encoding="utf-8")))
-            else:
-                lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-                classes = [line for line in lines if line and not line.startswith("#")]
-            return cls.from_classes(classes, **options)
+            return cls.from_classes(classes, synonyms=synonyms)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def classes_from_text(text: str) -> list[tuple[str, ...]]:
+    """Reads ``"couch|sofa, dog, grass"``: ``|`` between the names of a class.
+
+    Commas and line ends separate classes; a comma in double quotes belongs to a name. Lines that
+    start with ``#`` are skipped. A JSON list is read as :func:`read_classes` does.
+
+    Returns:
+        The names of each class.
+
+    Raises:
+        ValueError: JSON that is not a list of names, or quotes that do not match.
+    """
+    if _is_json(text):
+        return _classes_from_json(text)
+    items = [item for row in _rows(text) for item in row]
+    return [split_names(item.split("|")) for item in items if item.strip()]
+
+
+def read_classes(path: str | Path) -> list[tuple[str, ...]]:
+    """Reads a class list: JSON (a list of names) or text (one class per line).
+
+    In both, a comma or ``|`` separates the names of one class; in text, a comma in double quotes
+    belongs to a name. Empty lines and lines that start with ``#`` are skipped. In JSON a class may
+    also be a list of names, or an object with a ``name``.
+
+    Args:
+        path: UTF-8, and JSON by its suffix or its beginning.
+
+    Returns:
+        The names of each class.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not such a list; the message names the file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"Class list {path} does not exist.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json" or _is_json(text):
+            return _classes_from_json(text)
+        rows = [[name for item in row for name in item.split("|")] for row in _rows(text)]
+        return [split_names(row) for row in rows if any(name.strip() for name in row)]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a class list: it is not UTF-8 text.") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def short(name: str) -> str:
+    """Returns a name as messages quote it: names may be of any length."""
+    return repr(name if len(name) <= 60 else f"{name[:57]}...")
+
+
+def _is_json(text: str) -> bool:
+    return re.match(r"""\s*[\[{]\s*["'\[{\]}]""", text) is not None
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    """The fields between commas of each line, without comments."""
+    lines = (line.strip() for line in text.splitlines())
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    try:
+        yield from csv.reader(wanted, skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise ValueError(
+            f"double quotes around a name must come in pairs and end at a comma: {error}."
+        ) from error
 
 
 def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
@@ -192,7 +255,7 @@ def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
         raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
 
 
-def _split_names(item: str | Sequence[str]) -> tuple[str, ...]:
+def split_names(item: str | Sequence[str]) -> tuple[str, ...]:
     """Names of one class, stripped, in order, without repeats."""
     if not isinstance(item, str) and not (
         isinstance(item, (list, tuple)) and all(isinstance(name, str) for name in item)
@@ -213,10 +276,12 @@ def _display_names(names_per_class: Sequence[tuple[str, ...]]) -> tuple[str, ...
     )
 
 
-def _classes_from_json(content: object) -> list[str]:
-    """A list of strings, or of objects with a ``name``, as a list of strings."""
-    if isinstance(content, list):
-        names = [item.get("name") if isinstance(item, dict) else item for item in content]
-        if all(isinstance(name, str) for name in names):
-            return names
-    raise ValueError("expected a JSON list of class names.")
+def _classes_from_json(text: str) -> list[tuple[str, ...]]:
+    """The names of each class in a list of strings, of lists of names, or of named objects."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected a JSON list of class names: {error}.") from error
+    if not isinstance(content, list):
+        raise ValueError("expected a JSON list of class names.")
+    return [split_names(item.get("name") if isinstance(item, dict) else item) for item in content]

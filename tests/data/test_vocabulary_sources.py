@@ -180,3 +180,107 @@ def test_names_that_are_not_read_are_told(kind, tmp_path, caplog):
     # The names of a benchmark are read as its papers do.
     assert resolve_vocabulary("ade847").num_entries == 847
     assert "SYNONYMS" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("cat\ndog, sky\n# mine\n", [("cat",), ("dog",), ("sky",)]),
+        ('["couch|sofa", "dog"]', [("couch", "sofa"), ("dog",)]),
+        ('[["couch", "sofa"], {"name": "dog"}]', [("couch", "sofa"), ("dog",)]),
+        ('"hot dog, big", cat', [("hot dog, big",), ("cat",)]),
+        ('5" disc, cat', [('5" disc',), ("cat",)]),
+        ("dog,", [("dog",)]),
+    ],
+)
+def test_text_is_read_as_it_is_meant(text, classes, caplog, tmp_path):
+    assert resolve_vocabulary(text, synonyms="mean").entries == tuple(classes)
+    assert not caplog.messages
+    if text.startswith("["):
+        (tmp_path / "list.txt").write_text(text)
+        read = resolve_vocabulary(tmp_path / "list.txt", synonyms="mean")
+        assert read.entries == tuple(classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('["cat", dog]', "expected a JSON list of class names"),
+        ('{"cat": 1}', "expected a JSON list of class names"),
+        ('"hot dog, cat', "double quotes"),
+        ('"hot" dog, cat', "double quotes"),
+        ("cat, \u200b", "no visible character"),
+    ],
+)
+def test_text_that_cannot_be_meant(text, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_vocabulary(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a; b; c", "hold semicolons, not several classes: 'a; b; c'; separate classes by commas"),
+        ("dog cat", "one class, 'dog cat', which every pixel may get: separate classes by commas"),
+        ("ade15", "did you mean ade150"),
+        ("ade20k_150_test_sem_se", "did you mean ade20k_150_test_sem_seg"),
+    ],
+)
+def test_doubtful_text_is_told(text, message, caplog):
+    resolve_vocabulary(text)
+    assert message in caplog.text
+
+
+def test_doubtful_files_are_told(tmp_path, caplog):
+    path = tmp_path / "names.txt"
+    path.write_text("cat\tanimal\ndog\tanimal\n")
+    assert resolve_vocabulary(path).num_classes == 2
+    assert "tabs, not several classes" in caplog.text
+    path.write_text("cat, dog, sky\n")
+    assert resolve_vocabulary(path).num_classes == 1
+    assert "put each class on a line of its own" in caplog.text
+    path.write_bytes(b"\xff\xfe\x00cat")
+    with pytest.raises(ValueError, match="names.txt is not a class list: it is not UTF-8"):
+        resolve_vocabulary(path)
+
+
+def test_a_single_class_beside_a_background_is_not_doubtful(caplog):
+    assert resolve_vocabulary("dog", background="threshold").num_classes == 2
+    assert not caplog.messages
+
+
+def test_names_that_are_the_same_are_merged_and_told(caplog):
+    words = "Sand, sand, s\u00adand, ｓａｎｄ, wet\u00a0 sand, Wet Sand, sea|SEA"
+    vocabulary = resolve_vocabulary(words, synonyms="max")
+    assert vocabulary.class_names == ("Sand", "wet  sand", "sea")
+    assert vocabulary.num_entries == 3
+    assert "Removed invisible characters from: 'sand', 'wet  sand'" in caplog.text
+    assert "Merged names that are the same but for case, width or spaces" in caplog.text
+    assert resolve_vocabulary(["cat", "cat"]).class_names == ("cat",)
+
+
+def test_a_name_of_two_classes_is_told(caplog):
+    both = "bag|handbag, bag|sack"
+    assert resolve_vocabulary(both).num_classes == 2
+    assert "A name of several classes, of which only rounding tells: 'bag'" in caplog.text
+    caplog.clear()
+    resolve_vocabulary("bag|sack, trunk|sack")
+    assert "rounding" not in caplog.text
+    resolve_vocabulary("bag|sack, trunk|sack", synonyms="max")
+    assert "rounding tells: 'sack'" in caplog.text
+
+
+def test_folders_and_missing_files_are_not_classes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dog").mkdir()
+    for spec in ("dog", "names.csv", "my names.tsv"):
+        with pytest.raises(FileNotFoundError, match=f"{spec} does not exist, or is not a file"):
+            resolve_vocabulary(spec)
+    assert resolve_vocabulary("dog,").class_names == ("dog",)
+    assert resolve_vocabulary("St. Bernard, dog").num_classes == 2
+
+
+def test_messages_do_not_grow_with_names(caplog):
+    name = "x" * 10_000
+    resolve_vocabulary([name, name.upper(), "a; b"])
+    assert max(map(len, caplog.messages)) < 400

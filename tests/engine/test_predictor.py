@@ -7,6 +7,7 @@ from PIL import Image
 
 import escnet_d2
 from escnet_d2.engine.model_description import describe_model
+from escnet_d2.engine.predictor import inference_config
 from escnet_d2.structures import Segmentation, Vocabulary
 
 SMALL = ("MODEL.CLIP.RESOLUTION", 64, "INPUT.MIN_SIZE_TEST", 64, "MODEL.ESCNET.NUM_BLOCKS", 1)
@@ -176,6 +177,18 @@ def test_weights_win_over_the_configuration(predictor, photo, tmp_path, caplog):
 def test_without_weights_a_warning_says_so(caplog):
     escnet_d2.OpenVocabPredictor("escnet_tiny", opts=SMALL)
     assert "the head is untrained" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_missing_gpu_falls_back_to_the_cpu(caplog):
+    cfg = inference_config("escnet_tiny", device="cuda", opts=SMALL)
+    assert cfg.MODEL.DEVICE == "cpu"
+    assert "torch sees no GPU: using cpu" in caplog.text
+
+
+def test_a_device_that_does_not_exist():
+    with pytest.raises(ValueError, match="MODEL.DEVICE must be cpu, cuda or cuda:N, got 'gpu'"):
+        inference_config("escnet_tiny", device="gpu")
 
 
 def test_clip_alone_is_not_called_untrained(caplog):

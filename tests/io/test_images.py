@@ -1,3 +1,4 @@
+import os
 import warnings
 
 import numpy as np
@@ -90,6 +91,12 @@ def test_exif_orientation_of_files(tmp_path, orientation, turn):
         assert np.array_equal(to_rgb(image), stored)
 
 
+def test_broken_exif_is_ignored(tmp_path, caplog):
+    exif = b"Exif\x00\x00II*\x00\xff\xff\xff\xff\x01\x02"
+    path = write(tmp_path / "a.jpg", Image.fromarray(RAMP), exif=exif, quality=100)
+    assert np.abs(read_image(path)[:, :, 0].astype(int) - RAMP).max() < 10
+
+
 def test_results_share_no_memory_with_the_input():
     rgb = np.dstack([RAMP] * 3)
     to_rgb(rgb)[:] = 0
@@ -109,6 +116,15 @@ def test_damaged_files_are_named(tmp_path, size):
     path.write_bytes(path.read_bytes()[: size or None] if size else b"")
     with pytest.raises(ValueError, match="cut.jpg"):
         read_image(path)
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ValueError, match="pipe.jpg: it is not a regular file"):
+        read_image(tmp_path / "pipe.jpg")
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(ValueError, match="empty.jpg: the file is empty"):
+        read_image(tmp_path / "empty.jpg")
 
 
 def test_missing_file():

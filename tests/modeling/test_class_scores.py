@@ -51,8 +51,29 @@ def test_label_map_equals_arg_max(size, sharp):
     full = resize_scores(scores, size)
     expected, labels = full.max(dim=0)
     got_labels, got_scores = label_map(scores, size)
-    assert torch.equal(got_labels, labels)
+    assert got_labels.dtype == torch.int32
+    assert torch.equal(got_labels, labels.int())
     torch.testing.assert_close(got_scores, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [7, 300])
+def test_strips_change_nothing(monkeypatch, num_classes):
+    scores = torch.randn(num_classes, 5, 6).sigmoid()
+    scores[4] = scores[1]
+    whole = label_map(scores, (37, 53))
+    monkeypatch.setattr("escnet_d2.modeling.class_scores._STRIP", 3 * 53)
+    assert all(map(torch.equal, label_map(scores, (37, 53)), whole))
+
+
+def test_large_images_resize_class_by_class(monkeypatch):
+    scores = torch.randn(7, 5, 6).sigmoid()
+    labels, best = label_map(scores, (37, 53))
+    monkeypatch.setattr("escnet_d2.modeling.class_scores._LARGE_IMAGE", 37 * 53 - 1)
+    one_by_one, one_by_one_best = label_map(scores, (37, 53))
+    torch.testing.assert_close(one_by_one_best, best, rtol=0, atol=1e-6)
+    second = resize_scores(scores, (37, 53)).topk(2, dim=0).values[1]
+    decided = best - second > 1e-6
+    assert torch.equal(one_by_one[decided], labels[decided])
 
 
 def test_ties_go_to_the_lower_class():

@@ -5,6 +5,7 @@ import os
 import pytest
 from PIL import Image
 
+from escnet_d2.io import IMAGE_SUFFIXES
 from escnet_d2.outputs import find_images
 
 
@@ -117,3 +118,24 @@ def test_file_names_that_are_not_utf8(tree):
     except OSError:
         pytest.skip("the file system has UTF-8 names only")
     assert os.fsdecode(b"caf\xe9") in names("photos")
+
+
+def test_ignored_files_are_named_by_suffix(tree, caplog):
+    for name in ("a.heic", "b.HEIC", "c.heic"):
+        (tree / "photos" / name).touch()
+    if ".heic" in IMAGE_SUFFIXES:
+        pytest.skip("pillow-heif is installed")
+    assert find_images(["photos"]).num_ignored == 5
+    assert "4 files ignored: .heic, .txt (pip install pillow-heif to read HEIC)" in caplog.text
+    (tree / "photos" / "x.heic").write_text("no image")
+    with pytest.raises(ValueError, match=r"x\.heic is not an image \(pip install pillow-heif"):
+        find_images(["photos/x.heic"])
+
+
+def test_a_pipe_is_not_opened(tree):
+    os.mkfifo(tree / "photos" / "pipe")
+    os.mkfifo(tree / "photos" / "pipe.jpg")
+    with pytest.raises(ValueError, match="pipe is not an image: it is not a regular file"):
+        find_images(["photos/pipe"])
+    # It is reported when it is its turn.
+    assert "pipe" in names("photos")

@@ -45,5 +45,10 @@ def test_values_that_are_no_class_are_refused(tmp_path, value):
 
 def test_ignore_label():
     assert [ignore_label(k) for k in (1, 255, 256, 65535)] == [255, 255, 65535, 65535]
-    with pytest.raises(ValueError, match="65536"):
-        ignore_label(65536)
+
+
+def test_a_note_is_a_comment_in_the_file(tmp_path):
+    for note in ("", "UNTRAINED"):
+        save_label_png(tmp_path / "a.png", np.zeros((2, 2), int), class_colors(3), note=note)
+        with Image.open(tmp_path / "a.png") as image:
+            assert image.info.get("Comment", "") == note

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from escnet_d2.outputs import class_colors, draw_overlay
-from escnet_d2.outputs.legend import LegendRow, draw_legend, drawable_name
+from escnet_d2.outputs.overlay import drawable_name
 from escnet_d2.structures import Segmentation
 
 
@@ -28,7 +30,7 @@ def overlay(image, labels, names=None, **options):
         (50, 40, (300, 240)),
         (300, 400, (300, 400)),
         (2, 3000, (2, 3000)),
-        (40000, 2, (13334, 1)),
+        (40000, 2, (8000, 1)),
     ],
 )
 def test_the_picture_keeps_or_gets_a_size_to_look_at(height, width, shown):
@@ -106,11 +108,38 @@ def test_any_name_can_be_drawn():
     assert picture.width < 1000
 
 
+def test_strips_change_nothing(monkeypatch):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (1500, 900, 3), dtype=np.uint8)
+    labels = generator.integers(0, 4, (30, 18)).repeat(50, axis=0).repeat(50, axis=1)
+    whole = np.asarray(overlay(image, labels)[0])
+    monkeypatch.setattr("escnet_d2.outputs.overlay._STRIP", 7 * 900)
+    np.testing.assert_array_equal(np.asarray(overlay(image, labels)[0]), whole)
+
+
+def test_a_note_heads_the_legend():
+    image, labels = np.zeros((300, 300, 3), np.uint8), np.zeros((300, 300), int)
+    plain, noted = (np.asarray(overlay(image, labels, note=note)[0]) for note in ("", "UNTRAINED"))
+    np.testing.assert_array_equal(noted[:, :300], plain[:, :300])
+    assert (noted[:30, 300:] < 100).any(axis=2).sum() > 50
+    # The class is a line below it.
+    assert not (noted[:30, 300:, :3] == class_colors(1)[0]).all(axis=2).any()
+
+
+def test_a_very_long_name_is_cut_to_what_fits():
+    image, labels = np.zeros((300, 300, 3), np.uint8), np.zeros((300, 300), int)
+    start = time.perf_counter()
+    long, _ = overlay(image, labels, ["wide name " * 1000])
+    assert time.perf_counter() - start < 5
+    short, _ = overlay(image, labels, ["wide name " * 10])
+    np.testing.assert_array_equal(np.asarray(long), np.asarray(short))
+
+
 def test_many_classes_are_summed_up_in_the_last_line():
-    rows = [LegendRow(color=(255, 0, 0), name=f"name {i}", share=1 / 500) for i in range(500)]
-    legend = draw_legend(rows, font_size=14, min_height=256)
-    assert legend.height == 256
-    assert legend.width < 700
+    labels = np.arange(300 * 300).reshape(300, 300) % 500
+    picture, _ = overlay(np.zeros((300, 300, 3), np.uint8), labels)
+    assert picture.height == 300
+    assert picture.width < 1000
 
 
 def test_images_and_labels_of_different_size_are_refused():

@@ -139,7 +139,8 @@ class BaselineSegmentor(OpenVocabSegmentor):
                 merged = torch.cat([merged, torch.full_like(merged[:1], threshold)])
             return {"sem_seg": merged}
         labels, best = label_map(scores, size)
-        labels = torch.tensor(vocabulary.entry_classes, device=labels.device)[labels]
+        classes = torch.tensor(vocabulary.entry_classes, dtype=torch.int32, device=labels.device)
+        labels = classes[labels]
         if threshold is not None:
             is_background = best < threshold
             labels = labels.masked_fill(is_background, vocabulary.num_classes - 1)

@@ -62,7 +62,7 @@ class OpenVocabSegmentor(nn.Module):
         Returns:
             In training a dict of losses. Otherwise one dict per image: ``sem_seg``, scores in
             [0, 1] of shape (classes, height, width), or under TEST.LABEL_MAP_ONLY ``label_map``,
-            int64 (height, width), and ``score_map``, float32 (height, width).
+            int32 (height, width), and ``score_map``, float32 (height, width).
 
         Raises:
             ValueError: an image without a vocabulary, or without ``sem_seg`` in training.

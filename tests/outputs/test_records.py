@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from escnet_d2.outputs import class_areas, image_record, mean_scores, run_summary
+from escnet_d2.outputs import RunReport, image_record
 from escnet_d2.structures import Segmentation
 from escnet_d2.structures.run_lengths import class_rles
 from escnet_d2.version import __version__
@@ -36,14 +36,24 @@ def test_run_lengths_are_those_of_coco(shape, num_classes):
 def test_areas_and_scores_by_hand():
     labels = np.array([[0, 0, 2], [2, 2, 2]])
     scores = np.array([[0.2, 0.4, 1.0], [0.5, 0.5, 0.0]])
-    assert class_areas(labels, 4).tolist() == [2, 0, 4, 0]
-    np.testing.assert_allclose(mean_scores(labels, scores, 4), [0.3, 0, 0.5, 0])
+    result = segmentation(labels, scores, num_classes=4)
+    assert result.class_areas().tolist() == [2, 0, 4, 0]
+    np.testing.assert_allclose(result.mean_scores(), [0.3, 0, 0.5, 0])
+
+
+def test_strips_add_up(monkeypatch):
+    generator = np.random.default_rng(0)
+    result = segmentation(generator.integers(0, 5, (31, 17)), generator.random((31, 17)))
+    areas, scores = result.class_areas(), result.mean_scores()
+    monkeypatch.setattr("escnet_d2.structures.segmentation._STRIP", 3 * 17)
+    np.testing.assert_array_equal(result.class_areas(), areas)
+    np.testing.assert_allclose(result.mean_scores(), scores, rtol=1e-12)
 
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_out_of_range(label):
     with pytest.raises(ValueError, match="0 to 2"):
-        class_areas(np.array([[0, label]]), 3)
+        segmentation([[0, label]], num_classes=3).class_areas()
 
 
 def test_record_holds_all_there_is_to_know():
@@ -73,35 +83,28 @@ def test_equal_areas_are_ordered_by_index():
 
 
 def test_summary():
-    summary = run_summary(
-        state="complete",
-        settings={"config": "tiny"},
-        class_names=["sky", "dog"],
-        counts={"found": 3},
-        class_areas=np.array([30, 10]),
-        class_images=np.array([2, 1]),
-        failures=[("b.jpg", "broken")],
-        seconds=1.23456,
-    )
-    summary = json.loads(json.dumps(summary))
+    report = RunReport(["sky", "dog"], num_found=6, num_ignored=9, num_done=1, num_skipped=2)
+    report.add_areas({0: 20})
+    report.add_areas({0: 10, 1: 10})
+    report.failures.append(("b.jpg", "broken"))
+    report.state, report.seconds = "interrupted", 1.23456
+    summary = json.loads(json.dumps(report.summary({"config": "tiny"})))
     assert summary["classes"] == [
         {"index": 0, "name": "sky", "area": 30, "area_fraction": 0.75, "images": 2},
         {"index": 1, "name": "dog", "area": 10, "area_fraction": 0.25, "images": 1},
     ]
+    assert summary["counts"] == {
+        "found": 6,
+        "done": 1,
+        "skipped": 2,
+        "failed": 1,
+        "not_reached": 2,
+        "ignored_files": 9,
+    }
     assert summary["failures"] == [{"file": "b.jpg", "reason": "broken"}]
-    assert (summary["state"], summary["config"]) == ("complete", "tiny")
+    assert (summary["state"], summary["config"]) == ("interrupted", "tiny")
+    assert summary["seconds"] == 1.235
 
 
 def test_summary_without_any_result():
-    zeros = np.zeros(1, np.int64)
-    summary = run_summary(
-        state="interrupted",
-        settings={},
-        class_names=["sky"],
-        counts={},
-        class_areas=zeros,
-        class_images=zeros,
-        failures=[],
-        seconds=0,
-    )
-    assert summary["classes"][0]["area_fraction"] == 0
+    assert RunReport(["sky"], num_found=0).summary({})["classes"][0]["area_fraction"] == 0

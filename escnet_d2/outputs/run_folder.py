@@ -1,0 +1,275 @@
+"""A run is a folder: its settings, a lock while somebody writes, and the outputs of each image."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import portalocker
+
+from escnet_d2.io import TEMPORARY_FILES, atomic_path, read_label_map, write_json, write_text
+from escnet_d2.structures import Segmentation, Vocabulary
+from escnet_d2.structures.vocabulary import BACKGROUND_NAME
+
+from .image_files import ImageFile
+from .label_png import save_label_png
+from .overlay import draw_overlay
+from .palette import class_colors
+from .records import RunReport, image_record
+
+# Kind of output to its folder.
+OUTPUT_KINDS = {"overlay": "overlays", "labels": "labels", "json": "json"}
+SETTINGS_FILE, CLASSES_FILE, SUMMARY_FILE = "settings.json", "classes.txt", "summary.json"
+LOCK_FILE = ".lock"
+# Photos stay small as JPEG; everything else keeps its crisp edges as PNG.
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+_JPEG_QUALITY = 92
+
+
+class RunFolder:
+    """Overlays, label PNGs and JSON records under one folder; threads may write at once.
+
+    Attributes:
+        path: the folder.
+        vocabulary: the classes.
+        kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
+        description: plain data for every record and the summary: config, weights.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        vocabulary: Vocabulary,
+        *,
+        description: Mapping[str, object],
+        settings: Mapping[str, object],
+        kinds: Collection[str] = tuple(OUTPUT_KINDS),
+        opacity: float = 0.5,
+        note: str = "",
+    ) -> None:
+        """Touches nothing yet, see :meth:`open`.
+
+        Args:
+            path: the folder.
+            vocabulary: the classes.
+            description: plain data for every record and the summary.
+            settings: plain data on which the outputs depend, beside vocabulary and opacity.
+            kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
+            opacity: of the colors in overlays, in [0, 1].
+            note: stands in the legend of every overlay and as a comment in every label PNG.
+
+        Raises:
+            ValueError: an unknown kind or none, or an opacity out of range.
+        """
+        if set(kinds) - set(OUTPUT_KINDS) or not kinds:
+            raise ValueError(
+                f"Outputs must be some of {', '.join(OUTPUT_KINDS)}, got {', '.join(kinds)!r}."
+            )
+        if not 0 <= opacity <= 1:
+            raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
+        self.path = Path(path)
+        self.vocabulary = vocabulary
+        self.kinds = tuple(kinds)
+        self.description = dict(description)
+        names = [name.lower() for name in vocabulary.class_names]
+        background = names.index(BACKGROUND_NAME) if BACKGROUND_NAME in names else None
+        self._colors = class_colors(len(names), background=background)
+        self._opacity = opacity
+        self._note = note
+        # Through JSON, as tuples come back as lists.
+        self._settings = json.loads(
+            json.dumps({**settings, "vocabulary": asdict(vocabulary), "opacity": opacity})
+        )
+        self._resume = False
+
+    @contextmanager
+    def open(self, *, resume: bool = False, overwrite: bool = False) -> Iterator[RunFolder]:
+        """Locks the folder, writes its settings and class list, and removes a killed run's rest.
+
+        Args:
+            resume: regard images as done whose outputs are there.
+            overwrite: delete the outputs of the run that is there and begin again.
+
+        Yields:
+            This object.
+
+        Raises:
+            BlockingIOError: another run is writing to the folder.
+            FileExistsError: outputs of a run with other settings, or files that no run has written,
+                are in the way.
+            OSError: the folder cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = portalocker.Lock(self.path / LOCK_FILE, mode="a", timeout=0, fail_when_locked=True)
+        try:
+            lock.acquire()
+        except portalocker.LockException as error:
+            raise BlockingIOError(
+                f"Another run is writing to {self.path}: wait for it, or choose another --output."
+            ) from error
+        try:
+            earlier_kinds, earlier_settings = self._earlier_run()
+            self._check_foreign_files(earlier_kinds)
+            differences = list(_differences(earlier_settings, self._settings))
+            if overwrite:
+                for kind in earlier_kinds:
+                    shutil.rmtree(self.path / OUTPUT_KINDS[kind])
+            elif differences:
+                more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+                raise FileExistsError(
+                    f"{self.path} holds a run with other settings ({', '.join(differences[:4])}"
+                    f"{more}): choose another --output, or delete its results by --overwrite."
+                )
+            self._remove_temporary_files()
+            kinds = sorted({*self.kinds, *earlier_kinds})
+            write_json(self.path / SETTINGS_FILE, {"outputs": kinds, "settings": self._settings})
+            names = (" ".join(name.split()) for name in self.vocabulary.class_names)
+            write_text(self.path / CLASSES_FILE, "".join(f"{name}\n" for name in names))
+            self._resume = resume
+            yield self
+        finally:
+            lock.release()
+
+    def _earlier_run(self) -> tuple[list[str], dict[str, object]]:
+        """The kinds of output that runs have left here, and their settings."""
+        file = self.path / SETTINGS_FILE
+        if not file.exists():
+            return [], self._settings
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            kinds = [kind for kind in OUTPUT_KINDS if kind in content["outputs"]]
+            settings = dict(content["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileExistsError(
+                f"{file} is not the settings of a run: choose another --output."
+            ) from error
+        kinds = [kind for kind in kinds if self._has_outputs(kind)]
+        # A run that ended before its first image ties nobody down.
+        return kinds, settings if kinds else self._settings
+
+    def _has_outputs(self, kind: str) -> bool:
+        folder = self.path / OUTPUT_KINDS[kind]
+        return folder.is_dir() and any(folder.iterdir())
+
+    def _check_foreign_files(self, earlier_kinds: Collection[str]) -> None:
+        """Refuses to write over what no run has written: labels drawn by hand, a class list."""
+        others = [kind for kind in self.kinds if kind not in earlier_kinds]
+        taken = [self.path / OUTPUT_KINDS[kind] for kind in others if self._has_outputs(kind)]
+        if not (self.path / SETTINGS_FILE).exists():
+            files = (self.path / CLASSES_FILE, self.path / SUMMARY_FILE)
+            taken += [file for file in files if file.exists()]
+        if taken:
+            raise FileExistsError(
+                f"{', '.join(map(str, sorted(taken)))} would be overwritten, but no {SETTINGS_FILE}"
+                f" in {self.path} says that a run has written it: choose another --output."
+            )
+
+    def _remove_temporary_files(self) -> None:
+        folders = (self.path / name for name in OUTPUT_KINDS.values())
+        found = [file for folder in folders for file in folder.rglob(TEMPORARY_FILES)]
+        for file in [*found, *self.path.glob(TEMPORARY_FILES)]:
+            file.unlink()
+
+    def paths(self, image: ImageFile) -> dict[str, Path]:
+        """Returns where the wanted outputs of an image go, by kind."""
+        is_jpeg = image.path.suffix.lower() in _JPEG_SUFFIXES
+        suffixes = {"overlay": ".jpg" if is_jpeg else ".png", "labels": ".png", "json": ".json"}
+        return {
+            # Not with_suffix: names may have dots of their own.
+            kind: self.path / OUTPUT_KINDS[kind] / (image.name + suffixes[kind])
+            for kind in self.kinds
+        }
+
+    def is_done(self, image: ImageFile) -> bool:
+        """Returns whether ``resume`` may skip an image: no wanted output is missing or older."""
+        if not self._resume:
+            return False
+        try:
+            modified = image.path.stat().st_mtime_ns
+            return all(
+                path.is_file() and path.stat().st_mtime_ns >= modified
+                for path in self.paths(image).values()
+            )
+        except OSError:
+            # The image has gone since it was listed; reading it will say so.
+            return False
+
+    def areas(self, image: ImageFile) -> dict[int, int]:
+        """Reads the pixels of each class present from a finished image's record or label PNG.
+
+        Returns:
+            Area by class index; empty where only overlays are wanted.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is damaged.
+        """
+        paths = self.paths(image)
+        if "json" in paths:
+            record = json.loads(paths["json"].read_text(encoding="utf-8"))
+            return {found["index"]: found["area"] for found in record["classes"]}
+        if "labels" in paths:
+            return _present(np.bincount(read_label_map(paths["labels"]).ravel()))
+        return {}
+
+    def write(
+        self, image: ImageFile, pixels: np.ndarray, segmentation: Segmentation
+    ) -> dict[int, int]:
+        """Writes the wanted outputs of one image, each atomically.
+
+        Args:
+            image: the image.
+            pixels: (H, W, 3) uint8, RGB.
+            segmentation: labels and scores (H, W).
+
+        Returns:
+            Area in pixels by class index, of the classes present.
+
+        Raises:
+            OSError: something cannot be written.
+            ValueError: labels, scores and image do not fit together.
+        """
+        paths = self.paths(image)
+        if "overlay" in paths:
+            self._write_overlay(paths["overlay"], pixels, segmentation)
+        if "labels" in paths:
+            save_label_png(paths["labels"], segmentation.labels, self._colors, note=self._note)
+        if "json" in paths:
+            record = image_record(segmentation, file=str(image.path), settings=self.description)
+            write_json(paths["json"], record)
+        return _present(segmentation.class_areas())
+
+    def _write_overlay(self, path: Path, pixels: np.ndarray, segmentation: Segmentation) -> None:
+        overlay = draw_overlay(
+            pixels, segmentation, colors=self._colors, opacity=self._opacity, note=self._note
+        )
+        is_jpeg = path.suffix == ".jpg"
+        options = {"format": "JPEG", "quality": _JPEG_QUALITY} if is_jpeg else {"format": "PNG"}
+        with atomic_path(path) as temporary:
+            overlay.save(temporary, **options)
+
+    def write_summary(self, report: RunReport) -> None:
+        """Writes ``summary.json``."""
+        settings = {**self.description, "vocabulary": asdict(self.vocabulary)}
+        write_json(self.path / SUMMARY_FILE, report.summary(settings))
+
+
+def _present(areas: np.ndarray) -> dict[int, int]:
+    return {index: area for index, area in enumerate(areas.tolist()) if area}
+
+
+def _differences(earlier: object, now: object, name: str = "") -> Iterator[str]:
+    """Names of the settings in which two runs differ, such as ``vocabulary.class_names``."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        for key in sorted({*earlier, *now}):
+            yield from _differences(
+                earlier.get(key), now.get(key), f"{name}.{key}" if name else key
+            )
+    elif earlier != now:
+        yield name

@@ -1,0 +1,101 @@
+"""Prints how a vocabulary is read: ``python -m escnet_d2.vocabulary "couch|sofa, dog"``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from torch.nn import functional as F
+
+from escnet_d2.engine import OpenVocabPredictor
+from escnet_d2.engine.model_description import require_weights
+from escnet_d2.engine.predictor import configured_vocabulary, inference_config
+from escnet_d2.structures import Vocabulary
+from escnet_d2.structures.vocabulary import short
+
+# CLIP's context, without the tokens that begin and end a sentence.
+_MAX_TOKENS = 75
+# Cosine of the embeddings of two classes that images hardly tell apart.
+_NEAR = 0.95
+_MAX_PAIRS = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints classes, names, tokens and, with a model's weights, near-duplicates.
+
+    Args:
+        arguments: of the command line, ``sys.argv`` by default.
+
+    Returns:
+        0, or 2 for a vocabulary that cannot be read or another usage error.
+    """
+    parser = argparse.ArgumentParser(prog="python -m escnet_d2.vocabulary", description=__doc__)
+    add = parser.add_argument
+    add("vocabulary", metavar="WORDS|FILE|NAME", help="as for demo.py")
+    add("--config-file", metavar="F", help="also compare the embeddings of this model")
+    add("--weights", metavar="FILE", help="its checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        cfg = inference_config(
+            args.config_file or "escnet_tiny", weights=args.weights, opts=args.opts
+        )
+        vocabulary = configured_vocabulary(cfg, args.vocabulary)
+        lines = describe(vocabulary)
+        if args.config_file:
+            require_weights(cfg, allow_untrained=False)
+            lines += near_duplicates(vocabulary, OpenVocabPredictor(cfg).model)
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.stderr.write(f"vocabulary: error: {error}\n")
+        return 2
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def describe(vocabulary: Vocabulary) -> list[str]:
+    """Returns a line per text entry: class index, class, names that are read and their tokens."""
+    tokenizer = SimpleTokenizer()
+    lines = [f"classes: {vocabulary.num_classes}, text entries: {vocabulary.num_entries}"]
+    for index, names in zip(vocabulary.entry_classes, vocabulary.entries):
+        tokens = [len(tokenizer.encode(name)) for name in names]
+        cut = " (CUT: CLIP reads 75)" if max(tokens) > _MAX_TOKENS else ""
+        lines.append(
+            f"{index:5d}  {short(vocabulary.class_names[index])}: {', '.join(map(short, names))}; "
+            f"{'+'.join(map(str, tokens))} tokens{cut}"
+        )
+    if vocabulary.background_threshold is not None:
+        index, threshold = vocabulary.num_classes - 1, vocabulary.background_threshold
+        lines.append(f"{index:5d}  'background': where every score is below {threshold}")
+    return lines
+
+
+def near_duplicates(vocabulary: Vocabulary, model: torch.nn.Module) -> list[str]:
+    """Returns a line per pair of entries of different classes whose embeddings are nearly equal.
+
+    Args:
+        vocabulary: the entries.
+        model: a segmentor of this package.
+    """
+    encoder = model.clip if hasattr(model, "clip") else model.sem_seg_head
+    with torch.inference_mode():
+        embeddings = F.normalize(encoder.encode_text(vocabulary.entries).mean(dim=1), dim=-1).cpu()
+    cosines = (embeddings @ embeddings.T).triu(diagonal=1)
+    pairs = [
+        (float(cosines[row, column]), row, column)
+        for row, column in (cosines > _NEAR).nonzero().tolist()
+        if vocabulary.entry_classes[row] != vocabulary.entry_classes[column]
+    ]
+    lines = [f"pairs of entries with a cosine above {_NEAR}: {len(pairs)}"]
+    for cosine, *entries in sorted(pairs, reverse=True)[:_MAX_PAIRS]:
+        names = (" = ".join(map(short, vocabulary.entries[entry])) for entry in entries)
+        lines.append(f"{cosine:.3f}  {' and '.join(names)}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
