@@ -74,6 +74,14 @@ def test_the_edge_of_the_image_is_a_boundary():
     assert band.sum() == 7 * 9 - 3 * 5
 
 
+def test_labels_beyond_8_bits_are_told_apart():
+    labels = np.zeros((7, 12), dtype=np.int64)
+    labels[:, 6:] = 256
+    band = boundary_band(labels, 1)
+    assert band[3, 5:7].all()
+    assert not band[3, 2:5].any()
+
+
 def test_unlabelled_pixels_cost_a_right_prediction_nothing():
     target = np.zeros((40, 40), dtype=np.int64)
     target[10:30, 10:30] = 1
