@@ -48,7 +48,7 @@ def write(tmp_path, records):
 
 def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
     maps = predictions(dataset)
-    evaluator = SemSegEvaluator(NAME, output_dir=None, distributed=False)
+    evaluator = SemSegEvaluator(NAME, output_dir=None, distributed=False, boundary_dilation=0.2)
     evaluator.process(dataset, [{"label_map": labels} for labels in maps])
     expected = evaluator.evaluate()["sem_seg"]
     # Of another machine, in another order.
@@ -60,7 +60,7 @@ def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
         )
     ]
     path = write(tmp_path, records)
-    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out")
+    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out", boundary_dilation=0.2)
     assert got == dict(expected)
     assert (tmp_path / "out/results.json").is_file()
 

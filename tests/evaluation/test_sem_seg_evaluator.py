@@ -198,7 +198,7 @@ def test_label_map_and_sem_seg_agree(tmp_path, dataset):
 
 @pytest.mark.parametrize("dilation", [0.02, 0.2])
 def test_boundaries_are_summed_over_the_images(tmp_path, dataset, dilation):
-    evaluator = SemSegEvaluator(dataset(), output_dir=None, boundary_dilation=dilation)
+    evaluator = SemSegEvaluator(dataset(), output_dir=tmp_path, boundary_dilation=dilation)
     counts = ClassCounts.zeros(3)
     for index in range(2):
         target = np.zeros((30, 40), dtype=np.int64)
@@ -210,6 +210,13 @@ def test_boundaries_are_summed_over_the_images(tmp_path, dataset, dilation):
     scores = evaluator.evaluate()["sem_seg"]
     expected = 100 * counts.intersection[:2] / counts.union[:2]
     assert [scores["BoundaryIoU-cat"], scores["BoundaryIoU-dog"]] == pytest.approx(expected)
+    assert scores["boundary_mIoU"] == pytest.approx(expected.mean())
+    for name in ("cat", "dog"):
+        assert scores[f"BoundaryIoU-{name}"] < scores[f"IoU-{name}"]
+        assert scores[f"min(IoU, B-Iou)-{name}"] == scores[f"BoundaryIoU-{name}"]
+    dog = json.loads((tmp_path / "results.json").read_text())["per_class"][1]
+    assert dog["pixels_gt"] == dog["pixels_pred"] == 2 * 20 * 25
+    assert dog["boundary_IoU"] == scores["BoundaryIoU-dog"]
 
 
 def test_reset_forgets(tmp_path, dataset):
