@@ -21,7 +21,9 @@ def dataset(tmp_path):
     generator = np.random.default_rng(0)
     samples = []
     for folder, file in (("a", "x"), ("b", "x"), ("b", "y")):
-        target = generator.integers(0, 4, (12, 15)).astype(np.uint8)
+        # Blocks, so that bands of different widths differ.
+        target = generator.integers(0, 4, (3, 5)).repeat(4, axis=0).repeat(3, axis=1)
+        target = target.astype(np.uint8)
         target[target == 3] = 255
         path = tmp_path / folder / f"{file}_labels.png"
         path.parent.mkdir(exist_ok=True)
