@@ -79,17 +79,8 @@ def test_cost_is_counted():
 def test_each_model_becomes_an_evaluation():
     program = load_program()
     args = program.parse(
-        [
-            "--output",
-            "o",
-            "--datasets",
-            "A-150, my_val",
-            "--images",
-            "3",
-            "--allow-incomplete",
-            "--rerun",
-        ]
-        + ["--model", "A b=c.yaml:w.pth", "--model", "B=sed_tiny"]
+        ["--output", "o", "--datasets", "A-150, my_val", "--images", "3", "--allow-incomplete"]
+        + ["--model", "A b=c.yaml:w.pth", "--model", "B=sed_tiny", "--rerun"]
         + ["--model-opts", "A b", "SEED", "1", "--model-opts", "A b", "TEST.DTYPE", "float16"]
         + ["--model-opts", "B", "SEED", "-1", "--", "X.Y", "1"]
     )

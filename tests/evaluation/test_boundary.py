@@ -74,6 +74,21 @@ def test_the_edge_of_the_image_is_a_boundary():
     assert band.sum() == 7 * 9 - 3 * 5
 
 
+def test_the_band_is_a_share_of_the_diagonal():
+    # 30 x 40: a diagonal of 50, a band of 5 pixels along the edge of the image.
+    image = np.zeros((30, 40), dtype=np.int64)
+    counts = boundary_counts(image, image, num_classes=1, dilation=0.1)
+    assert counts.target == counts.prediction == counts.intersection == 30 * 40 - 20 * 30
+
+
+def test_labels_beyond_8_bits_are_told_apart():
+    labels = np.zeros((7, 12), dtype=np.int64)
+    labels[:, 6:] = 256
+    band = boundary_band(labels, 1)
+    assert band[3, 5:7].all()
+    assert not band[3, 2:5].any()
+
+
 def test_unlabelled_pixels_cost_a_right_prediction_nothing():
     target = np.zeros((40, 40), dtype=np.int64)
     target[10:30, 10:30] = 1
@@ -87,8 +102,9 @@ def test_unlabelled_pixels_cost_a_right_prediction_nothing():
     np.testing.assert_array_equal(again.prediction, counts.prediction)
 
 
-def test_small_unsigned_labels():
-    target = np.array([[0, 0, 255], [1, 1, 255]], dtype=np.uint8)
+@pytest.mark.parametrize("unlabeled", [2, 255])
+def test_small_unsigned_labels(unlabeled):
+    target = np.array([[0, 0, unlabeled], [1, 1, unlabeled]], dtype=np.uint8)
     counts = boundary_counts(target % 2, target, num_classes=2, dilation=0.02)
     np.testing.assert_array_equal(counts.target, [2, 2])
     np.testing.assert_array_equal(counts.prediction, [2, 2])

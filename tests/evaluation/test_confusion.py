@@ -64,3 +64,6 @@ def test_top_confusions():
     assert top_confusions(MATRIX, 10) == [(0, 1, 3), (1, 2, 1)]
     assert top_confusions(MATRIX, 1) == [(0, 1, 3)]
     assert top_confusions(np.array([[4, 0, 1], [0, 4, 1]]), 5) == []
+    # Ties come in the order of the classes.
+    pairs = [(a, b, 1) for a in range(40) for b in range(40) if a != b]
+    assert top_confusions(np.ones((40, 41), dtype=np.int64), 2000) == pairs

@@ -55,6 +55,16 @@ def test_seen_and_unseen_need_classes_in_the_ground_truth():
     assert math.isnan(all_seen["mIoU_unseen"])
     assert math.isnan(all_seen["hIoU"])
 
+    # A seen class that never shows up leaves the others' mean alone.
+    assert sem_seg_scores(REGION, BOUNDARY, [True, False, True])["mIoU_seen"] == 62.5
+
+
+def test_one_pixel_makes_a_class():
+    one = np.array([1, 0])
+    scores = sem_seg_scores(ClassCounts(one, one, one), ClassCounts(one, one, one), [True, False])
+    assert scores["mIoU"] == scores["mIoU_gt_or_pred"] == scores["mIoU_seen"] == 100
+    assert scores["num_classes"] == scores["num_classes_gt_or_pred"] == 1
+
 
 def test_harmonic_mean():
     assert harmonic_mean(0.0, 0.0) == 0.0

@@ -12,7 +12,8 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils.events import EventStorage
 from PIL import Image
 
-from escnet_d2.evaluation import SemSegEvaluator
+from escnet_d2.evaluation import ClassCounts, SemSegEvaluator
+from escnet_d2.evaluation.boundary import boundary_counts
 from escnet_d2.structures import Vocabulary
 
 # Three classes; the lower right quarter is unlabelled. Class 0: 5 of 8 pixels found, 3 called
@@ -195,6 +196,29 @@ def test_label_map_and_sem_seg_agree(tmp_path, dataset):
     assert written[0] == written[1] == written[2]
 
 
+@pytest.mark.parametrize("dilation", [0.02, 0.1])
+def test_boundaries_are_summed_over_the_images(tmp_path, dataset, dilation):
+    evaluator = SemSegEvaluator(dataset(), output_dir=tmp_path, boundary_dilation=dilation)
+    counts = ClassCounts.zeros(3)
+    for index in range(2):
+        target = np.zeros((30, 40), dtype=np.int64)
+        target[5:25, 10:35] = 1
+        prediction = np.roll(target, 1 + 2 * index, axis=1)
+        image = write_target(tmp_path, target, stem=f"image{index}")
+        evaluator.process([image], [{"label_map": torch.from_numpy(prediction)}])
+        counts += boundary_counts(prediction, target, num_classes=3, dilation=dilation)
+    scores = evaluator.evaluate()["sem_seg"]
+    expected = 100 * counts.intersection[:2] / counts.union[:2]
+    assert [scores["BoundaryIoU-cat"], scores["BoundaryIoU-dog"]] == pytest.approx(expected)
+    assert scores["boundary_mIoU"] == pytest.approx(expected.mean())
+    for name in ("cat", "dog"):
+        assert scores[f"BoundaryIoU-{name}"] < scores[f"IoU-{name}"]
+        assert scores[f"min(IoU, B-Iou)-{name}"] == scores[f"BoundaryIoU-{name}"]
+    dog = json.loads((tmp_path / "results.json").read_text())["per_class"][1]
+    assert dog["pixels_gt"] == dog["pixels_pred"] == 2 * 20 * 25
+    assert dog["boundary_IoU"] == scores["BoundaryIoU-dog"]
+
+
 def test_reset_forgets(tmp_path, dataset):
     evaluator = SemSegEvaluator(dataset(), output_dir=None)
     image = write_target(tmp_path, TARGET)
@@ -252,6 +276,7 @@ class TestErrors:
             ({"sem_seg": torch.zeros(4, 4)}, r"\(K, H, W\)"),
             ({"sem_seg": torch.zeros(3, 4, 5)}, "4 x 5.*4 x 4"),
             ({"sem_seg": torch.full((3, 4, 4), float("nan"))}, "NaN"),
+            ({"sem_seg": torch.eye(4).log().mul(0)[None].repeat(3, 1, 1)}, "NaN"),
             ({"label_map": torch.zeros(5, 4, dtype=torch.int64)}, "5 x 4.*4 x 4"),
             ({"label_map": torch.full((4, 4), 3)}, r"0\.\.2, found \[3\]"),
             ({"label_map": torch.full((4, 4), -1)}, r"0\.\.2, found \[-1\]"),
