@@ -121,7 +121,7 @@ def main(args: argparse.Namespace) -> None:
         args: of :func:`evaluation_parser`, with all options in ``opts``.
     """
     try:
-        cfg = setup(args)
+        cfg = setup(args, require_test_data=False)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"evaluate_all.py: error: {error}")
     model = Trainer.build_model(cfg)

@@ -88,7 +88,7 @@ class Trainer(DefaultTrainer):
         """
         if resume and not self.checkpointer.has_checkpoint():
             logger.warning(
-                "No checkpoint in %s to resume from: starting anew.", self.cfg.OUTPUT_DIR
+                "No checkpoint in %s to resume from: starting from scratch.", self.cfg.OUTPUT_DIR
             )
             resume = False
         rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
@@ -107,6 +107,15 @@ class Trainer(DefaultTrainer):
         self._trainer.start_loader(loader)
         # Last, since starting a loader may draw random numbers that the first run drew long ago.
         self._restore_random_state()
+        logger.info(
+            "Training %s on %s from iteration %d to %d. Checkpoints, scores and log.txt, which "
+            "has every detail, go to %s.",
+            self.cfg.MODEL.META_ARCHITECTURE,
+            ", ".join(self.cfg.DATASETS.TRAIN),
+            self.start_iter,
+            self.max_iter,
+            self.cfg.OUTPUT_DIR,
+        )
         return super().train()
 
     def build_hooks(self) -> list[HookBase]:
@@ -223,7 +232,7 @@ class Trainer(DefaultTrainer):
             set_random_state(self._random_states[comm.get_rank()])
         else:
             logger.warning(
-                "The checkpoint is of %d processes, these are %d: random states start anew.",
+                "The checkpoint is of %d processes, these are %d: random states are new.",
                 len(self._random_states),
                 comm.get_world_size(),
             )

@@ -14,7 +14,7 @@ from .resolve import (
 )
 from .sam import sam_decoder_state_dict
 from .shipped_weights import model_weights_path, shipped_manifest
-from .state_dict import load_state_dict
+from .state_dict import load_checkpoint_file, load_state_dict
 from .token_rows import keep_token_rows
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "fetch_into_cache",
     "is_offline",
     "keep_token_rows",
+    "load_checkpoint_file",
     "load_state_dict",
     "model_weights_path",
     "resolve_clip_weights",

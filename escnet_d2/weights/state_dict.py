@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import pickle
 import re
@@ -69,9 +70,26 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     return restore_token_rows(tensors)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def load_checkpoint_file(path: str | PathLike[str]) -> dict[str, Any]:
+    """Reads all that a file of one of these formats holds, onto the CPU, as it is.
+
+    The tensors are in memory, so that the file may be replaced while they are in use.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The content of the outermost dict.
+
+    Raises:
+        WeightsError: as :func:`load_state_dict`, but for a file without weights.
+    """
+    return dict(_read(Path(path), mmap=False))
+
+
+def _read(path: Path, *, mmap: bool = True) -> Mapping[str, Any]:
     readers: dict[FileType, Callable[[Path], Any]] = {
-        FileType.ZIP: _read_zip,
+        FileType.ZIP: functools.partial(_read_zip, mmap=mmap),
         FileType.PICKLE: _read_pickle,
         FileType.SAFETENSORS: _read_safetensors,
     }
@@ -93,7 +111,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _read_zip(path: Path) -> Any:
+def _read_zip(path: Path, *, mmap: bool) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name.split("/", 1)[-1] for name in archive.namelist()]
@@ -106,7 +124,7 @@ def _read_zip(path: Path) -> Any:
         return _read_torchscript(path)
     if "data.pkl" not in members:
         raise WeightsError(f"{path} is no weights file: it is a zip archive, but not PyTorch's.")
-    return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+    return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def _read_torchscript(path: Path) -> Any:

@@ -64,19 +64,10 @@ def test_training_asks_for_its_test_data_first(registered, tmp_path, monkeypatch
         *("OUTPUT_DIR", str(tmp_path / "out")),
     )
     with pytest.raises(
-        FileNotFoundError, match=r"ade20k_150.*train without, set DATASETS\.TEST '\(\)'"
+        FileNotFoundError, match=r"ade20k_150.*train without evaluation, set DATASETS\.TEST '\(\)'"
     ):
         setup(args)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("method", ["cat_seg_tiny", "sed_tiny"])
-def test_pooling_of_the_releases_training_is_noticed_in_testing(registered, caplog, method):
-    opts = ["DATASETS.TEST", f"('{registered}',)", "MODEL.SEM_SEG_HEAD.POOLING_SIZES"]
-    check_config(load_config(method, [*opts, "[1, 1]"]), world_size=1, eval_only=True)
-    assert not caplog.text
-    check_config(load_config(method, [*opts, "[2, 2]"]), world_size=1, eval_only=True)
-    assert 'were evaluated with "[1,1]"' in caplog.text
 
 
 @pytest.mark.parametrize(
