@@ -36,6 +36,7 @@ _AT_LEAST_IN_TRAINING = {
     "SOLVER.MAX_ITER": 1,
     "SOLVER.MOMENTUM": 0,
     "SOLVER.POLY_LR_POWER": 0,
+    "SOLVER.REFERENCE_WORLD_SIZE": 0,
     "SOLVER.SAM_MULTIPLIER": 0,
     "SOLVER.STEPS": 1,
     "SOLVER.WARMUP_FACTOR": 0,
@@ -150,10 +151,11 @@ def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> N
         _check_numbers(key, values[key], least)
     for key in _ABOVE_ZERO_IN_TRAINING:
         _check_numbers(key, values[key], 0, above=True)
-    if len(cfg.INPUT.CROP.SIZE) != 2:
-        raise ValueError(
-            f"INPUT.CROP.SIZE must be (height, width), got {tuple(cfg.INPUT.CROP.SIZE)}."
-        )
+    crop = cfg.INPUT.CROP
+    if len(crop.SIZE) != 2:
+        raise ValueError(f"INPUT.CROP.SIZE must be (height, width), got {tuple(crop.SIZE)}.")
+    if crop.TYPE.startswith("absolute") and not all(isinstance(side, int) for side in crop.SIZE):
+        raise ValueError(f"INPUT.CROP.SIZE takes whole numbers of pixels, got {tuple(crop.SIZE)}.")
     steps = list(cfg.SOLVER.STEPS)
     if sorted(set(steps)) != steps:
         raise ValueError(f"SOLVER.STEPS must be iterations in rising order, got {tuple(steps)}.")

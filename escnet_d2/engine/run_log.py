@@ -21,6 +21,9 @@ _SPOKEN = (
     "detectron2.utils.events",
 )
 
+# The traceback of the exception that the program is about to end with; "has no VERSION" of files.
+_SILENT = ("detectron2.engine.train_loop", "detectron2.config.compat")
+
 
 def start_console_log() -> None:
     """Sends messages to the console of the main process, in color if it is a terminal."""
@@ -45,8 +48,7 @@ def start_file_log(output_dir: str) -> None:
 
 def is_for_the_console(record: logging.LogRecord) -> bool:
     """Tells what a person needs from what belongs to the file alone."""
-    if record.name == "detectron2.engine.train_loop":
-        # Its traceback is of the exception that the program is about to end with.
+    if record.name in _SILENT:
         return False
     if record.levelno >= logging.WARNING:
         return True

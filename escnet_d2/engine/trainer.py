@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -270,7 +271,10 @@ def distributed(model: nn.Module) -> nn.Module:
             buffer.copy_(shared)
     # CPU modules refuse device_ids, which Detectron2's create_ddp_model always passes.
     device_ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # Newer torch has another name for broadcast_buffers, which older torch does not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
 
 def training_classes(cfg: CfgNode) -> list[str] | None:
