@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -28,3 +29,6 @@ def _loggers():
         logger.propagate = True
         logger.handlers.clear()
         logger.setLevel(logging.NOTSET)
+    if "detectron2.utils.logger" in sys.modules:
+        # Detectron2 sets each logger up once per process.
+        sys.modules["detectron2.utils.logger"].setup_logger.cache_clear()

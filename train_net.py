@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
 
 from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, launch, setup
 from escnet_d2.engine.model_description import lacks_weights
+from escnet_d2.engine.run_folder import empty_training_folder
 
-logger = logging.getLogger("escnet_d2.train_net")
+logger = logging.getLogger("escnet_d2.engine.train_net")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -26,24 +30,35 @@ def main(args: argparse.Namespace) -> None:
     Args:
         args: of :func:`escnet_d2.engine.argument_parser`.
     """
-    try:
-        cfg = setup(args)
-    except (ValueError, FileNotFoundError) as error:
-        # Wrong use; whatever happens later keeps its traceback.
-        sys.exit(f"train_net.py: error: {error}")
-    if not args.eval_only:
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        trainer.train()
+    cfg = setup(args)
+    if args.eval_only:
+        evaluate(cfg, resume=args.resume)
         return
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    if args.overwrite and not args.resume and comm.is_main_process():
+        empty_training_folder(cfg)
+    trainer.train()
+
+
+def evaluate(cfg: CfgNode, *, resume: bool) -> None:
+    """Evaluates ``MODEL.WEIGHTS`` or, to ``resume``, the last checkpoint in ``OUTPUT_DIR``."""
     model = Trainer.build_model(cfg)
     checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
-    if lacks_weights(cfg) and not (args.resume and checkpointer.has_checkpoint()):
+    if lacks_weights(cfg) and not (resume and checkpointer.has_checkpoint()):
         logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     Trainer.test(cfg, model)
 
 
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line and starts the processes.
+
+    Args:
+        arguments: of the command line, by default those of this process.
+    """
+    launch(main, argument_parser().parse_args(arguments))
+
+
 if __name__ == "__main__":
-    arguments = argument_parser().parse_args()
-    launch(main, arguments)
+    run()

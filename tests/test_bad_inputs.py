@@ -1,141 +1,404 @@
-"""Odd and wrong input from end to end: files through train_net.py, words through the Python API."""
+"""The corpus of bad inputs: every program answers a user's mistake in one line and an exit code.
 
-import importlib.util
+To extend it, add a :class:`Case` to ``CASES``. A traceback, a message without the expected words, a
+silent success and code that an input runs all fail. Inputs are made by functions: no files here.
+"""
+
+from __future__ import annotations
+
 import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-import escnet_d2
-from escnet_d2.engine import argument_parser
-
-SCRIPT = Path(__file__).resolve().parents[1] / "train_net.py"
+REPO = Path(__file__).resolve().parents[1]
 CLASSES = ["sky", "grass, lawn", "dog"]
-NUM_CLASSES = len(CLASSES)
-SMALL = ["MODEL.CLIP.RESOLUTION", 32, "INPUT.MIN_SIZE_TEST", 32, "MODEL.ESCNET.NUM_BLOCKS", 1]
-# Unlabelled: the ignore label, values that no class has, and those that 8 bits cannot hold.
-UNLABELLED = (255, NUM_CLASSES, 254, 700, 65535)
+# A file's text, its bytes, or a function that makes it.
+Content = Union[str, bytes, Callable[[Path], object]]
 
 
-def noise(height, width):
-    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+@dataclass(frozen=True)
+class Case:
+    """One mistake.
+
+    Attributes:
+        name: of the test.
+        command: a program and its arguments; ``{here}`` is an empty folder of the case's own,
+            ``{photos}`` a prepared folder with the data sets photos_train and photos_val.
+        says: a regular expression that must be found in the line on stderr.
+        code: how the program ends.
+        files: what is written below ``{here}`` before, by path.
+        slow: run in a process of its own, as programs that start processes need.
+    """
+
+    name: str
+    command: list[str]
+    says: str
+    code: int = 2
+    files: Mapping[str, Content] = field(default_factory=dict)
+    slow: bool = False
 
 
-def odd_images():
-    """File name to image: every kind that a folder of photos may hold."""
-    photo = Image.fromarray(noise(40, 30))
-    grey = photo.convert("L")
-    return {
-        "grey.png": grey,
-        "grey_16_bit.png": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
-        "rgba.png": photo.convert("RGBA"),
-        "palette.png": photo.convert("P"),
-        "cmyk.jpg": photo.convert("CMYK"),
-        "one_pixel.png": photo.crop((0, 0, 1, 1)),
-        "a line of words é.png": Image.fromarray(noise(1, 500)),
-    }
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A prepared folder of odd images, each labelled with all classes and all other values."""
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    values = np.array([*range(NUM_CLASSES), *UNLABELLED], dtype=np.uint16)
-    for name, image in odd_images().items():
-        image.save(tmp_path / "images" / name)
-        width, height = image.size
-        labels = np.resize(values, (height, width))
-        Image.fromarray(labels).save(tmp_path / "labels" / f"{Path(name).stem}.png")
-    return tmp_path
-
-
-def train(folder, name, *opts):
-    """Runs train_net.py's main() on the folder as one data set for training and testing."""
-    split = {"image_root": "images", "sem_seg_root": "labels", "num_images": len(odd_images())}
-    content = {
-        "name": name, "ignore_label": 255, "classes": CLASSES, "splits": {"all": split},
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(content))
-    options = [
-        "DATASETS.FOLDERS", f"('{folder}',)",
-        "DATASETS.TRAIN", f"('{name}_all',)",
-        "DATASETS.TEST", f"('{name}_all',)",
-        *SMALL,
-        "INPUT.MIN_SIZE_TRAIN", "(32,)",
-        "INPUT.CROP.SIZE", "(32, 32)",
-        "SOLVER.IMS_PER_BATCH", len(odd_images()),
-        "SOLVER.MAX_ITER", 1,
-        "OUTPUT_DIR", folder / "output",
+def train(*opts: str, flags: tuple[str, ...] = (), config: str = "escnet_tiny") -> list[str]:
+    """A training of one iteration on ``{photos}`` that ``opts`` or ``flags`` break."""
+    return [
+        "train_net.py", "--config-file", config, *flags,
+        "DATASETS.FOLDERS", "('{photos}',)",
+        "DATASETS.TRAIN", "('photos_train',)",
+        "DATASETS.TEST", "('photos_val',)",
+        "MODEL.CLIP.RESOLUTION", "32", "MODEL.ESCNET.NUM_BLOCKS", "1",
+        "INPUT.MIN_SIZE_TRAIN", "(32,)", "INPUT.CROP.SIZE", "(32, 32)", "INPUT.MIN_SIZE_TEST", "32",
+        "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0",
+        "OUTPUT_DIR", "{here}/output",
         *opts,
     ]  # fmt: skip
-    spec = importlib.util.spec_from_file_location("train_net", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(argument_parser().parse_args(["--config-file", "escnet_tiny", *map(str, options)]))
-    return json.loads((folder / f"output/inference/{name}_all/results.json").read_text())
 
 
-def test_odd_images_and_values_outside_the_classes_train_and_evaluate(folder):
-    results = train(folder, "odd")
-    labels = [np.asarray(Image.open(path)) for path in (folder / "labels").iterdir()]
-    expected = [sum(int((label == k).sum()) for label in labels) for k in range(NUM_CLASSES)]
-    assert results["num_images"] == len(odd_images())
-    assert [record["pixels_gt"] for record in results["per_class"]] == expected
-    # A pixel without a label is in no prediction either.
-    assert sum(record["pixels_pred"] for record in results["per_class"]) == sum(expected)
+def config_case(name: str, text: Content, says: str, **files: Content) -> Case:
+    """A configuration file that cannot be used."""
+    written = {"mine.yaml": text, **{f"{stem}.yaml": content for stem, content in files.items()}}
+    return Case(f"config: {name}", train(config="{here}/mine.yaml"), says, files=written)
 
 
-def test_a_truncated_photo_is_named(folder):
-    path = folder / "images" / "cmyk.jpg"
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"cmyk\.jpg"):
-        train(folder, "truncated", "DATALOADER.NUM_WORKERS", 0)
+def option_case(key: str, value: str, says: str) -> Case:
+    """A key with a value that it does not take."""
+    return Case(f"{key} {value}", train(key, value), says)
 
 
-def test_labels_of_another_size_name_both_files(folder):
-    Image.fromarray(np.zeros((30, 40), np.uint8)).save(folder / "labels" / "rgba.png")
-    with pytest.raises(ValueError, match=r"images/rgba\.png.*labels/rgba\.png"):
-        train(folder, "size", "DATALOADER.NUM_WORKERS", 0)
+def weights_case(name: str, content: Content, says: str) -> Case:
+    """A file that is not a checkpoint of the model."""
+    command = train("MODEL.WEIGHTS", "{here}/model.pth")
+    return Case(f"weights: {name}", command, says, files={"model.pth": content})
 
 
-def test_coloured_labels_are_refused(folder):
-    Image.fromarray(noise(40, 30)).save(folder / "labels" / "grey.png")
-    with pytest.raises(ValueError, match=r"labels/grey\.png.*mode RGB"):
-        train(folder, "colour", "DATALOADER.NUM_WORKERS", 0)
+def prepared_case(name: str, damage: Callable[[Path], object], says: str) -> Case:
+    """A prepared folder of its own, damaged; its data sets are named after the case."""
+    own = name.replace(" ", "_")
+
+    def make(path: Path) -> None:
+        prepare(path, own)
+        damage(path)
+
+    data = ("DATASETS.FOLDERS", "('{here}/data',)", "DATASETS.TRAIN", f"('{own}_train',)")
+    return Case(f"data: {name}", train(*data, "DATASETS.TEST", "()"), says, files={"data": make})
+
+
+# -- generators of files --
+
+
+def prepare(root: Path, name: str) -> None:
+    """A prepared folder: two images of noise and their label maps in each of two splits."""
+    generator = np.random.default_rng(0)
+    splits = {}
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(2):
+            image = generator.integers(0, 256, (36, 40, 3), dtype=np.uint8)
+            labels = generator.integers(0, len(CLASSES), (36, 40), dtype=np.uint8)
+            Image.fromarray(image).save(root / f"images/{split}/{index}.png")
+            Image.fromarray(labels).save(root / f"labels/{split}/{index}.png")
+        splits[split] = {
+            "image_root": f"images/{split}", "sem_seg_root": f"labels/{split}", "num_images": 2,
+        }  # fmt: skip
+    content = {"name": name, "ignore_label": 255, "classes": CLASSES, "splits": splits}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def saved(content: object) -> Callable[[Path], object]:
+    """A file of torch.save."""
+    return lambda path: torch.save(content, path)
+
+
+def folder(path: Path) -> None:
+    """A folder where a file belongs."""
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    """A pipe that nobody writes to: opening it waits for ever."""
+    os.mkfifo(path)
+
+
+def truncated(path: Path) -> None:
+    """A checkpoint whose end is missing."""
+    torch.save({"model": {"a": torch.zeros(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+class RunsCode:
+    """Unpickled, it leaves a file beside itself."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.mark),)
+
+
+def pickled_code(path: Path) -> None:
+    """A checkpoint that runs code when it is unpickled."""
+    torch.save({"model": RunsCode(path.with_name("mark"))}, path)
+
+
+def checkpoint_of_a_run(path: Path) -> None:
+    """An OUTPUT_DIR with a checkpoint, whose config.yaml names another data set."""
+    path.mkdir()
+    torch.save({"model": {}}, path / "model_final.pth")
+    (path / "last_checkpoint").write_text("model_final.pth")
+    (path / "config.yaml").write_text("DATASETS:\n  TRAIN: [other]\nVERSION: 2\n")
+
+
+OUTPUT_IS_USED = {"output": checkpoint_of_a_run}
+EVIL = '!!python/object/apply:os.mkdir ["{here}/mark"]'
+
+CASES = [
+    # Configuration files.
+    config_case("code", f"SEED: 1\nA: {EVIL}\n", r"mine\.yaml, line 2: the tag \S+mkdir is ref"),
+    config_case(
+        "code in the base", "_BASE_: b.yaml\n", r"b\.yaml, line 1: the tag", b=f"SEED: {EVIL}\n"
+    ),
+    config_case("empty", "", r"mine\.yaml is empty"),
+    config_case("list", "- SEED\n", r"mine\.yaml holds a list"),
+    config_case("number", "3\n", r"mine\.yaml holds a int"),
+    config_case("own base", "_BASE_: mine.yaml\n", r"mine\.yaml inherits it in turn"),
+    config_case("circle", "_BASE_: b.yaml\n", r"b\.yaml: .* inherits it", b="_BASE_: mine.yaml"),
+    config_case("missing base", "_BASE_: no.yaml\n", r"mine\.yaml: its _BASE_ no\.yaml is not"),
+    config_case("base is a pipe", "_BASE_: b.yaml\n", r"its _BASE_ b\.yaml is not a file", b=fifo),
+    config_case("base is a number", "_BASE_: 3\n", r"_BASE_ must be a path"),
+    config_case("folder", folder, r"no config file '\S+mine\.yaml'"),
+    config_case("pipe", fifo, r"no config file '\S+mine\.yaml'"),
+    config_case("binary", bytes(range(256)), r"mine\.yaml is not a YAML text file"),
+    config_case("zero bytes in text", "SEED: \0\n", r"mine\.yaml is not a YAML text file"),
+    config_case("nested too deep", "[" * 9999, r"mine\.yaml"),
+    config_case("repeated key", "SEED: 1\nSEED: 2\n", r"mine\.yaml, line 2: the key SEED"),
+    config_case("unknown key", "SOLVER: {LR: 1.0}\n", r"mine\.yaml: unknown .*SOLVER\.LR"),
+    config_case("wrong type", "SOLVER: {BASE_LR: fast}\n", r"mine\.yaml: SOLVER\.BASE_LR takes"),
+    config_case("no value", "SOLVER: {BASE_LR: }\n", r"mine\.yaml: SOLVER\.BASE_LR has no value"),
+    config_case("NaN", "SOLVER: {BASE_LR: .nan}\n", r"SOLVER\.BASE_LR must be finite, got nan"),
+    config_case("value for a section", "SOLVER: 3\n", r"mine\.yaml: .*SOLVER"),
+    config_case("newer version", "VERSION: 9\n", r"mine\.yaml: Cannot merge a v9"),
+    config_case("not closed", "SOLVER: [1\n", r"mine\.yaml, line 2: "),
+    Case("config: unknown name", train(config="escnet_tinny"), r"'escnet_tinny'.*Shipped: .*tiny"),
+    # Command lines.
+    Case("no arguments", ["train_net.py"], "--config-file"),
+    Case("--num-gpus 0", train(flags=("--num-gpus", "0")), "--num-gpus .* at least 1"),
+    Case("--num-gpus two", train(flags=("--num-gpus", "two")), "invalid int value: 'two'"),
+    Case("--machine-rank", train(flags=("--machine-rank", "1")), "--machine-rank must be in"),
+    Case("--launcher", train(flags=("--launcher", "slurm")), "lacks SLURM_PROCID"),
+    Case("odd options", train("SEED"), "KEY VALUE pairs"),
+    Case("unknown flag", train(flags=("--evalonly",)), "unrecognized arguments: --evalonly"),
+    # Values of keys.
+    option_case("SOLVER.LR", "1.0", r"unknown configuration key SOLVER\.LR"),
+    option_case("SOLVER.BASE_LR", "-1.0", r"SOLVER\.BASE_LR must be above 0, got -1\.0"),
+    option_case("SOLVER.BASE_LR", "0.0", r"SOLVER\.BASE_LR must be above 0"),
+    option_case("SOLVER.BASE_LR", "nan", r"SOLVER\.BASE_LR takes .*float"),
+    option_case("SOLVER.BASE_LR", "1e999", r"SOLVER\.BASE_LR must be finite, got inf"),
+    option_case("SOLVER.WEIGHT_DECAY", "-0.1", r"SOLVER\.WEIGHT_DECAY must be at least 0"),
+    option_case("SOLVER.MAX_ITER", "0", r"SOLVER\.MAX_ITER must be at least 1, got 0"),
+    option_case("SOLVER.MAX_ITER", "2.5", r"SOLVER\.MAX_ITER takes .*int"),
+    option_case("SOLVER.STEPS", "(5, 3)", r"SOLVER\.STEPS must be iterations in rising order"),
+    option_case("SOLVER.STEPS", "('a',)", r"SOLVER\.STEPS takes numbers, got 'a'"),
+    option_case("SOLVER.STEPS", "(-1,)", r"SOLVER\.STEPS must be at least 1"),
+    option_case("SOLVER.WARMUP_ITERS", "-5", r"SOLVER\.WARMUP_ITERS must be at least 0"),
+    option_case("SOLVER.WARMUP_METHOD", "exp", r"WARMUP_METHOD must be one of linear, constant"),
+    option_case("SOLVER.OPTIMIZER", "Adagrad", r"SOLVER\.OPTIMIZER must be one of AdamW, SGD"),
+    option_case("SOLVER.LR_SCHEDULER_NAME", "Poly", r"LR_SCHEDULER_NAME must be one of .*PolyLR"),
+    option_case("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "-1.0", r"CLIP_VALUE must be above 0"),
+    option_case("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all", r"CLIP_TYPE must be one of full_model"),
+    option_case("SOLVER.IMS_PER_BATCH", "-2", r"SOLVER\.IMS_PER_BATCH must be at least 1"),
+    option_case("SOLVER.REFERENCE_WORLD_SIZE", "-1", r"REFERENCE_WORLD_SIZE must be at least 0"),
+    option_case("INPUT.CROP.SIZE", "(-8, 32)", r"INPUT\.CROP\.SIZE must be above 0"),
+    option_case("INPUT.CROP.SIZE", "(0, 0)", r"INPUT\.CROP\.SIZE must be above 0"),
+    option_case("INPUT.CROP.SIZE", "(32,)", r"INPUT\.CROP\.SIZE must be \(height, width\)"),
+    option_case("INPUT.CROP.SIZE", "(32.5, 32)", r"INPUT\.CROP\.SIZE takes whole numbers"),
+    option_case("INPUT.CROP.TYPE", "square", r"INPUT\.CROP\.TYPE must be one of absolute"),
+    option_case("INPUT.MIN_SIZE_TRAIN", "()", r"INPUT\.MIN_SIZE_TRAIN is empty"),
+    option_case("INPUT.MIN_SIZE_TRAIN", "(-3,)", r"INPUT\.MIN_SIZE_TRAIN must be at least 0"),
+    option_case("INPUT.MIN_SIZE_TRAIN_SAMPLING", "any", r"must be one of choice, range"),
+    option_case("INPUT.MIN_SIZE_TEST", "-1", r"INPUT\.MIN_SIZE_TEST must be at least 0"),
+    option_case("INPUT.RANDOM_FLIP", "both", r"INPUT\.RANDOM_FLIP must be one of none"),
+    option_case("DATALOADER.NUM_WORKERS", "-1", r"DATALOADER\.NUM_WORKERS must be at least 0"),
+    option_case("DATALOADER.SAMPLER_TRAIN", "Other", r"SAMPLER_TRAIN must be TrainingSampler"),
+    option_case("MODEL.META_ARCHITECTURE", "ESCNett", r"META_ARCHITECTURE must be .*ESCNet"),
+    option_case("MODEL.DEVICE", "gpu", r"MODEL\.DEVICE must be cpu, cuda or .*'gpu'"),
+    option_case("MODEL.FLOAT32_MATMUL", "tf32", r"MODEL\.FLOAT32_MATMUL must be one of highest"),
+    option_case("DATASETS.TRAIN", "photos_train", r"DATASETS\.TRAIN takes .*tuple"),
+    option_case("DATASETS.TRAIN", "(1,)", r"DATASETS\.TRAIN takes names as text, got 1"),
+    option_case("DATASETS.TRAIN", "('nope',)", r"DATASETS\.TRAIN: no data set nope .*photos_train"),
+    option_case("DATASETS.TRAIN", "()", r"DATASETS\.TRAIN is empty"),
+    option_case("DATASETS.TEST", "('photos_val', 'photos_val')", "names photos_val more"),
+    option_case("DATASETS.FOLDERS", "(3,)", r"DATASETS\.FOLDERS takes names as text, got 3"),
+    option_case("DATASETS.FOLDERS", "('{here}/no',)", r"/no"),
+    option_case("OUTPUT_DIR", "", r"OUTPUT_DIR is empty"),
+    Case(
+        "VOCABULARY.TRAIN of another length",
+        train("VOCABULARY.TRAIN", "{here}/two.txt"),
+        r"VOCABULARY\.TRAIN \S+two\.txt.* 2 classes.*photos_train needs 3",
+        files={"two.txt": "sky\ndog\n"},
+    ),
+    Case(
+        "VOCABULARY.TEST of another length",
+        train("VOCABULARY.TEST", "ade150"),
+        r"VOCABULARY\.TEST ade150.* 150 classes.*photos_val needs 3",
+    ),
+    option_case("VOCABULARY.TRAIN", "{here}/no.txt", r"VOCABULARY\.TRAIN .*no\.txt"),
+    # Where the run goes.
+    Case(
+        "OUTPUT_DIR is a file",
+        train("OUTPUT_DIR", "{here}/file"),
+        r"OUTPUT_DIR \S+file cannot be written: File exists",
+        files={"file": "text"},
+    ),
+    Case(
+        "OUTPUT_DIR below a file",
+        train("OUTPUT_DIR", "{here}/file/run"),
+        r"OUTPUT_DIR \S+run cannot be written: Not a directory",
+        files={"file": "text"},
+    ),
+    Case(
+        "OUTPUT_DIR of another training", train(), "--resume goes on with it", files=OUTPUT_IS_USED
+    ),
+    Case(
+        "resume as another run",
+        train(flags=("--resume",)),
+        r"config\.yaml has another DATASETS\.TRAIN than this run.*--allow-changes",
+        files=OUTPUT_IS_USED,
+    ),
+    Case(
+        "resume from a checkpoint of nothing",
+        train(flags=("--resume", "--allow-changes")),
+        r"model_final\.pth",
+        files=OUTPUT_IS_USED,
+    ),
+    # Weights.
+    option_case("MODEL.WEIGHTS", "nowhere.pth", r"MODEL\.WEIGHTS nowhere\.pth is not a file"),
+    option_case("MODEL.WEIGHTS", "{here}", r"MODEL\.WEIGHTS \S+ is not a file"),
+    weights_case("empty", b"", r"model\.pth"),
+    weights_case("text", "not a checkpoint", r"model\.pth"),
+    weights_case("truncated", truncated, r"model\.pth is truncated or damaged"),
+    weights_case("pickle", pickled_code, r"model\.pth is refused"),
+    weights_case("list", saved([1, 2]), r"model\.pth"),
+    weights_case("numbers", saved({"model": {"a": 1}}), r"model\.pth is not a checkpoint"),
+    weights_case("of another model", saved({"a.weight": torch.zeros(2)}), r"of another model"),
+    weights_case("part", saved({"clip.model.logit_scale": torch.zeros(())}), "does not fit"),
+    # Data.
+    prepared_case(
+        "truncated photo",
+        lambda root: [p.write_bytes(p.read_bytes()[:99]) for p in root.glob("images/train/*.png")],
+        r"images/train/\d\.png",
+    ),
+    prepared_case(
+        "labels of another size",
+        lambda root: [
+            Image.new("L", (5, 9)).save(path) for path in root.glob("labels/train/*.png")
+        ],
+        r"images/train/\d\.png.*labels/train/\d\.png",
+    ),
+    prepared_case(
+        "colored labels",
+        lambda root: [
+            Image.new("RGB", (40, 36)).save(path) for path in root.glob("labels/train/*.png")
+        ],
+        r"labels/train/\d\.png.*mode RGB",
+    ),
+    prepared_case(
+        "no images", lambda root: [p.unlink() for p in root.glob("*/train/*.png")], "DATASETS.TRAIN"
+    ),
+    prepared_case(
+        "dataset json is text", lambda root: (root / "dataset.json").write_text("{"), "dataset.json"
+    ),
+    Case(
+        "a loss that explodes",
+        train(
+            *("SOLVER.BASE_LR", "1e30", "SOLVER.MAX_ITER", "9", "SOLVER.WARMUP_ITERS", "0"),
+            *("SOLVER.CLIP_GRADIENTS.ENABLED", "False", "DATASETS.TEST", "()"),
+        ),
+        "A loss became infinite or NaN at iteration",
+        code=1,  # Not a usage error: nobody could know.
+    ),
+    # In processes of their own.
+    Case(
+        "two processes",
+        train("MODEL.WEIGHTS", "{here}/model.pth", flags=("--num-gpus", "2")),
+        r"model\.pth .*of another model",
+        files={"model.pth": saved({"a": torch.zeros(1)})},
+        slow=True,
+    ),
+    Case(
+        "code in a process",
+        train(config="{here}/mine.yaml"),
+        "line 1: the tag",
+        files={"mine.yaml": f"SEED: {EVIL}\n"},
+        slow=True,
+    ),
+]
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return escnet_d2.OpenVocabPredictor("escnet_tiny", opts=SMALL)
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    prepare(root, "photos")
+    return root
 
 
-@pytest.mark.parametrize(
-    ("vocabulary", "message"),
-    [
-        ("", "empty"),
-        ([], "empty"),
-        (" , ,", "empty"),
-        (["sky", " "], "empty"),
-        ("dog, cat, dog", "Duplicate.*dog"),
-        (["dog", "dog "], "Duplicate.*dog"),
-    ],
-)
-def test_words_that_are_no_vocabulary(predictor, vocabulary, message):
-    with pytest.raises(ValueError, match=message):
-        predictor(noise(20, 20), vocabulary)
+def parameter(case: Case):
+    return pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
 
 
-def test_a_missing_class_list(predictor, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"names\.txt"):
-        predictor(noise(20, 20), tmp_path / "names.txt")
+@pytest.mark.parametrize("case", [parameter(case) for case in CASES])
+def test_a_mistake_is_answered_in_one_line(case, photos, tmp_path, monkeypatch, capsys):
+    places = {"{here}": str(tmp_path), "{photos}": str(photos)}
+    write_files(case.files, tmp_path, places)
+    program, *arguments = (fill(part, places) for part in case.command)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if case.slow:
+        done = subprocess.run(
+            [sys.executable, REPO / program, *arguments],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        code, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        monkeypatch.setattr(sys, "argv", [program, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(REPO / program), run_name="__main__")
+        code, (out, err) = end.value.code, capsys.readouterr()
+    start = f"{Path(program).name}: error: "
+    said = [line for line in err.splitlines() if line.startswith(start)]
+    # Each of several processes speaks for itself, and torch says that it stops the others.
+    assert len(said) == 1 if not case.slow else len(said) >= 1, err
+    assert re.search(case.says, said[0]), err
+    assert code == case.code
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "mark").exists(), "the input has run code"
+    if case.code == 2:
+        # Nothing to scroll past, but for data, which are read when training has begun.
+        assert case.name.startswith("data: ") or not out, out
 
 
-def test_a_bad_image_in_a_batch_is_named_and_harms_no_later_call(predictor, tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"bad\.png"):
-        predictor.predict_batch([noise(20, 20), bad], "dog, cat")
-    assert predictor(noise(20, 30), "dog, cat").labels.shape == (20, 30)
+def write_files(files: Mapping[str, Content], root: Path, places: Mapping[str, str]) -> None:
+    for name, content in files.items():
+        path = root / name
+        if isinstance(content, str):
+            path.write_text(fill(content, places))
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            content(path)
+
+
+def fill(text: str, places: Mapping[str, str]) -> str:
+    for name, place in places.items():
+        text = text.replace(name, place)
+    return text

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,9 +127,32 @@ def test_evaluation_of_the_last_checkpoint(trained, folder):
     assert read_results(trained) == before
 
 
-def test_missing_checkpoint(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
-        main(command(folder, tmp_path, "--eval-only", opts=["MODEL.WEIGHTS", "nowhere.pth"]))
+def test_a_second_training_starts_only_when_told(folder, trained, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(trained, output)
+    (output / "model_0000777.pth").write_bytes((output / "model_0000000.pth").read_bytes())
+    with pytest.raises(ValueError, match="holds checkpoints of another training"):
+        main(command(folder, output))
+    assert (output / "model_0000777.pth").exists()
+    main(command(folder, output, "--overwrite"))
+    assert not (output / "model_0000777.pth").exists()
+    lines = [(path / "metrics.json").read_text().count("\n") for path in (trained, output)]
+    assert lines[0] == lines[1]
+    expected, again = read_model(trained), read_model(output)
+    assert all(torch.equal(expected[name], again[name]) for name in expected)
+
+
+def test_the_console_is_short_and_the_file_complete(folder, tmp_path, capsys):
+    main(command(folder, tmp_path))
+    console = capsys.readouterr().out
+    assert len(console.splitlines()) < 25
+    for text in ("Training ESCNet", "total_loss", "mIoU"):
+        assert text in console
+    written = (tmp_path / "log.txt").read_text()
+    for text in ("Running with full config", "Environment info", "Model:", "clip norm: "):
+        assert text in written
+        assert text not in console
+    assert "\x1b" not in console + written
 
 
 @pytest.mark.slow
@@ -137,7 +161,7 @@ def test_resumed_in_a_new_process_equals_uninterrupted(trained, folder, tmp_path
     (tmp_path / "last_checkpoint").write_text("model_0000000.pth")
     result = run(command(folder, tmp_path, "--resume", opts=["DATALOADER.NUM_WORKERS", 1]))
     assert result.returncode == 0, result.stderr
-    assert "Starting training from iteration 1" in result.stdout
+    assert "from iteration 1 to 2" in result.stdout
     expected, resumed = read_model(trained), read_model(tmp_path)
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     assert read_results(tmp_path) == read_results(trained)
@@ -179,5 +203,6 @@ def test_torchrun_evaluates_like_one_process(trained, folder, tmp_path):
 def test_a_failing_process_ends_all(folder, tmp_path):
     opts = ["MODEL.WEIGHTS", "nowhere.pth"]
     result = run(command(folder, tmp_path, "--eval-only", "--num-gpus", "2", opts=opts))
-    assert result.returncode != 0
-    assert "Checkpoint nowhere.pth does not exist" in result.stderr
+    assert result.returncode == 2
+    assert "train_net.py: error: MODEL.WEIGHTS nowhere.pth is not a file" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -30,7 +30,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog
 
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import load_config, one_line_errors
 from escnet_d2.evaluation.metrics import SCORES
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
 from escnet_d2.evaluation.rescoring import rescore_predictions
@@ -183,7 +183,7 @@ def folder_name(name: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the program; ends with exit code 1 if one of the evaluations does."""
     args = parse(arguments)
-    try:
+    with one_line_errors():
         models = evaluations(args)
         if not models and not args.predictions:
             raise ValueError("give a --model or --predictions.")
@@ -192,8 +192,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             load_config("escnet_tiny", args.opts)
         published = published_methods(args)
         rescored = rescore(args)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"compare.py: error: {error}")
     args.output.mkdir(parents=True, exist_ok=True)
     runs = []
     for number, (name, folder, options) in enumerate(models, start=1):

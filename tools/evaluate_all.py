@@ -20,11 +20,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from detectron2.utils import comm
 
+from escnet_d2.config import key_values, read_config
 from escnet_d2.data.datasets.mess import MESS_DATASETS, MESS_NAMES
-from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, launch, setup
+from escnet_d2.engine import (
+    Trainer,
+    TrainingCheckpointer,
+    argument_parser,
+    launch,
+    one_line_errors,
+    setup,
+)
 from escnet_d2.engine.config_files import find_config
 from escnet_d2.engine.evaluation_run import (
     FAILED,
@@ -34,7 +41,7 @@ from escnet_d2.engine.evaluation_run import (
     measure_first_images,
 )
 from escnet_d2.engine.model_description import lacks_weights
-from escnet_d2.engine.run_folder import flat_settings, inference_dir
+from escnet_d2.engine.run_folder import inference_dir
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 from escnet_d2.evaluation.results import read_results
@@ -82,14 +89,7 @@ def overlay_options(name_or_path: str) -> list[object]:
     """
     if not Path(name_or_path).suffix:
         name_or_path = f"eval/{name_or_path}.yaml"
-    path = find_config(name_or_path)
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a configuration.")
-    return [part for pair in flat_settings(content).items() for part in pair]
+    return [part for pair in key_values(read_config(find_config(name_or_path))) for part in pair]
 
 
 def all_options(args: argparse.Namespace) -> list[object]:
@@ -119,10 +119,7 @@ def main(args: argparse.Namespace) -> None:
     Args:
         args: of :func:`evaluation_parser`, with all options in ``opts``.
     """
-    try:
-        cfg = setup(args, require_test_data=False, rerun=args.rerun)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"evaluate_all.py: error: {error}")
+    cfg = setup(args, require_test_data=False, rerun=args.rerun)
     model = Trainer.build_model(cfg)
     checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
     resume = args.resume and checkpointer.has_checkpoint()
@@ -167,10 +164,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """
     args = evaluation_parser().parse_args(arguments)
     args.eval_only = True
-    try:
+    with one_line_errors():
         args.opts = all_options(args)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"evaluate_all.py: error: {error}")
     launch(main, args)
 
 

@@ -14,12 +14,12 @@ releases', which open_clip loads, and MODEL.CLIP.WEIGHTS too. docs/baselines.md 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from escnet_d2.engine import one_line_errors
 from escnet_d2.weights import load_state_dict
 from escnet_d2.weights.baseline_keys import open_clip_tensors, save_baseline_checkpoint
 
@@ -49,8 +49,10 @@ def export(checkpoint: Path, output: Path, layout: str) -> str:
     Raises:
         FileExistsError: the output is there already.
         ValueError: the checkpoint is of another model.
-        RuntimeError: the checkpoint cannot be read, or the output cannot be written.
+        WeightsError: the checkpoint cannot be read.
     """
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent} is not a folder.")
     tensors = load_state_dict(checkpoint)
     if layout == "release":
         return f"{save_baseline_checkpoint(tensors, output)} for its release"
@@ -64,13 +66,11 @@ def export(checkpoint: Path, output: Path, layout: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the program."""
     args = parse(arguments)
-    try:
-        written = export(args.checkpoint, args.output, args.to)
-    except ValueError as error:
-        sys.exit(f"export_checkpoint.py: error: {args.checkpoint}: {error}")
-    except (OSError, RuntimeError) as error:
-        # WeightsError and torch.save's errors name the file themselves.
-        sys.exit(f"export_checkpoint.py: error: {error}")
+    with one_line_errors():
+        try:
+            written = export(args.checkpoint, args.output, args.to)
+        except ValueError as error:
+            raise ValueError(f"{args.checkpoint}: {error}") from error
     print(f"{args.output}: {written}")
 
 

@@ -1,8 +1,7 @@
-"""Default configuration: Detectron2's keys plus ours, and what the methods differ in."""
+"""Default configuration: Detectron2's keys plus ours, in a node that reads files safely."""
 
 from __future__ import annotations
 
-from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from .baselines import add_baseline_config
@@ -10,25 +9,30 @@ from .common import add_ovseg_config
 from .deprecated import DEPRECATED_KEYS
 from .escnet import add_escnet_config
 from .methods import METHODS, Method, class_list_setting, method_of, synonym_mode
+from .node import ConfigFileError, ConfigNode, key_values, read_config
 
 __all__ = [
     "DEPRECATED_KEYS",
     "METHODS",
+    "ConfigFileError",
+    "ConfigNode",
     "Method",
     "class_list_setting",
     "get_cfg",
+    "key_values",
     "method_of",
+    "read_config",
     "synonym_mode",
 ]
 
 
-def get_cfg() -> CfgNode:
+def get_cfg() -> ConfigNode:
     """Returns Detectron2's default configuration with every key of this package.
 
     Returns:
         A fresh node; use ``merge_from_file`` and ``merge_from_list`` as usual.
     """
-    cfg = get_detectron2_cfg()
+    cfg = ConfigNode(get_detectron2_cfg())
     add_ovseg_config(cfg)
     add_escnet_config(cfg)
     add_baseline_config(cfg)

@@ -1,7 +1,8 @@
 """Training, evaluation and prediction by configuration."""
 
 from .checkpoint import TrainingCheckpointer
-from .config_files import available_configs, find_config, merge_config_file, merge_options
+from .config_files import available_configs, find_config
+from .input_errors import one_line_errors
 from .launch import launch
 from .predictor import OpenVocabPredictor
 from .setup import argument_parser, check_config, load_config, setup
@@ -17,7 +18,6 @@ __all__ = [
     "find_config",
     "launch",
     "load_config",
-    "merge_config_file",
-    "merge_options",
+    "one_line_errors",
     "setup",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,23 +10,14 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 
-from escnet_d2.weights import load_state_dict, model_weights_path
+from escnet_d2.weights import (
+    WeightsError,
+    load_checkpoint_file,
+    load_state_dict,
+    model_weights_path,
+)
 
 from .random_state import get_random_state
-
-_SAFETENSORS = ".safetensors"
-# What torch.load raises on files that are cut short, of another kind, or hold more than data.
-_LOADING_ERRORS = (
-    OSError,
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-)
 
 
 class TrainingCheckpointer(DetectionCheckpointer):
@@ -60,7 +50,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: no such file.
-            RuntimeError: not a checkpoint, truncated, or of another model; the message names it.
+            WeightsError: not a checkpoint, truncated, or of another model; the message names it.
         """
         path = model_weights_path(path)
         if path and "://" not in path and not os.path.isfile(path):
@@ -69,31 +59,25 @@ class TrainingCheckpointer(DetectionCheckpointer):
         try:
             return super().load(path, checkpointables)
         except (ValueError, KeyError) as error:
-            raise RuntimeError(f"Checkpoint {path} does not fit this run: {error}") from error
+            raise WeightsError(f"Checkpoint {path} does not fit this run: {error}") from error
         finally:
             # Detectron2 forgets to reset it after an error and then refuses to load again.
             self._parsed_url_during_load = None
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if filename.endswith(_SAFETENSORS):
+        if filename.endswith(".safetensors"):
+            # Only weights, and possibly shipped ones, whose unused token rows are left out.
             return {"model": load_state_dict(filename)}
-        try:
-            loaded = torch.load(filename, map_location="cpu", weights_only=True)
-        except _LOADING_ERRORS as error:
-            raise RuntimeError(
-                f"Cannot read checkpoint {filename}: it is truncated, or not a file of tensors as "
-                f"train_net.py writes it ({error})."
-            ) from error
-        is_dict = isinstance(loaded, dict)
-        weights = loaded.get("model", loaded) if is_dict else None
+        loaded = load_checkpoint_file(filename)
+        weights = loaded.get("model", loaded)
         if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
-            raise RuntimeError(f"{filename} is not a checkpoint: it holds no named model tensors.")
+            raise WeightsError(f"{filename} is not a checkpoint: it holds no named model tensors.")
         return loaded if "model" in loaded else {"model": loaded}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         names = {name.removeprefix("module.") for name in checkpoint["model"]}
         if names.isdisjoint(self.model.state_dict()):
-            raise RuntimeError(
+            raise WeightsError(
                 f"Checkpoint {self._path} is of another model: none of its {len(names)} tensors "
                 f"has a name of {type(self.model).__name__}'s."
             )
@@ -108,7 +92,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
         if self._is_whole:
             problems += [f"{name} is not in the model" for name in incompatible.unexpected_keys]
         if problems:
-            raise RuntimeError(
+            raise WeightsError(
                 f"Checkpoint {self._path} does not fit the configured model: "
                 + "; ".join(problems[:5])
                 + (f"; and {len(problems) - 5} more." if len(problems) > 5 else ".")

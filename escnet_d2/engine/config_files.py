@@ -1,15 +1,9 @@
-"""Finding configuration files by name and reading them with errors that help."""
+"""Finding configuration files by name."""
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import yaml
-from detectron2.config import CfgNode
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Installed packages carry the files inside; a checkout has them beside the package.
@@ -59,60 +53,3 @@ def find_config(name_or_path: str | os.PathLike) -> str:
         f"There is no config file {text!r}, and no shipped configuration of that name. "
         f"Shipped: {', '.join(sorted(shipped))}."
     )
-
-
-def merge_config_file(cfg: CfgNode, path: str) -> None:
-    """Merges a YAML file and what it inherits by ``_BASE_``.
-
-    Args:
-        cfg: changed in place.
-        path: an existing file.
-
-    Raises:
-        ValueError: no YAML, an unknown key (with similar ones), or a value of the wrong type; names
-            the file.
-    """
-    try:
-        cfg.merge_from_file(path)
-    except KeyError as error:
-        key = re.sub(r"^.*config key: ", "", str(error.args[0]))
-        raise ValueError(f"{path}: {_unknown_key(cfg, key)}") from error
-    except (ValueError, AssertionError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def merge_options(cfg: CfgNode, options: Sequence[object]) -> None:
-    """Merges ``KEY VALUE`` pairs, as the command line gives them.
-
-    Args:
-        cfg: changed in place.
-        options: keys and values in turn; text is read as a Python literal where it is one.
-
-    Raises:
-        ValueError: an odd number of items, an unknown key (with similar ones), or a value of the
-            wrong type.
-    """
-    if len(options) % 2:
-        raise ValueError(f"Options come as KEY VALUE pairs, got {len(options)}: {[*options]}.")
-    known = set(_key_names(cfg))
-    for key in options[::2]:
-        if key not in known and not cfg.key_is_deprecated(key):
-            raise ValueError(_unknown_key(cfg, str(key)))
-    cfg.merge_from_list([*options])
-
-
-def _key_names(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
-    """Full names of all keys that hold a value."""
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from _key_names(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def _unknown_key(cfg: CfgNode, key: str) -> str:
-    names = list(_key_names(cfg))
-    by_last_part = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    similar = (by_last_part + difflib.get_close_matches(key, names))[:3]
-    hint = f" Did you mean {' or '.join(dict.fromkeys(similar))}?" if similar else ""
-    return f"unknown configuration key {key}.{hint}"

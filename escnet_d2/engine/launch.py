@@ -14,6 +14,9 @@ import torch.distributed as dist
 from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.engine.launch import launch as detectron2_launch
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException
+
+from .input_errors import one_line_errors
 
 LAUNCHERS = ("auto", "detectron2", "torchrun", "slurm")
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -45,7 +48,7 @@ class ProcessPlace:
 
 
 def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
-    """Runs ``main(args)`` once per process.
+    """Runs ``main(args)`` once per process; errors of the input end the program in one line.
 
     Args:
         main: a function at the top level of a module, since it is sent to new processes.
@@ -53,8 +56,18 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
             as :func:`escnet_d2.engine.argument_parser` defines them.
 
     Raises:
-        ValueError: more GPUs than the machine has, or settings that contradict each other.
+        SystemExit: as :func:`escnet_d2.engine.one_line_errors`; also of more GPUs than the machine
+            has, or of settings that contradict each other.
     """
+    with one_line_errors():
+        try:
+            _launch(main, args)
+        except ProcessExitedException as error:
+            # The process has said why.
+            raise SystemExit(error.exit_code) from None
+
+
+def _launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
     place = find_place(os.environ, launcher=args.launcher, dist_url=args.dist_url)
     if place is not None:
         if args.num_gpus != 1 or args.num_machines != 1:
@@ -244,7 +257,8 @@ def _run_and_leave(main: Callable[[argparse.Namespace], object], args: argparse.
     After an error the group is left as it is: closing it could wait for processes that are still at
     work, and the end of this process is what tells the launcher to stop them.
     """
-    main(args)
+    with one_line_errors():
+        main(args)
     if dist.is_initialized():
         comm.synchronize()
         dist.destroy_process_group()

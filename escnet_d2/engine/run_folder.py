@@ -1,31 +1,51 @@
-"""The folder of a run: its results are of one configuration, the one in its ``config.yaml``."""
+"""``OUTPUT_DIR``, the folder of a run: of the one configuration in its ``config.yaml``."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 
+from escnet_d2.config import key_values, read_config
 from escnet_d2.evaluation.results import RESULTS_NAME
 
-# Where a run's results go, and of which data sets they are.
-_FREE_KEYS = ("DATASETS.TEST", "OUTPUT_DIR")
+# Where an evaluation's results go, and of which data sets they are.
+_FREE_IN_EVALUATION = ("DATASETS.TEST", "OUTPUT_DIR")
+# A training that goes on with other values of these is another one, but for where its files are.
+_OF_A_TRAINING = ("DATASETS.TRAIN", "VOCABULARY.TRAIN", "MODEL.")
+_OF_A_MACHINE = ("WEIGHTS", "DEVICE")
 
 
 def inference_dir(cfg: CfgNode) -> Path:
-    """The folder of a run's results, with one folder for each data set."""
+    """Returns the folder of a run's results, which has one folder for each data set."""
     return Path(cfg.OUTPUT_DIR) / "inference"
 
 
-def claim_output_dir(cfg: CfgNode, *, rerun: bool) -> None:
+def changed_keys(cfg: CfgNode, *, shared_only: bool = False) -> list[str]:
+    """Returns the keys whose values differ from the ``config.yaml`` in ``OUTPUT_DIR``, sorted.
+
+    Args:
+        cfg: of the run that starts.
+        shared_only: pass over keys that only one of the two has, as of another version.
+
+    Raises:
+        ConfigFileError: the file cannot be read.
+    """
+    written = dict(key_values(read_config(Path(cfg.OUTPUT_DIR) / "config.yaml")))
+    now, missing = dict(key_values(yaml.safe_load(cfg.dump()))), object()
+    keys = written.keys() & now.keys() if shared_only else written.keys() | now.keys()
+    return [key for key in sorted(keys) if written.get(key, missing) != now.get(key, missing)]
+
+
+def check_evaluation_folder(cfg: CfgNode, *, rerun: bool) -> None:
     """Makes sure that ``OUTPUT_DIR`` will hold results of one configuration.
 
     To be called before its ``config.yaml`` is overwritten.
 
     Args:
-        cfg: of the run that starts.
+        cfg: of the evaluation that starts.
         rerun: whether its data sets are evaluated again. Their old results are removed, and those
             that a training left, which are of whatever checkpoint there was.
 
@@ -33,45 +53,80 @@ def claim_output_dir(cfg: CfgNode, *, rerun: bool) -> None:
         ValueError: there are further results, of a configuration that differs in more than
             ``DATASETS.TEST``; names the keys.
     """
-    rerun = rerun or (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()
+    folder = Path(cfg.OUTPUT_DIR)
+    rerun = rerun or (folder / "last_checkpoint").is_file()
     found = {path.parent.name: path for path in inference_dir(cfg).glob(f"*/{RESULTS_NAME}")}
     replaced = found.keys() & set(cfg.DATASETS.TEST) if rerun else set()
     others = sorted(found.keys() - replaced)
-    differing = differing_keys(cfg) if others else []
-    if differing:
-        raise ValueError(
-            f"{cfg.OUTPUT_DIR} holds results of another configuration on {', '.join(others)}; what "
-            f"differs: {', '.join(differing)}. Choose another OUTPUT_DIR, or evaluate all of these "
-            "data sets again with --rerun."
-        )
+    if others:
+        is_known = (folder / "config.yaml").is_file()
+        changed = changed_keys(cfg) if is_known else ["its config.yaml is missing"]
+        changed = [key for key in changed if key not in _FREE_IN_EVALUATION]
+        if changed:
+            raise ValueError(
+                f"OUTPUT_DIR {folder} holds results of another configuration on "
+                f"{', '.join(others)}; what differs: {', '.join(changed)}. Choose another "
+                "OUTPUT_DIR, or evaluate all of these data sets again with --rerun."
+            )
     for name in replaced:
         found[name].unlink(missing_ok=True)
 
 
-def differing_keys(cfg: CfgNode) -> list[str]:
-    """Keys whose values differ from those of the run in ``OUTPUT_DIR``, or that only one has.
+def check_training_folder(
+    cfg: CfgNode, *, resume: bool, overwrite: bool, allow_changes: bool
+) -> None:
+    """Keeps a training from replacing or continuing another one by mistake.
 
-    ``DATASETS.TEST`` and ``OUTPUT_DIR`` are left out.
+    Args:
+        cfg: of the training that starts.
+        resume: whether it goes on from the last checkpoint in ``OUTPUT_DIR``.
+        overwrite: whether checkpoints there may be replaced.
+        allow_changes: whether it may go on with another model, data set or class list.
+
+    Raises:
+        ValueError: names the checkpoints or keys, and the flag that allows it.
     """
-    try:
-        text = (Path(cfg.OUTPUT_DIR) / "config.yaml").read_text(encoding="utf-8")
-        earlier = flat_settings(yaml.safe_load(text))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return ["its config.yaml is missing or damaged"]
-    own, missing = flat_settings(yaml.safe_load(cfg.dump())), object()
-    return [
+    folder = Path(cfg.OUTPUT_DIR)
+    found = _checkpoints(folder)
+    if not found:
+        return
+    if not resume:
+        if not overwrite:
+            raise ValueError(
+                f"OUTPUT_DIR {folder} holds checkpoints of another training, such as "
+                f"{found[-1].name}: --resume goes on with it, --overwrite deletes them; or choose "
+                "another OUTPUT_DIR."
+            )
+        if Path(cfg.MODEL.WEIGHTS).resolve() in [path.resolve() for path in found]:
+            raise ValueError(
+                f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} is one of the checkpoints that --overwrite "
+                "deletes: copy it, or choose another OUTPUT_DIR."
+            )
+        return
+    if allow_changes or not (folder / "config.yaml").is_file():
+        return
+    changed = [
         key
-        for key in sorted({*own, *earlier})
-        if key not in _FREE_KEYS and own.get(key, missing) != earlier.get(key, missing)
+        for key in changed_keys(cfg, shared_only=True)
+        if key.startswith(_OF_A_TRAINING) and key.rpartition(".")[2] not in _OF_A_MACHINE
     ]
+    if changed:
+        raise ValueError(
+            f"--resume: {folder / 'config.yaml'} has another {', '.join(changed)} than this run. "
+            "Give the configuration of that run, choose another OUTPUT_DIR, or go on with "
+            "--allow-changes."
+        )
 
 
-def flat_settings(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one dict with full keys, such as ``MODEL.CLIP.NAME``."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            flat.update(flat_settings(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def empty_training_folder(cfg: CfgNode) -> None:
+    """Deletes the checkpoints and metrics of another training, which this one would mix with."""
+    folder = Path(cfg.OUTPUT_DIR)
+    for path in [*_checkpoints(folder), folder / "last_checkpoint"]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        # Emptied, not deleted: this training's writer has opened it already.
+        (folder / "metrics.json").open("r+").truncate(0)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("model_*.pth"))

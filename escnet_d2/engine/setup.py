@@ -1,4 +1,4 @@
-"""From the command line to a checked configuration."""
+"""From the command line to a checked configuration and a run that logs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import argparse
 import functools
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
-from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 
 from escnet_d2.config import get_cfg
 from escnet_d2.data import register_mess_datasets, register_prepared_folder
+from escnet_d2.weights import model_weights_path
 
-from .config_files import find_config, merge_config_file, merge_options
+from .config_checks import (
+    check_choice,
+    check_config,
+    check_data_is_there,
+    check_names,
+)
+from .config_files import find_config
 from .launch import LAUNCHERS
-from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
-from .run_folder import claim_output_dir
+from .run_folder import check_evaluation_folder, check_training_folder
+from .run_log import start_console_log, start_file_log
+
+__all__ = ["argument_parser", "check_choice", "check_config", "load_config", "setup"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +43,16 @@ def argument_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="a path or a name: escnet_tiny")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="train although OUTPUT_DIR holds checkpoints, which are deleted",
+    )
+    add(
+        "--allow-changes",
+        action="store_true",
+        help="--resume although model, training data or class list are not those of the run",
+    )
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
     add("--num-gpus", type=int, default=1, help="on each machine; without a GPU, CPU processes")
     add("--num-machines", type=int, default=1)
@@ -82,19 +100,17 @@ def load_config(
         cfg.defrost()
     else:
         cfg = get_cfg()
-        merge_config_file(cfg, find_config(config))
-    merge_options(cfg, opts)
+        cfg.merge_from_file(find_config(config))
+    cfg.merge_from_list(opts)
     _register_datasets(cfg, required=datasets_required)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("MODEL.DEVICE is %s but torch sees no GPU: using cpu.", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = _usable_device(cfg.MODEL.DEVICE)
     return cfg
 
 
 def setup(
     args: argparse.Namespace, *, require_test_data: bool = True, rerun: bool = True
 ) -> CfgNode:
-    """Prepares a run: configuration, checks, loggers, ``OUTPUT_DIR/config.yaml``, seed, precision.
+    """Prepares a run: configuration, checks, logs, ``OUTPUT_DIR/config.yaml``, seed, precision.
 
     Args:
         args: of :func:`argument_parser`.
@@ -105,117 +121,91 @@ def setup(
         The frozen configuration.
 
     Raises:
-        FileNotFoundError: as :func:`load_config`.
-        ValueError: as :func:`load_config`, or values that can't work together.
+        FileNotFoundError: as :func:`load_config`, or ``MODEL.WEIGHTS`` or data are not there.
+        ValueError: as :func:`load_config`, values that can't work together, or an ``OUTPUT_DIR``
+            that cannot be written or holds another training.
     """
-    # Before the configuration is read, so that what is said about it is seen.
-    setup_logger(distributed_rank=comm.get_rank(), name="escnet_d2")
+    # Before the configuration is read, so that warnings about it are seen.
+    start_console_log()
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), eval_only=args.eval_only)
     # The evaluator wants labels; the scores of 847 classes at the size of a photo take gigabytes.
     cfg.TEST.LABEL_MAP_ONLY = True
+    if not args.resume:
+        _check_weights(cfg.MODEL.WEIGHTS)
     if require_test_data:
-        _check_test_data(cfg.DATASETS.TEST, args.eval_only)
-    if args.eval_only and comm.is_main_process():
-        claim_output_dir(cfg, rerun=rerun)
+        check_data_is_there("DATASETS.TEST", cfg.DATASETS.TEST)
+    if not args.eval_only:
+        check_data_is_there("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
+        check_training_folder(
+            cfg, resume=args.resume, overwrite=args.overwrite, allow_changes=args.allow_changes
+        )
+    elif comm.is_main_process():
+        check_evaluation_folder(cfg, rerun=rerun)
+    # Others may find what the main process is about to write.
+    comm.synchronize()
     cfg.freeze()
-    args.config_file = find_config(args.config_file)
-    default_setup(cfg, args)
-    torch.set_float32_matmul_precision(cfg.MODEL.FLOAT32_MATMUL)
+    _start_run_folder(cfg, args)
     rank = comm.get_rank()
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="escnet_d2", configure_stdout=False)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    if not args.eval_only:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    torch.set_float32_matmul_precision(cfg.MODEL.FLOAT32_MATMUL)
     return cfg
 
 
-def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
-    """Finds values that would fail later, or only on some processes.
-
-    Args:
-        cfg: what :func:`load_config` returned.
-        world_size: number of processes.
-        eval_only: leave the settings of training alone.
-
-    Raises:
-        ValueError: names the key and what it accepts.
-    """
-    if world_size > 1 and cfg.MODEL.DEVICE == "cpu" and torch.cuda.is_available():
-        # The launcher has connected the processes by NCCL, which knows no CPU tensors.
-        raise ValueError(
-            "MODEL.DEVICE is cpu, but the processes are connected for GPUs: set MODEL.DEVICE cuda, "
-            "or hide the GPUs with CUDA_VISIBLE_DEVICES=''."
-        )
-    _check_datasets("DATASETS.TEST", cfg.DATASETS.TEST)
-    if cfg.TEST.AUG.ENABLED:
-        raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
-    check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
-    check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
-    _check_at_least_one("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH)
-    if eval_only:
-        if not cfg.DATASETS.TEST:
-            raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
-        return
-    if not cfg.DATASETS.TRAIN:
-        raise ValueError("DATASETS.TRAIN is empty: there is nothing to train on.")
-    _check_datasets("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
-    check_choice("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, TRAINING_DTYPES)
-    for key in ("IMS_PER_BATCH", "GRAD_ACCUM_STEPS", "MAX_ITER", "CHECKPOINT_PERIOD"):
-        _check_at_least_one(f"SOLVER.{key}", cfg.SOLVER[key])
-    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-    # With a reference size Detectron2 scales IMS_PER_BATCH to the number of processes.
-    divisor = reference or world_size
-    if cfg.SOLVER.IMS_PER_BATCH % divisor:
-        raise ValueError(
-            f"SOLVER.IMS_PER_BATCH, the images of a mini-batch over all processes, must be "
-            f"divisible by the number of processes: {cfg.SOLVER.IMS_PER_BATCH} by {divisor}."
-        )
+def _start_run_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Creates ``OUTPUT_DIR``, its log with all that made this run, and its ``config.yaml``."""
+    folder = cfg.OUTPUT_DIR
+    if not folder:
+        raise ValueError("OUTPUT_DIR is empty: it must name a folder.")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        start_file_log(folder)
+        if comm.is_main_process():
+            with open(os.path.join(folder, "config.yaml"), "w", encoding="utf-8") as file:
+                file.write(cfg.dump())
+    except OSError as error:
+        raise ValueError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}.") from error
+    # For the file alone: of no use to someone who watches.
+    world_size = comm.get_world_size()
+    logger.debug("Rank of current process: %d. World size: %d", comm.get_rank(), world_size)
+    logger.debug("Environment info:\n%s", collect_env_info())
+    logger.debug("Command line arguments: %s", args)
+    logger.debug("Running with full config:\n%s", cfg.dump())
 
 
-def _check_datasets(key: str, names: Iterable[str]) -> None:
-    names = list(names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{key} names {', '.join(repeated)} more than once.")
-    registered = DatasetCatalog.list()
-    unknown = [name for name in names if name not in registered]
-    if unknown:
-        raise ValueError(
-            f"{key}: no data set {', '.join(unknown)} is registered. Prepared folders come in "
-            f"through DATASETS.FOLDERS. Registered: {', '.join(sorted(registered))}."
-        )
+def _check_weights(spec: str) -> None:
+    path = model_weights_path(spec)
+    if path and "://" not in path and not os.path.isfile(path):
+        raise FileNotFoundError(f"MODEL.WEIGHTS {path} is not a file.")
+
+
+def _usable_device(name: str) -> str:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE must be cpu, cuda or cuda:NUMBER, got {name!r}.") from error
+    if device.type != "cuda":
+        return name
+    if not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE is %s but torch sees no GPU: using cpu.", name)
+        return "cpu"
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise ValueError(f"MODEL.DEVICE is {name}, but the {count} GPUs here count from cuda:0.")
+    return name
 
 
 def _register_datasets(cfg: CfgNode, *, required: bool) -> None:
     """Registers the prepared folders, and MESS where one of its data sets is named."""
+    check_names("DATASETS.FOLDERS", cfg.DATASETS.FOLDERS)
     steps = [functools.partial(register_prepared_folder, path) for path in cfg.DATASETS.FOLDERS]
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     for step in (*steps, functools.partial(register_mess_datasets, names)):
         try:
             step()
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             if required:
                 raise
             logger.warning("Left out, since no data set is needed here: %s", error)
-
-
-def _check_test_data(names: Iterable[str], eval_only: bool) -> None:
-    """Finds test data that are not there before hours of work end at their evaluation."""
-    for name in names:
-        try:
-            DatasetCatalog.get(name)
-        except (AssertionError, FileNotFoundError, ValueError) as error:
-            # Detectron2's own loader asserts that there are label maps.
-            reason = str(error) or type(error).__name__
-            if not eval_only:
-                reason += " Training evaluates on it; to train without, set DATASETS.TEST '()'."
-            raise FileNotFoundError(f"DATASETS.TEST, {name}: {reason}") from error
-
-
-def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:
-    """Raises ValueError unless ``value`` of the configuration key ``key`` is accepted."""
-    if value not in accepted:
-        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
-
-
-def _check_at_least_one(key: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{key} must be at least 1, got {value}.")

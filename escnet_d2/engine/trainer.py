@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ class Trainer(DefaultTrainer):
         """
         if resume and not self.checkpointer.has_checkpoint():
             logger.warning(
-                "No checkpoint in %s to resume from: starting anew.", self.cfg.OUTPUT_DIR
+                "No checkpoint in %s to resume from: starting from scratch.", self.cfg.OUTPUT_DIR
             )
             resume = False
         rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
@@ -107,6 +108,15 @@ class Trainer(DefaultTrainer):
         self._trainer.start_loader(loader)
         # Last, since starting a loader may draw random numbers that the first run drew long ago.
         self._restore_random_state()
+        logger.info(
+            "Training %s on %s from iteration %d to %d. Checkpoints, scores and log.txt, which "
+            "has every detail, go to %s.",
+            self.cfg.MODEL.META_ARCHITECTURE,
+            ", ".join(self.cfg.DATASETS.TRAIN),
+            self.start_iter,
+            self.max_iter,
+            self.cfg.OUTPUT_DIR,
+        )
         return super().train()
 
     def build_hooks(self) -> list[HookBase]:
@@ -224,7 +234,7 @@ class Trainer(DefaultTrainer):
             set_random_state(self._random_states[comm.get_rank()])
         else:
             logger.warning(
-                "The checkpoint is of %d processes, these are %d: random states start anew.",
+                "The checkpoint is of %d processes, these are %d: random states are new.",
                 len(self._random_states),
                 comm.get_world_size(),
             )
@@ -262,4 +272,7 @@ def distributed(model: nn.Module) -> nn.Module:
             buffer.copy_(shared)
     # CPU modules refuse device_ids, which Detectron2's create_ddp_model always passes.
     device_ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # Newer torch has another name for broadcast_buffers, which older torch does not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 
 from escnet_d2.config import get_cfg
 from escnet_d2.data.datasets.mess import MESS_NAMES
-from escnet_d2.engine.config_files import available_configs, find_config, merge_config_file
+from escnet_d2.engine.config_files import available_configs, find_config
 from escnet_d2.engine.setup import check_config, load_config
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 
@@ -102,7 +102,7 @@ def test_model_builds(name):
 def test_overlay_fits_every_configuration_and_names_data_sets(path):
     cfg = get_cfg()
     cfg.DATASETS.TEST = ()
-    merge_config_file(cfg, str(path))
+    cfg.merge_from_file(path)
     if path.stem == "mess":
         assert cfg.DATASETS.TEST == MESS_NAMES
     elif path.stem == "benchmarks":

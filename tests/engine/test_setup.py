@@ -64,7 +64,7 @@ def test_training_asks_for_its_test_data_first(registered, tmp_path, monkeypatch
         *("OUTPUT_DIR", str(tmp_path / "out")),
     )
     with pytest.raises(
-        FileNotFoundError, match=r"ade20k_150.*train without, set DATASETS\.TEST '\(\)'"
+        FileNotFoundError, match=r"ade20k_150.*train without evaluation, set DATASETS\.TEST '\(\)'"
     ):
         setup(args)
     assert not (tmp_path / "out").exists()

@@ -239,11 +239,11 @@ def test_evaluation_in_half_precision(tmp_path, dtype):
     assert set(seen) == {getattr(torch, dtype)}
 
 
-def test_resume_without_a_checkpoint_starts_anew_and_says_so(tmp_path, caplog):
+def test_resume_without_a_checkpoint_starts_from_scratch_and_says_so(tmp_path, caplog):
     trainer = Trainer(config(tmp_path))
     trainer.resume_or_load(resume=True)
     assert trainer.start_iter == 0
-    assert f"No checkpoint in {tmp_path} to resume from: starting anew" in caplog.text
+    assert f"No checkpoint in {tmp_path} to resume from: starting from scratch" in caplog.text
 
 
 def test_weights_are_loaded_without_resuming(tmp_path):

@@ -1,0 +1,200 @@
+"""Configuration files as data: what is read, what is refused, and what the refusal says."""
+
+import os
+
+import pytest
+import yaml
+from detectron2.config import CfgNode
+
+from escnet_d2.config import ConfigFileError, ConfigNode, get_cfg, key_values, read_config
+
+
+def write(folder, **files):
+    """Writes YAML texts by name; returns the path of the last."""
+    for name, text in files.items():
+        path = folder / f"{name}.yaml"
+        path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        '!!python/object/apply:os.system ["touch {mark}"]',
+        '!!python/object/new:os.system ["touch {mark}"]',
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "!!python/object/apply:eval [\"open('{mark}', 'w')\"]",
+        "!mine {{a: 1}}",
+    ],
+)
+@pytest.mark.parametrize("in_base", [False, True])
+def test_code_is_refused_by_file_and_line(tmp_path, tag, in_base):
+    mark = tmp_path / "mark"
+    text = "SEED: 1\nA: " + tag.format(mark=mark)
+    path = write(tmp_path, evil=text)
+    if in_base:
+        path = write(tmp_path, child="_BASE_: evil.yaml\n")
+    with pytest.raises(ConfigFileError, match=r"evil\.yaml, line 2: the tag !.* is refused"):
+        get_cfg().merge_from_file(path)
+    # Neither does Detectron2's own switch let it pass.
+    with pytest.raises(ConfigFileError):
+        get_cfg().merge_from_file(path, allow_unsafe=True)
+    with pytest.raises(ConfigFileError):
+        ConfigNode.load_yaml_with_base(path, allow_unsafe=True)
+    assert not mark.exists()
+
+
+def test_tuples_are_read(tmp_path):
+    path = write(tmp_path, a="INPUT:\n  MIN_SIZE_TRAIN: !!python/tuple [32, 64]\n")
+    cfg = get_cfg()
+    cfg.merge_from_file(path)
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (32, 64)
+
+
+def test_what_a_configuration_dumps_it_reads_again(tmp_path):
+    cfg = get_cfg()
+    cfg.merge_from_list(["INPUT.CROP.SIZE", (32, 48), "SOLVER.STEPS", "(1, 2)", "SEED", 4])
+    again = get_cfg()
+    again.merge_from_file(write(tmp_path, dumped=cfg.dump()))
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+    assert again.SOLVER.STEPS == (1, 2)
+
+
+def test_inherited_files(tmp_path, monkeypatch):
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts", deep="SEED: 1\nSOLVER:\n  MAX_ITER: 1\n  BASE_LR: 0.5\n")
+    write(tmp_path / "parts", one="_BASE_: deep.yaml\nSOLVER:\n  MAX_ITER: 2\n")
+    write(tmp_path, two=f"_BASE_: {tmp_path}/parts/deep.yaml\nSOLVER:\n  MAX_ITER: 3\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path, top="_BASE_: [parts/one.yaml, ~/two.yaml]\nSOLVER:\n  BASE_LR: 0.25\n")
+    expected = {"SEED": 1, "SOLVER": {"MAX_ITER": 3, "BASE_LR": 0.25}}
+    assert read_config(path) == expected
+    # Detectron2 reads the same.
+    assert CfgNode.load_yaml_with_base(path) == expected
+
+
+def test_files_of_older_versions_are_upgraded(tmp_path):
+    cfg = get_cfg()
+    cfg.merge_from_file(write(tmp_path, old="VERSION: 1\nMODEL:\n  WEIGHT: old.pth\n"))
+    assert cfg.MODEL.WEIGHTS == "old.pth"
+
+
+def test_sections_of_other_programs_are_merged(tmp_path):
+    cfg = get_cfg()
+    cfg.MINE = CfgNode({"SECTION": CfgNode({"KEY": 1})})
+    cfg.merge_from_file(write(tmp_path, mine="MINE:\n  SECTION:\n    KEY: 2\n"))
+    cfg.merge_from_other_cfg(CfgNode({"SOLVER": {"MAX_ITER": 7}}))
+    assert (cfg.MINE.SECTION.KEY, cfg.SOLVER.MAX_ITER) == (2, 7)
+    assert isinstance(cfg.clone(), ConfigNode)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mine.yaml is empty"),
+        ("# only a remark\n", "mine.yaml is empty"),
+        ("just text\n", "mine.yaml holds a str; a configuration holds KEY: VALUE lines"),
+        ("- SEED\n- 1\n", "mine.yaml holds a list"),
+        ("SOLVER: [1, 2\n", "mine.yaml, line 2: .*expected"),
+        ("\tSEED: 1\n", "mine.yaml, line 1: "),
+        ("SEED: 1\nSOLVER: {}\nSEED: 2\n", "mine.yaml, line 3: the key SEED stands here a second"),
+        ("SOLVER:\n  MAX_ITER: 1\n  MAX_ITER: 2\n", "line 3: the key MAX_ITER stands"),
+        ("1: 2\n", "line 1: the key '1' is not text"),
+        ("? [a, b]\n: 1\n", "line 1: the key .* is not text"),
+        ("[" * 5000, "mine.yaml"),
+        ("MODEL:\n  CLIPP:\n    NAME: a\n", r"unknown configuration key MODEL\.CLIPP"),
+        ("SOLVER:\n  BASE_RL: 1.0\n", r"SOLVER\.BASE_RL\. Did you mean SOLVER\.BASE_LR"),
+        (
+            "SOLVER:\n  BASE_LR: fast\n",
+            "SOLVER.BASE_LR takes .* float, like .*; got fast, which is str",
+        ),
+        ("SOLVER:\n  BASE_LR:\n", "SOLVER.BASE_LR has no value"),
+        ("SOLVER:\n  BASE_LR: .nan\n", "SOLVER.BASE_LR must be finite, got nan"),
+        ("INPUT:\n  CROP:\n    SIZE: [.inf, 2]\n", "INPUT.CROP.SIZE must be finite"),
+        ("SEED: 2020-01-01\n", "SEED"),
+        ("SEED: 2020-13-41\n", "mine.yaml: month must be in 1..12"),
+        ("SOLVER: 3\n", "SOLVER"),
+        ("VERSION: 7\n", "Cannot merge a v7 config"),
+        ("VERSION: new\n", "mine.yaml"),
+        ("_BASE_: 3\n", "_BASE_ must be a path or a list of paths"),
+        ("_BASE_: missing.yaml\n", "mine.yaml: its _BASE_ missing.yaml is not a file"),
+        ("_BASE_: .\n", r"mine.yaml: its _BASE_ \. is not a file"),
+        ("_BASE_: mine.yaml\n", "mine.yaml: its _BASE_ mine.yaml inherits it in turn"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    path = write(tmp_path, mine=text)
+    with pytest.raises(ConfigFileError, match=message) as error:
+        get_cfg().merge_from_file(path)
+    assert "mine.yaml" in str(error.value)
+    # Once: the file that is read and the one that is at fault are the same.
+    assert str(error.value).count(path) <= 1 + ("_BASE_: m" in text)
+
+
+def test_a_longer_circle_of_files(tmp_path):
+    write(tmp_path, a="_BASE_: b.yaml\n", b="_BASE_: [c.yaml]\n", c="_BASE_: ./a.yaml\n")
+    with pytest.raises(ConfigFileError, match=r"c\.yaml: its _BASE_ \./a\.yaml inherits it"):
+        read_config(tmp_path / "a.yaml")
+
+
+def test_a_base_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "base.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(ConfigFileError, match=r"base\.yaml is not a YAML text file"):
+        read_config(write(tmp_path, top="_BASE_: base.yaml\n"))
+    write(tmp_path, base="SOLVER: 3\n")
+    with pytest.raises(ConfigFileError, match=r"top\.yaml: SOLVER is a section here, but a value"):
+        read_config(write(tmp_path, top="_BASE_: base.yaml\nSOLVER:\n  MAX_ITER: 1\n"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file(tmp_path):
+    path = write(tmp_path, secret="SEED: 1\n")
+    os.chmod(path, 0)
+    with pytest.raises(ConfigFileError, match="cannot be read: Permission denied"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["SOLVER.BASE_LR"], "KEY VALUE pairs, got 1"),
+        (["SOLVER.LR", "1"], r"unknown configuration key SOLVER\.LR\."),
+        (["CLIP_MULTIPLIER", "1"], r"Did you mean SOLVER\.CLIP_MULTIPLIER"),
+        (["MODEL.CLIP", "x"], r"unknown configuration key MODEL\.CLIP\."),
+        (
+            ["SOLVER.MAX_ITER", "many"],
+            "MAX_ITER takes .* int, like .*; got many, which is str",
+        ),
+        (["SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR must be finite, got inf"),
+        (["SOLVER.BASE_LR", "None"], "SOLVER.BASE_LR has no value"),
+        (
+            ["DATASETS.TRAIN", "pets"],
+            "TRAIN takes .* tuple, like .*; got pets, which is str",
+        ),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        get_cfg().merge_from_list(options)
+
+
+def test_options_are_read_as_literals():
+    cfg = get_cfg()
+    cfg.merge_from_list(["SOLVER.BASE_LR", "1e-3", "DATASETS.TEST", "('a', 'b')", "SEED", 4])
+    assert (cfg.SOLVER.BASE_LR, cfg.DATASETS.TEST, cfg.SEED) == (1e-3, ("a", "b"), 4)
+
+
+def test_keys_that_mean_nothing_any_more_are_passed_over(tmp_path):
+    cfg = get_cfg()
+    cfg.register_deprecated_key("SOLVER.GONE")
+    cfg.merge_from_list(["SOLVER.GONE", "1"])
+    cfg.merge_from_file(write(tmp_path, old="SOLVER:\n  GONE: 1\n  MAX_ITER: 3\n"))
+    assert cfg.SOLVER.MAX_ITER == 3
+    assert "GONE" not in cfg.SOLVER
+
+
+def test_keys_have_full_names():
+    assert dict(key_values({"A": {"B": {"C": 1}, "D": [2]}, "E": None})) == {
+        "A.B.C": 1, "A.D": [2], "E": None,
+    }  # fmt: skip
