@@ -10,9 +10,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from escnet_d2.config import key_values
+from escnet_d2.config import class_list_setting, key_values
 from escnet_d2.data import vocabulary_of_dataset
-from escnet_d2.data.vocabulary_settings import class_list_setting
 
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
 

@@ -108,8 +108,8 @@ def evaluate_datasets(
 ) -> list[DatasetOutcome]:
     """Evaluates a model on ``DATASETS.TEST``, whatever becomes of each; a collective call.
 
-    A data set that has results in ``OUTPUT_DIR`` is finished: :func:`check_evaluation_folder` makes sure
-    that they are of this configuration.
+    A data set that has results in ``OUTPUT_DIR`` is finished: :func:`check_evaluation_folder` makes
+    sure that they are of this configuration.
 
     Args:
         cfg: the configuration.
