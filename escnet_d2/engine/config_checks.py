@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.modeling import META_ARCH_REGISTRY
 
-from escnet_d2.config import class_list_setting, key_values
+from escnet_d2.config import class_list_setting, key_values, method_of
 from escnet_d2.data import vocabulary_of_dataset
 
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
@@ -70,9 +69,7 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     _check_datasets("DATASETS.TEST", cfg.DATASETS.TEST)
     if cfg.TEST.AUG.ENABLED:
         raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
-    if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
-        known = [name for name, method in META_ARCH_REGISTRY if _is_ours(method)]
-        check_choice("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, known)
+    method_of(cfg)
     check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
     check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
     for key, least in _AT_LEAST.items():
@@ -184,7 +181,3 @@ def _check_numbers(key: str, value: Any, least: float, *, above: bool = False) -
             raise ValueError(
                 f"{key} must be {'above' if above else 'at least'} {least}, got {value}."
             )
-
-
-def _is_ours(method: type) -> bool:
-    return method.__module__.startswith("escnet_d2.")
