@@ -108,11 +108,12 @@ def test_each_model_becomes_an_evaluation():
         ([], "give a --model or --predictions"),
     ],
 )
-def test_usage_errors(tmp_path, arguments, message):
+def test_usage_errors(tmp_path, capsys, arguments, message):
     program = load_program()
     with pytest.raises(SystemExit) as stop:
         program.main(["--output", str(tmp_path), "--datasets", "A-150", *arguments])
-    assert re.search(message, str(stop.value))
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def record(name, miou, *, weights="w.pth", **others):

@@ -49,23 +49,11 @@ def inference_config(
     cfg = load_config(config, opts, datasets_required=False)
     if weights is not None:
         cfg.MODEL.WEIGHTS = os.fspath(weights)
-    _check_device(cfg.MODEL.DEVICE)
     # Users get one label per pixel, so class scores at full image size are never needed.
     cfg.TEST.LABEL_MAP_ONLY = True
     check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
     cfg.freeze()
     return cfg
-
-
-def _check_device(name: str) -> None:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"MODEL.DEVICE must be cpu, cuda or cuda:N, got {name!r}.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"MODEL.DEVICE is {name}, but torch sees {torch.cuda.device_count()} GPUs, from cuda:0."
-        )
 
 
 def configured_vocabulary(cfg: CfgNode, vocabulary: VocabularyInput) -> Vocabulary:

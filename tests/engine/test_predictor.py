@@ -187,7 +187,9 @@ def test_a_missing_gpu_falls_back_to_the_cpu(caplog):
 
 
 def test_a_device_that_does_not_exist():
-    with pytest.raises(ValueError, match="MODEL.DEVICE must be cpu, cuda or cuda:N, got 'gpu'"):
+    with pytest.raises(
+        ValueError, match="MODEL.DEVICE must be cpu, cuda or cuda:NUMBER, got 'gpu'"
+    ):
         inference_config("escnet_tiny", device="gpu")
 
 
