@@ -236,13 +236,13 @@ class RunFolder:
             ValueError: labels, scores and image do not fit together.
         """
         paths = self.paths(image)
-        if "overlay" in paths:
-            self._write_overlay(paths["overlay"], pixels, segmentation)
         if "labels" in paths:
             save_label_png(paths["labels"], segmentation.labels, self._colors, note=self._note)
         if "json" in paths:
             record = image_record(segmentation, file=str(image.path), settings=self.description)
             write_json(paths["json"], record)
+        if "overlay" in paths:
+            self._write_overlay(paths["overlay"], pixels, segmentation)
         return _present(segmentation.class_areas())
 
     def _write_overlay(self, path: Path, pixels: np.ndarray, segmentation: Segmentation) -> None:
