@@ -41,7 +41,7 @@ from escnet_d2.engine.evaluation_run import (
     measure_first_images,
 )
 from escnet_d2.engine.model_description import lacks_weights
-from escnet_d2.engine.run_folder import inference_dir
+from escnet_d2.engine.output_dir import inference_dir
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 from escnet_d2.evaluation.results import read_results

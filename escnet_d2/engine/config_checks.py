@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,37 +14,34 @@ from escnet_d2.data import vocabulary_of_dataset
 
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
 
-# Smallest values, of numbers and of each number of a list.
-_AT_LEAST = {
-    "DATALOADER.NUM_WORKERS": 0,
-    "INPUT.MAX_SIZE_TEST": 1,
-    "INPUT.MIN_SIZE_TEST": 0,
-    "TEST.IMS_PER_BATCH": 1,
-}
-_AT_LEAST_IN_TRAINING = {
-    "INPUT.MAX_SIZE_TRAIN": 1,
-    "INPUT.MIN_SIZE_TRAIN": 0,
-    "SOLVER.BASE_LR_END": 0,
-    "SOLVER.BIAS_LR_FACTOR": 0,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.CLIP_MULTIPLIER": 0,
-    "SOLVER.GAMMA": 0,
-    "SOLVER.GRAD_ACCUM_STEPS": 1,
-    "SOLVER.IMS_PER_BATCH": 1,
-    "SOLVER.MAX_ITER": 1,
-    "SOLVER.MOMENTUM": 0,
-    "SOLVER.POLY_LR_POWER": 0,
-    "SOLVER.REFERENCE_WORLD_SIZE": 0,
-    "SOLVER.SAM_MULTIPLIER": 0,
-    "SOLVER.STEPS": 1,
-    "SOLVER.WARMUP_FACTOR": 0,
-    "SOLVER.WARMUP_ITERS": 0,
-    "SOLVER.WEIGHT_DECAY": 0,
-    "SOLVER.WEIGHT_DECAY_EMBED": 0,
-    "SOLVER.WEIGHT_DECAY_NORM": 0,
-}
-_ABOVE_ZERO_IN_TRAINING = ("INPUT.CROP.SIZE", "SOLVER.BASE_LR", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE")
+# Keys, or beginnings of keys, whose numbers are checked, and each number of a list: at least 0.
+_OF_ALL_RUNS = (
+    "DATALOADER.NUM_WORKERS",
+    "INPUT.MAX_SIZE_TEST",
+    "INPUT.MIN_SIZE_TEST",
+    "TEST.IMS_PER_BATCH",
+)
+_OF_TRAINING = ("INPUT.CROP.SIZE", "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN", "SOLVER.")
+_AT_LEAST_1 = (
+    "INPUT.MAX_SIZE_TEST",
+    "INPUT.MAX_SIZE_TRAIN",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.GRAD_ACCUM_STEPS",
+    "SOLVER.IMS_PER_BATCH",
+    "SOLVER.MAX_ITER",
+    "SOLVER.STEPS",
+    "TEST.IMS_PER_BATCH",
+)
+_ABOVE_0 = ("INPUT.CROP.SIZE", "SOLVER.BASE_LR", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE")
 _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
+_CHOICES = {
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "MODEL.FLOAT32_MATMUL": MATMUL_PRECISIONS,
+    "SOLVER.AMP.DTYPE": TRAINING_DTYPES,
+    "SOLVER.LR_SCHEDULER_NAME": _SCHEDULES,
+    "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "TEST.DTYPE": INFERENCE_DTYPES,
+}
 
 
 def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
@@ -59,7 +56,6 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
         FileNotFoundError: ``VOCABULARY.TRAIN`` or ``.TEST`` is not there.
         ValueError: names the key and what it accepts.
     """
-    values = dict(key_values(cfg))
     if world_size > 1 and cfg.MODEL.DEVICE == "cpu" and torch.cuda.is_available():
         # The launcher has connected the processes by NCCL, which knows no CPU tensors.
         raise ValueError(
@@ -70,10 +66,13 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     if cfg.TEST.AUG.ENABLED:
         raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
     method_of(cfg)
-    check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
-    check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
-    for key, least in _AT_LEAST.items():
-        _check_numbers(key, values[key], least)
+    for key, value in key_values(cfg):
+        if eval_only and key.startswith(_OF_TRAINING):
+            continue
+        if key in _CHOICES:
+            check_choice(key, value, _CHOICES[key])
+        elif key.startswith((*_OF_ALL_RUNS, *_OF_TRAINING)):
+            _check_numbers(key, value)
     if eval_only:
         if not cfg.DATASETS.TEST:
             raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
@@ -82,7 +81,7 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
         raise ValueError("DATASETS.TRAIN is empty: there is nothing to train on.")
     _check_datasets("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
     _check_vocabularies(cfg)
-    _check_solver(cfg, values, world_size)
+    _check_training(cfg, world_size)
 
 
 def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:
@@ -142,27 +141,17 @@ def _check_vocabularies(cfg: CfgNode) -> None:
                 raise type(error)(f"VOCABULARY.{part} {override}: {error}") from error
 
 
-def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> None:
-    for key, least in _AT_LEAST_IN_TRAINING.items():
-        _check_numbers(key, values[key], least)
-    for key in _ABOVE_ZERO_IN_TRAINING:
-        _check_numbers(key, values[key], 0, above=True)
-    crop = cfg.INPUT.CROP
-    if len(crop.SIZE) != 2:
-        raise ValueError(f"INPUT.CROP.SIZE must be (height, width), got {tuple(crop.SIZE)}.")
-    if crop.TYPE.startswith("absolute") and not all(isinstance(side, int) for side in crop.SIZE):
-        raise ValueError(f"INPUT.CROP.SIZE takes whole numbers of pixels, got {tuple(crop.SIZE)}.")
+def _check_training(cfg: CfgNode, world_size: int) -> None:
+    size = tuple(cfg.INPUT.CROP.SIZE)
+    if len(size) != 2:
+        raise ValueError(f"INPUT.CROP.SIZE must be (height, width), got {size}.")
+    if cfg.INPUT.CROP.TYPE.startswith("absolute") and not all(isinstance(n, int) for n in size):
+        raise ValueError(f"INPUT.CROP.SIZE takes whole numbers of pixels, got {size}.")
     steps = list(cfg.SOLVER.STEPS)
     if sorted(set(steps)) != steps:
         raise ValueError(f"SOLVER.STEPS must be iterations in rising order, got {tuple(steps)}.")
-    check_choice("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, TRAINING_DTYPES)
-    check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
-    check_choice("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ("linear", "constant"))
-    sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-    check_choice("INPUT.MIN_SIZE_TRAIN_SAMPLING", sampling, ("choice", "range"))
-    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
     # With a reference size Detectron2 scales IMS_PER_BATCH to the number of processes.
-    divisor = reference or world_size
+    divisor = cfg.SOLVER.REFERENCE_WORLD_SIZE or world_size
     if cfg.SOLVER.IMS_PER_BATCH % divisor:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH, the images of a mini-batch over all processes, must be "
@@ -170,10 +159,14 @@ def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> N
         )
 
 
-def _check_numbers(key: str, value: Any, least: float, *, above: bool = False) -> None:
+def _check_numbers(key: str, value: Any) -> None:
+    if value is None or isinstance(value, (bool, str)):
+        # Of the type that the key takes; what it means is another room's to check.
+        return
     numbers = value if isinstance(value, (list, tuple)) else [value]
     if not numbers and key != "SOLVER.STEPS":
         raise ValueError(f"{key} is empty.")
+    least, above = int(key in _AT_LEAST_1), key in _ABOVE_0
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ValueError(f"{key} takes numbers, got {number!r}.")

@@ -25,9 +25,9 @@ from escnet_d2.evaluation.results import RESULTS_NAME
 from escnet_d2.evaluation.tables import DatasetOutcome
 
 from .model_cost import measure_cost
+from .output_dir import inference_dir
 from .precision import INFERENCE_DTYPES, autocast
 from .random_state import preserved_random_state
-from .run_folder import inference_dir
 
 logger = logging.getLogger(__name__)
 

@@ -18,18 +18,17 @@ from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-from escnet_d2.data import build_test_loader, build_train_loader
+from escnet_d2.data import build_train_loader
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.results import read_results
 from escnet_d2.solver import build_optimizer
 
 from .checkpoint import TrainingCheckpointer
 from .evaluation_run import build_evaluator, evaluate_dataset
+from .output_dir import inference_dir
 from .precision import TRAINING_DTYPES
 from .random_state import set_random_state
-from .run_folder import inference_dir
 from .train_loop import AccumulatingTrainer
 
 _LOG_PERIOD = 20
@@ -104,8 +103,10 @@ class Trainer(DefaultTrainer):
         Returns:
             Results of the last evaluation if ``TEST.EXPECTED_RESULTS`` asks to check them.
         """
-        loader = self.build_train_loader(self.cfg, start_iter=self.start_iter, seed=self._data_seed)
-        self._trainer.start_loader(loader)
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.SEED = self._data_seed
+        self._trainer.start_loader(build_train_loader(cfg, start_iter=self.start_iter))
         # Last, since starting a loader may draw random numbers that the first run drew long ago.
         self._restore_random_state()
         logger.info(
@@ -120,7 +121,7 @@ class Trainer(DefaultTrainer):
         return super().train()
 
     def build_hooks(self) -> list[HookBase]:
-        """The timer, schedule, checkpoints, evaluation and, on the main process, the log."""
+        """Returns the timer, schedule, checkpoints, evaluation and, on the main process, the log."""
         cfg = self.cfg
         result = [
             hooks.IterationTimer(),
@@ -137,7 +138,7 @@ class Trainer(DefaultTrainer):
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks (with the schedule), optimizer, loss scale and the seed of the data."""
+        """Returns iteration, hooks with the schedule, optimizer, loss scale and seed of the data."""
         return {**super().state_dict(), "data_seed": self._data_seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -154,30 +155,8 @@ class Trainer(DefaultTrainer):
     def build_lr_scheduler(
         cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Detectron2's schedules, and ``WarmupPolyLR`` of its project DeepLab."""
+        """Builds Detectron2's schedules, and ``WarmupPolyLR`` of its project DeepLab."""
         return build_lr_scheduler(cfg, optimizer)
-
-    @classmethod
-    def build_train_loader(
-        cls, cfg: CfgNode, *, start_iter: int = 0, seed: int | None = None
-    ) -> DataLoader:
-        """See :func:`escnet_d2.data.build_train_loader`.
-
-        Args:
-            cfg: the configuration.
-            start_iter: optimizer iterations already done.
-            seed: of the order and augmentation of the data, by default ``SEED``.
-        """
-        if seed is not None:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.SEED = seed
-        return build_train_loader(cfg, start_iter=start_iter)
-
-    @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """See :func:`escnet_d2.data.build_test_loader`."""
-        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
