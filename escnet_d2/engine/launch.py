@@ -16,7 +16,7 @@ from detectron2.engine.launch import launch as detectron2_launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
-from .input_errors import one_line_errors
+from .console import one_line_errors
 
 LAUNCHERS = ("auto", "detectron2", "torchrun", "slurm")
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

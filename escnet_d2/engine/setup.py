@@ -19,9 +19,9 @@ from escnet_d2.weights import model_weights_path
 
 from .config_checks import check_config, check_data_is_there, check_names
 from .config_files import find_config
+from .console import start_console_log, start_file_log
 from .launch import LAUNCHERS
 from .output_dir import check_evaluation_folder, check_training_folder
-from .run_log import start_console_log, start_file_log
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,13 @@ import logging
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import HookBase
-from detectron2.evaluation import DatasetEvaluator, print_csv_format
+from detectron2.evaluation import print_csv_format
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
@@ -25,7 +24,7 @@ from escnet_d2.evaluation.results import read_results
 from escnet_d2.solver import build_optimizer
 
 from .checkpoint import TrainingCheckpointer
-from .evaluation_run import build_evaluator, evaluate_dataset
+from .evaluation_run import evaluate_dataset
 from .output_dir import inference_dir
 from .precision import TRAINING_DTYPES
 from .random_state import set_random_state
@@ -121,7 +120,7 @@ class Trainer(DefaultTrainer):
         return super().train()
 
     def build_hooks(self) -> list[HookBase]:
-        """Returns the timer, schedule, checkpoints, evaluation and, on the main process, the log."""
+        """Returns timer, schedule, checkpoints, evaluation and, on the main process, the log."""
         cfg = self.cfg
         result = [
             hooks.IterationTimer(),
@@ -138,7 +137,7 @@ class Trainer(DefaultTrainer):
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns iteration, hooks with the schedule, optimizer, loss scale and seed of the data."""
+        """Returns iteration, hooks, schedule, optimizer, loss scale and seed of the data."""
         return {**super().state_dict(), "data_seed": self._data_seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -159,17 +158,7 @@ class Trainer(DefaultTrainer):
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """See :func:`escnet_d2.engine.evaluation_run.build_evaluator`."""
-        return build_evaluator(cfg, dataset_name)
-
-    @classmethod
-    def test(
-        cls,
-        cfg: CfgNode,
-        model: nn.Module,
-        evaluators: Sequence[DatasetEvaluator] | None = None,
-    ) -> OrderedDict:
+    def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
         """Evaluates on ``DATASETS.TEST``; leaves weights, mode and random states alone.
 
         A collective call. Results go to ``OUTPUT_DIR/inference/<data set>``, a table over all data
@@ -178,7 +167,6 @@ class Trainer(DefaultTrainer):
         Args:
             cfg: the configuration.
             model: as built, or wrapped for distributed training.
-            evaluators: one per data set, by default those of :meth:`build_evaluator`.
 
         Returns:
             ``{"sem_seg": {"mIoU": ...}}``, or a dict of these by data set if there are several; the
@@ -188,9 +176,8 @@ class Trainer(DefaultTrainer):
             # Processes may have different numbers of batches: none may wait for the others.
             model = model.module
         results = OrderedDict()
-        for index, name in enumerate(cfg.DATASETS.TEST):
-            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            results[name] = evaluate_dataset(cfg, model, name, evaluator)
+        for name in cfg.DATASETS.TEST:
+            results[name] = evaluate_dataset(cfg, model, name)
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])

@@ -22,7 +22,7 @@ from PIL import Image
 from escnet_d2.data.datasets import all_datasets
 from escnet_d2.data.datasets.mess import MESS_DATASETS
 from escnet_d2.engine import argument_parser, setup
-from escnet_d2.engine.input_errors import EXIT_USAGE_ERROR
+from escnet_d2.engine.console import EXIT_USAGE_ERROR
 from escnet_d2.evaluation.mess import mess_scores
 from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from escnet_d2.engine.run_log import is_for_the_console, start_console_log, start_file_log
+from escnet_d2.engine.console import is_for_the_console, start_console_log, start_file_log
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from escnet_d2.evaluation import SemSegEvaluator
-from escnet_d2.evaluation.predictions import encode_label_map
-from escnet_d2.evaluation.rescoring import decode_label_map, rescore_predictions
+from escnet_d2.evaluation.predictions import decode_label_map, encode_label_map
+from escnet_d2.evaluation.rescoring import rescore_predictions
 
 NAME = "rescoring_test"
 IDS = {7: 0, 3: 1, 9: 2}

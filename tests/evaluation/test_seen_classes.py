@@ -1,6 +1,6 @@
 import pytest
 
-from escnet_d2.evaluation.seen_classes import match_seen_classes
+from escnet_d2.evaluation.metrics import match_seen_classes
 
 
 @pytest.mark.parametrize(
