@@ -19,7 +19,7 @@ from detectron2.utils import comm
 
 from escnet_d2.engine import Trainer, TrainingCheckpointer, argument_parser, launch, setup
 from escnet_d2.engine.model_description import lacks_weights
-from escnet_d2.engine.run_folder import empty_training_folder
+from escnet_d2.engine.output_dir import empty_training_folder
 
 logger = logging.getLogger("escnet_d2.engine.train_net")
 

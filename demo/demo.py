@@ -107,12 +107,12 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from escnet_d2.engine import OpenVocabPredictor
-    from escnet_d2.engine.folder_run import run_folder
     from escnet_d2.engine.model_description import (
         describe_model,
         model_settings,
         require_weights,
     )
+    from escnet_d2.engine.prediction_run import segment_images
     from escnet_d2.engine.predictor import configured_vocabulary, inference_config
 
     # What does not need the model is checked before it is built.
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     # Without a checkpoint weights are random: the same in every run, so that --resume fits.
     torch.manual_seed(0)
     with folder.open(resume=args.resume, overwrite=args.overwrite):
-        report = run_folder(image_list, OpenVocabPredictor(cfg), folder, batch_size=batch_size)
+        report = segment_images(image_list, OpenVocabPredictor(cfg), folder, batch_size=batch_size)
     logger.info("%s. Results: %s", report, args.output)
     if report.state == "interrupted":
         return EXIT_INTERRUPTED

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -68,3 +71,32 @@ def batch(vocabulary):
         }
 
     return [image(96, 120), image(70, 90)]
+
+
+@pytest.fixture(scope="session")
+def prepared_folder():
+    """Returns a function that fills a folder for DATASETS.FOLDERS with noise on blocks of color."""
+
+    def prepare(root, name, **splits):
+        generator = np.random.default_rng(0)
+        described = {}
+        for split, count in splits.items():
+            roots = {kind: root / kind / split for kind in ("images", "labels")}
+            for path in roots.values():
+                path.mkdir(parents=True)
+            for index in range(count):
+                labels = generator.integers(0, 3, (2, 2)).repeat(18, 0).repeat(20, 1)
+                image = labels[..., None] * 80 + generator.integers(0, 60, (36, 40, 3))
+                for kind, pixels in (("images", image), ("labels", labels)):
+                    Image.fromarray(pixels.astype(np.uint8)).save(roots[kind] / f"{index}.png")
+            described[split] = {
+                "image_root": f"images/{split}",
+                "sem_seg_root": f"labels/{split}",
+                "num_images": count,
+            }
+        classes = ["sky", "grass, lawn", "dog"]
+        content = {"name": name, "ignore_label": 255, "classes": classes, "splits": described}
+        (root / "dataset.json").write_text(json.dumps(content))
+        return root
+
+    return prepare

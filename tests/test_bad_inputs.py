@@ -6,7 +6,6 @@ silent success and code that an input runs all fail. Inputs are made by function
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import runpy
@@ -17,13 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
-CLASSES = ["sky", "grass, lawn", "dog"]
 # A file's text, its bytes, or a function that makes it.
 Content = Union[str, bytes, Callable[[Path], object]]
 
@@ -39,6 +36,7 @@ class Case:
         says: a regular expression that must be found in the line on stderr.
         code: how the program ends.
         files: what is written below ``{here}`` before, by path.
+        damage: what happens to a prepared folder ``{here}/data``, which is made if this is given.
         slow: run in a process of its own, as programs that start processes need.
     """
 
@@ -47,6 +45,7 @@ class Case:
     says: str
     code: int = 2
     files: Mapping[str, Content] = field(default_factory=dict)
+    damage: Callable[[Path], object] | None = None
     slow: bool = False
 
 
@@ -84,36 +83,16 @@ def weights_case(name: str, content: Content, says: str) -> Case:
 
 def prepared_case(name: str, damage: Callable[[Path], object], says: str) -> Case:
     """A prepared folder of its own, damaged; its data sets are named after the case."""
-    own = name.replace(" ", "_")
+    names = ("DATASETS.TRAIN", f"('{own_name(name)}_train',)", "DATASETS.TEST", "()")
+    command = train("DATASETS.FOLDERS", "('{here}/data',)", *names)
+    return Case(f"data: {name}", command, says, damage=damage)
 
-    def make(path: Path) -> None:
-        prepare(path, own)
-        damage(path)
 
-    data = ("DATASETS.FOLDERS", "('{here}/data',)", "DATASETS.TRAIN", f"('{own}_train',)")
-    return Case(f"data: {name}", train(*data, "DATASETS.TEST", "()"), says, files={"data": make})
+def own_name(name: str) -> str:
+    return name.removeprefix("data: ").replace(" ", "_")
 
 
 # -- generators of files --
-
-
-def prepare(root: Path, name: str) -> None:
-    """A prepared folder: two images of noise and their label maps in each of two splits."""
-    generator = np.random.default_rng(0)
-    splits = {}
-    for split in ("train", "val"):
-        for kind in ("images", "labels"):
-            (root / kind / split).mkdir(parents=True)
-        for index in range(2):
-            image = generator.integers(0, 256, (36, 40, 3), dtype=np.uint8)
-            labels = generator.integers(0, len(CLASSES), (36, 40), dtype=np.uint8)
-            Image.fromarray(image).save(root / f"images/{split}/{index}.png")
-            Image.fromarray(labels).save(root / f"labels/{split}/{index}.png")
-        splits[split] = {
-            "image_root": f"images/{split}", "sem_seg_root": f"labels/{split}", "num_images": 2,
-        }  # fmt: skip
-    content = {"name": name, "ignore_label": 255, "classes": CLASSES, "splits": splits}
-    (root / "dataset.json").write_text(json.dumps(content))
 
 
 def saved(content: object) -> Callable[[Path], object]:
@@ -247,6 +226,12 @@ CASES = [
     option_case("DATALOADER.SAMPLER_TRAIN", "Other", r"SAMPLER_TRAIN must be TrainingSampler"),
     option_case("MODEL.META_ARCHITECTURE", "ESCNett", r"META_ARCHITECTURE must be .*ESCNet"),
     option_case("MODEL.DEVICE", "gpu", r"MODEL\.DEVICE must be cpu, cuda or .*'gpu'"),
+    option_case("SOLVER.GRAD_ACCUM_STEPS", "0", r"SOLVER\.GRAD_ACCUM_STEPS must be at least 1"),
+    option_case("SOLVER.AMP.DTYPE", "half", r"AMP\.DTYPE must be one of float16, bfloat16"),
+    option_case("TEST.AUG.ENABLED", "True", r"TEST\.AUG\.ENABLED must be False"),
+    option_case("TEST.DTYPE", "half", r"TEST\.DTYPE must be one of float32, float16, bfloat16"),
+    option_case("TEST.IMS_PER_BATCH", "0", r"TEST\.IMS_PER_BATCH must be at least 1"),
+    option_case("DATASETS.TEST", "('nope',)", r"DATASETS\.TEST: no data set nope .*photos_train"),
     option_case("MODEL.FLOAT32_MATMUL", "tf32", r"MODEL\.FLOAT32_MATMUL must be one of highest"),
     option_case("DATASETS.TRAIN", "photos_train", r"DATASETS\.TRAIN takes .*tuple"),
     option_case("DATASETS.TRAIN", "(1,)", r"DATASETS\.TRAIN takes names as text, got 1"),
@@ -321,16 +306,12 @@ CASES = [
     ),
     prepared_case(
         "labels of another size",
-        lambda root: [
-            Image.new("L", (5, 9)).save(path) for path in root.glob("labels/train/*.png")
-        ],
+        lambda root: [Image.new("L", (5, 9)).save(p) for p in root.glob("labels/train/*.png")],
         r"images/train/\d\.png.*labels/train/\d\.png",
     ),
     prepared_case(
         "colored labels",
-        lambda root: [
-            Image.new("RGB", (40, 36)).save(path) for path in root.glob("labels/train/*.png")
-        ],
+        lambda root: [Image.new("RGB", (40, 36)).save(p) for p in root.glob("labels/train/*.png")],
         r"labels/train/\d\.png.*mode RGB",
     ),
     prepared_case(
@@ -367,10 +348,8 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    root = tmp_path_factory.mktemp("photos")
-    prepare(root, "photos")
-    return root
+def photos(prepared_folder, tmp_path_factory):
+    return prepared_folder(tmp_path_factory.mktemp("photos"), "photos", train=2, val=2)
 
 
 def parameter(case: Case):
@@ -378,7 +357,11 @@ def parameter(case: Case):
 
 
 @pytest.mark.parametrize("case", [parameter(case) for case in CASES])
-def test_a_mistake_is_answered_in_one_line(case, photos, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_answered_in_one_line(
+    case, photos, prepared_folder, tmp_path, monkeypatch, capsys
+):
+    if case.damage:
+        case.damage(prepared_folder(tmp_path / "data", own_name(case.name), train=2))
     places = {"{here}": str(tmp_path), "{photos}": str(photos)}
     write_files(case.files, tmp_path, places)
     program, *arguments = (fill(part, places) for part in case.command)

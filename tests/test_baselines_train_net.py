@@ -6,38 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
 NAME = "baseline_test"
-CLASSES = ["sky, heaven", "grass", "dog"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two images, which are both for training and for testing."""
-    root = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    for kind in ("images", "labels"):
-        (root / kind).mkdir()
-    for index in range(2):
-        labels = generator.integers(0, 3, (2, 2)).repeat(18, 0).repeat(20, 1).astype(np.uint8)
-        image = labels[..., None] * 80 + generator.integers(0, 60, (36, 40, 3))
-        Image.fromarray(image.astype(np.uint8)).save(root / f"images/{index}.png")
-        Image.fromarray(labels).save(root / f"labels/{index}.png")
-    split = {"image_root": "images", "sem_seg_root": "labels", "num_images": 2}
-    content = {
-        "name": NAME,
-        "ignore_label": 255,
-        "classes": CLASSES,
-        "splits": {"train": split, "val": split},
-    }
-    (root / "dataset.json").write_text(json.dumps(content))
-    (root / "classes.json").write_text(json.dumps(CLASSES))
+def folder(prepared_folder, tmp_path_factory):
+    root = prepared_folder(tmp_path_factory.mktemp("photos"), NAME, train=2, val=2)
+    (root / "classes.json").write_text('["sky, heaven", "grass", "dog"]')
     return root
 
 

@@ -6,10 +6,8 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from escnet_d2.engine.model_cost import measure_cost
@@ -28,20 +26,8 @@ def load_program():
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Two prepared test images of two classes."""
-    for kind in ("images", "labels"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
-    for index in range(2):
-        labels = np.zeros((20, 24), dtype=np.uint8)
-        labels[:, 8 * (index + 1) :] = 1
-        image = np.stack([labels * 200] * 3, axis=2).astype(np.uint8)
-        Image.fromarray(image).save(tmp_path / f"data/images/{index}.png")
-        Image.fromarray(labels).save(tmp_path / f"data/labels/{index}.png")
-    split = {"image_root": "images", "sem_seg_root": "labels", "num_images": 2}
-    content = {"name": NAME, "ignore_label": 255, "classes": ["a", "b"], "splits": {"val": split}}
-    (tmp_path / "data/dataset.json").write_text(json.dumps(content))
-    return tmp_path / "data"
+def folder(prepared_folder, tmp_path):
+    return prepared_folder(tmp_path / "data", NAME, val=2)
 
 
 class OneLayer(nn.Module):
@@ -199,7 +185,7 @@ def run(program, *arguments):
 
 @pytest.mark.slow
 def test_what_spoils_the_cost_spoils_nothing_else(folder, tmp_path):
-    (folder / "images/0.png").write_bytes(b"damaged")
+    (folder / "images/val/0.png").write_bytes(b"damaged")
     code = run(
         load_program(),
         *("--output", str(tmp_path / "out"), "--datasets", f"{NAME}_val"),

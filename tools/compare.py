@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def evaluations(args: argparse.Namespace) -> list[tuple[str, Path, list[str]]]:
-    """Name, ``OUTPUT_DIR`` and arguments of ``evaluate_all.py`` of each model.
+    """Returns name, ``OUTPUT_DIR`` and arguments of ``evaluate_all.py`` of each model.
 
     Raises:
         ValueError: a model is not NAME=CONFIG[:WEIGHTS], or options are of no model.
@@ -130,13 +130,13 @@ def evaluate(name: str, folder: Path, arguments: Sequence[str]) -> dict[str, Any
 
 
 def split_names(text: str) -> list[str]:
-    """Registered names of data sets from a list with commas."""
+    """Returns registered names of data sets from a list with commas."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     return [BENCHMARK_NAMES.get(name, name) for name in names]
 
 
 def published_methods(args: argparse.Namespace) -> list[str]:
-    """The methods whose published figures are asked for.
+    """Returns the methods whose published figures are asked for.
 
     Raises:
         ValueError: there are none of a method.
@@ -152,7 +152,7 @@ def published_methods(args: argparse.Namespace) -> list[str]:
 
 
 def rescore(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores of the prediction files, by name and data set.
+    """Scores the prediction files; returns the scores by name and data set.
 
     Raises:
         FileNotFoundError: a file or data set is not there.
@@ -176,7 +176,7 @@ def rescore(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def folder_name(name: str) -> str:
-    """A row's name without what a path cannot hold."""
+    """Returns a row's name without what a path cannot hold."""
     return re.sub(r"[^\w.-]+", "_", name)
 
 

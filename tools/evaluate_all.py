@@ -41,7 +41,7 @@ from escnet_d2.engine.evaluation_run import (
     measure_first_images,
 )
 from escnet_d2.engine.model_description import lacks_weights
-from escnet_d2.engine.run_folder import inference_dir
+from escnet_d2.engine.output_dir import inference_dir
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 from escnet_d2.evaluation.results import read_results
@@ -52,7 +52,7 @@ logger = logging.getLogger("escnet_d2.evaluate_all")
 
 
 def evaluation_parser() -> argparse.ArgumentParser:
-    """The arguments: those of ``train_net.py``, and which data sets."""
+    """Defines the arguments: those of ``train_net.py``, and which data sets."""
     parser = argument_parser()
     parser.description = __doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -93,7 +93,7 @@ def overlay_options(name_or_path: str) -> list[object]:
 
 
 def all_options(args: argparse.Namespace) -> list[object]:
-    """All changes to the configuration, those that win last.
+    """Returns all changes to the configuration, those that win last.
 
     Args:
         args: of :func:`evaluation_parser`.

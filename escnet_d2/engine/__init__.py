@@ -1,11 +1,12 @@
 """Training, evaluation and prediction by configuration."""
 
 from .checkpoint import TrainingCheckpointer
+from .config_checks import check_config
 from .config_files import available_configs, find_config
-from .input_errors import one_line_errors
+from .console import one_line_errors
 from .launch import launch
 from .predictor import OpenVocabPredictor
-from .setup import argument_parser, check_config, load_config, setup
+from .setup import argument_parser, load_config, setup
 from .trainer import Trainer
 
 __all__ = [

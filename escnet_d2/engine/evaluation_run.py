@@ -6,14 +6,13 @@ import itertools
 import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
@@ -25,9 +24,9 @@ from escnet_d2.evaluation.results import RESULTS_NAME
 from escnet_d2.evaluation.tables import DatasetOutcome
 
 from .model_cost import measure_cost
+from .output_dir import inference_dir
 from .precision import INFERENCE_DTYPES, autocast
 from .random_state import preserved_random_state
-from .run_folder import inference_dir
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +41,10 @@ class EvaluationError(RuntimeError):
     """A data set cannot be evaluated; raised on all processes, whichever found out."""
 
 
-def build_evaluator(cfg: CfgNode, name: str) -> SemSegEvaluator:
-    """The evaluator of a data set, with the classes of ``DATASETS.TRAIN`` as the seen ones."""
-    return SemSegEvaluator(
-        name,
-        output_dir=inference_dir(cfg) / name,
-        seen_classes=training_classes(cfg),
-        boundary_dilation=cfg.TEST.BOUNDARY_DILATION,
-    )
-
-
 def training_classes(cfg: CfgNode) -> list[str] | None:
-    """Class names of ``DATASETS.TRAIN``, the synonyms of a class joined by commas.
+    """Returns class names of ``DATASETS.TRAIN``, the synonyms of a class joined by commas.
 
-    Returns:
-        The names; None if no training data set is registered here, as may be the case where a model
-        is only evaluated.
+    None if no training data set is registered here, as may be where a model is only evaluated.
     """
     vocabularies = [
         # "mean" keeps every synonym of a class in its one entry.
@@ -71,32 +58,37 @@ def training_classes(cfg: CfgNode) -> list[str] | None:
     return list(dict.fromkeys(classes)) or None
 
 
-def evaluate_dataset(
-    cfg: CfgNode, model: nn.Module, name: str, evaluator: DatasetEvaluator | None = None
-) -> dict[str, Any]:
+def evaluate_dataset(cfg: CfgNode, model: nn.Module, name: str) -> dict[str, Any]:
     """Evaluates a model on one data set; leaves its mode and random states alone.
 
-    A collective call: what fails on one process fails on all of them.
+    The classes of ``DATASETS.TRAIN`` are the seen ones. A collective call: what fails on one
+    process fails on all of them.
 
     Args:
         cfg: the configuration.
         model: not wrapped for distributed training.
         name: of the data set.
-        evaluator: by default that of :func:`build_evaluator`.
 
     Returns:
-        The evaluator's results; empty on all processes but the first.
+        The results of :class:`SemSegEvaluator`; empty on all processes but the first.
 
     Raises:
         EvaluationError: one of the processes raised one of :data:`FAILURES`.
     """
 
-    def run() -> DatasetEvaluator:
-        chosen = evaluator or build_evaluator(cfg, name)
+    def run() -> SemSegEvaluator:
+        evaluator = SemSegEvaluator(
+            name,
+            output_dir=inference_dir(cfg) / name,
+            seen_classes=training_classes(cfg),
+            boundary_dilation=cfg.TEST.BOUNDARY_DILATION,
+        )
         # evaluate() waits for all processes, so it comes once all of them have got that far.
-        images_only = SimpleNamespace(reset=chosen.reset, process=chosen.process, evaluate=dict)
+        images_only = SimpleNamespace(
+            reset=evaluator.reset, process=evaluator.process, evaluate=dict
+        )
         inference_on_dataset(model, build_test_loader(cfg, name), images_only)
-        return chosen
+        return evaluator
 
     device = next(model.parameters()).device
     with preserved_random_state(), autocast(device, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
@@ -139,11 +131,6 @@ def evaluate_datasets(
 def measure_first_images(cfg: CfgNode, model: nn.Module, count: int) -> dict[str, Any] | None:
     """Measures what a model costs on the first data set of ``DATASETS.TEST`` that works.
 
-    Args:
-        cfg: the configuration.
-        model: with its weights.
-        count: images to measure on.
-
     Returns:
         As :func:`measure_cost`, and ``dataset``; None where no data set works.
     """
@@ -160,7 +147,7 @@ def measure_first_images(cfg: CfgNode, model: nn.Module, count: int) -> dict[str
 
 
 def _state(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str]:
-    """State and detail of a data set that need not or cannot be evaluated, else "" and ""."""
+    """Returns state and detail of a data set that need not or cannot be evaluated, else "", ""."""
     override, metadata = cfg.VOCABULARY.TEST, MetadataCatalog.get(name)
     if override in CLASS_LIST_VARIANTS:
         try:
@@ -177,16 +164,12 @@ def _state(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str]:
     expected = metadata.get("expected_images")
     if expected not in (None, num_images) and not allow_incomplete:
         return FAILED, f"{num_images} labeled images, expected {expected}: incomplete."
-    return (KEPT, "") if _is_finished(inference_dir(cfg) / name, num_images) else ("", "")
-
-
-def _is_finished(folder: Path, num_images: int) -> bool:
-    """Tells whether there are results of as many images as the data set has by now."""
     try:
-        results = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
-        return results["num_images"] == num_images
+        results = json.loads((inference_dir(cfg) / name / RESULTS_NAME).read_text(encoding="utf-8"))
+        is_finished = results["num_images"] == num_images
     except (OSError, ValueError, KeyError):
-        return False
+        is_finished = False
+    return (KEPT, "") if is_finished else ("", "")
 
 
 def _on_all_processes(step: Callable[[], _Result]) -> _Result:
@@ -197,14 +180,13 @@ def _on_all_processes(step: Callable[[], _Result]) -> _Result:
     except FAILURES as error:
         logger.debug("This process failed.", exc_info=True)
         failure = error
-    texts = comm.all_gather("" if failure is None else _describe(failure))
-    if any(texts):
-        raise EvaluationError(next(filter(None, texts))) from failure
+    for text in comm.all_gather("" if failure is None else _describe(failure)):
+        if text:
+            raise EvaluationError(text) from failure
     return result
 
 
 def _describe(error: BaseException) -> str:
-    """An error in one line."""
     lines = str(error).strip().splitlines() or [""]
     if "Traceback" in str(error):
         # Processes of a loader send theirs, and the error last.

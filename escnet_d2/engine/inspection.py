@@ -1,4 +1,4 @@
-"""Looks into ESC-Net while it segments an image."""
+"""A look into ESC-Net while it segments an image."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from detectron2.engine.launch import launch as detectron2_launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
-from .input_errors import one_line_errors
+from .console import one_line_errors
 
 LAUNCHERS = ("auto", "detectron2", "torchrun", "slurm")
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProcessPlace:
-    """Where this process stands among those that somebody else has started.
+    """Place of this process among those that somebody else has started.
 
     Attributes:
         rank: 0 to ``world_size`` - 1.
@@ -118,19 +118,25 @@ def find_place(
 
 
 def first_host(node_list: str) -> str:
-    """The first host of a SLURM node list: ``gpu[03-05,9],login1`` gives ``gpu03``."""
+    """Returns the first host of a SLURM node list: ``gpu[03-05,9],login1`` gives ``gpu03``."""
     # Commas inside brackets separate numbers, not hosts: bring each bracket to its first number.
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", node_list).split(",")[0]
 
 
 def _detect_launcher(environment: Mapping[str, str]) -> str:
-    if not _missing(environment, _TORCHRUN_VARIABLES):
+    if environment.keys() >= set(_TORCHRUN_VARIABLES):
         return "torchrun"
-    return "slurm" if _is_srun_step(environment) else "detectron2"
+    # The shell of a batch script has SLURM_PROCID and SLURM_NTASKS too, but no step: what runs
+    # there without srun is alone. So is what runs in an interactive shell, which is a step of one
+    # task, whatever the job has.
+    has_step = not environment.keys().isdisjoint(("SLURM_STEP_ID", "SLURM_STEPID"))
+    if has_step and environment.keys() >= set(_SLURM_VARIABLES):
+        return "slurm" if _num_srun_tasks(environment) > 1 else "detectron2"
+    return "detectron2"
 
 
 def _torchrun_place(environment: Mapping[str, str]) -> ProcessPlace:
-    _require(environment, _TORCHRUN_VARIABLES, "torchrun")
+    _require(environment, _TORCHRUN_VARIABLES, "torchrun", "torchrun")
     world_size = int(environment["WORLD_SIZE"])
     return ProcessPlace(
         rank=int(environment["RANK"]),
@@ -141,30 +147,17 @@ def _torchrun_place(environment: Mapping[str, str]) -> ProcessPlace:
     )
 
 
-def _is_srun_step(environment: Mapping[str, str]) -> bool:
-    """Returns True if srun started this process as one of several.
-
-    The shell of a batch script has ``SLURM_PROCID`` and ``SLURM_NTASKS`` too, but no step: what
-    runs there without srun is alone. So is what runs in an interactive shell, which is a step of
-    one task, whatever the job has.
-    """
-    has_step = "SLURM_STEP_ID" in environment or "SLURM_STEPID" in environment
-    if not has_step or _missing(environment, _SLURM_VARIABLES):
-        return False
-    return _num_srun_tasks(environment) > 1
-
-
 def _num_srun_tasks(environment: Mapping[str, str]) -> int:
     return int(environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]))
 
 
 def _slurm_place(environment: Mapping[str, str], dist_url: str) -> ProcessPlace:
-    _require(environment, _SLURM_VARIABLES, "slurm")
+    _require(environment, _SLURM_VARIABLES, "slurm", "srun")
     world_size = _num_srun_tasks(environment)
     if dist_url == "auto":
         nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_JOB_NODELIST"])
         job, step = (int(environment.get(f"SLURM_{name}_ID", 0)) for name in ("JOB", "STEP"))
-        # Steps of one job may run at once, and so may jobs with neighbouring numbers.
+        # Steps of one job may run at once, and so may jobs with neighboring numbers.
         port = _FIRST_SLURM_PORT + (job * 16 + step) % _NUM_SLURM_PORTS
         dist_url = f"tcp://{first_host(nodes)}:{port}"
     return ProcessPlace(
@@ -177,7 +170,7 @@ def _slurm_place(environment: Mapping[str, str], dist_url: str) -> ProcessPlace:
 
 
 def _slurm_tasks_per_node(environment: Mapping[str, str], world_size: int) -> int:
-    """Tasks on every node, from ``4(x2)`` (two nodes with four tasks) or ``4,4``."""
+    # Such as 4(x2), two nodes with four tasks, or 4,4.
     names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
     counts = next((environment[name] for name in names if name in environment), str(world_size))
     sizes = {int(re.sub(r"\(x\d+\)", "", part)) for part in counts.split(",")}
@@ -189,16 +182,14 @@ def _slurm_tasks_per_node(environment: Mapping[str, str], world_size: int) -> in
     return sizes.pop()
 
 
-def _missing(environment: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if name not in environment]
-
-
-def _require(environment: Mapping[str, str], names: tuple[str, ...], launcher: str) -> None:
-    missing = _missing(environment, names)
+def _require(
+    environment: Mapping[str, str], names: tuple[str, ...], launcher: str, program: str
+) -> None:
+    missing = [name for name in names if name not in environment]
     if missing:
         raise ValueError(
             f"--launcher {launcher}: the environment lacks {', '.join(missing)}. Start the program "
-            f"with {'srun' if launcher == 'slurm' else launcher}."
+            f"with {program}."
         )
 
 

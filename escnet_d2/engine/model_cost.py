@@ -78,10 +78,9 @@ def _operations(model: nn.Module, sample: dict[str, Any]) -> int:
     # torch's counter follows modules by the gradients of their inputs, and fails where these are
     # wanted but nothing records them.
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    counter = FlopCounterMode(display=False)
     try:
         model.requires_grad_(False)
-        with counter:
+        with FlopCounterMode(display=False) as counter:
             model([sample])
     finally:
         for parameter in trained:

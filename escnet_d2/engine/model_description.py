@@ -1,4 +1,4 @@
-"""Says which model makes a result, in words and numbers that travel with it."""
+"""Description of the model that makes a result, in words and numbers that travel with it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,30 @@ from escnet_d2.weights import model_weights_path
 
 
 def lacks_weights(cfg: CfgNode) -> bool:
-    """Whether part of the model has random weights that only a checkpoint could replace."""
+    """Returns whether part of the model has random weights that only a checkpoint replaces."""
     if cfg.MODEL.WEIGHTS:
         return False
     return method_of(cfg).has_head or cfg.MODEL.CLIP.WEIGHTS == "random"
 
 
 def describe_model(cfg: CfgNode) -> dict[str, object]:
-    """Says in plain data which model makes the labels, for records.
-
-    Args:
-        cfg: the configuration that the model is built from.
+    """Describes in plain data the model that makes the labels, for records.
 
     Returns:
         ``weights``: ``file`` (None without one), ``trained``, and a ``description`` for people.
     """
     file = model_weights_path(cfg.MODEL.WEIGHTS) or None
-    if file is None and not lacks_weights(cfg):
-        description = f"CLIP weights {cfg.MODEL.CLIP.WEIGHTS}, no head"
-    elif file is None:
+    untrained = lacks_weights(cfg)
+    if untrained:
         description = (
             "UNTRAINED: no checkpoint was given, so the head has random weights and the labels "
             "mean nothing"
         )
+    elif file is None:
+        description = f"CLIP weights {cfg.MODEL.CLIP.WEIGHTS}, no head"
     else:
         description = f"checkpoint {file}"
-    return {
-        "weights": {"file": file, "trained": not lacks_weights(cfg), "description": description}
-    }
+    return {"weights": {"file": file, "trained": not untrained, "description": description}}
 
 
 def require_weights(cfg: CfgNode, *, allow_untrained: bool) -> None:
@@ -56,9 +52,6 @@ def model_settings(cfg: CfgNode) -> dict[str, object]:
 
     That is the configuration as it was resolved, without the device, and the checkpoint's path,
     size in bytes and time of modification in ns.
-
-    Args:
-        cfg: the configuration that the model is built from.
 
     Raises:
         FileNotFoundError: the checkpoint does not exist.

@@ -21,9 +21,10 @@ from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
 
 from .checkpoint import TrainingCheckpointer
+from .config_checks import check_choice
 from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
-from .setup import check_choice, load_config
+from .setup import load_config
 
 ImageInput = Union[str, os.PathLike, Image.Image, np.ndarray]
 VocabularyInput = Union[str, os.PathLike, Sequence[Union[str, Sequence[str]]], Vocabulary]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -18,24 +17,17 @@ from escnet_d2.config import get_cfg
 from escnet_d2.data import register_mess_datasets, register_prepared_folder
 from escnet_d2.weights import model_weights_path
 
-from .config_checks import (
-    check_choice,
-    check_config,
-    check_data_is_there,
-    check_names,
-)
+from .config_checks import check_config, check_data_is_there, check_names
 from .config_files import find_config
+from .console import start_console_log, start_file_log
 from .launch import LAUNCHERS
-from .run_folder import check_evaluation_folder, check_training_folder
-from .run_log import start_console_log, start_file_log
-
-__all__ = ["argument_parser", "check_choice", "check_config", "load_config", "setup"]
+from .output_dir import check_evaluation_folder, check_training_folder
 
 logger = logging.getLogger(__name__)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments of ``train_net.py``."""
+    """Defines the arguments of ``train_net.py``."""
     parser = argparse.ArgumentParser(
         description="Trains and evaluates open-vocabulary semantic segmentation.",
         epilog="docs/training.md has examples, from one GPU to several machines.",
@@ -43,11 +35,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="a path or a name: escnet_tiny")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
-    add(
-        "--overwrite",
-        action="store_true",
-        help="train although OUTPUT_DIR holds checkpoints, which are deleted",
-    )
+    add("--overwrite", action="store_true", help="train and delete the checkpoints in OUTPUT_DIR")
     add(
         "--allow-changes",
         action="store_true",
@@ -146,8 +134,7 @@ def setup(
     comm.synchronize()
     cfg.freeze()
     _start_run_folder(cfg, args)
-    rank = comm.get_rank()
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     if not args.eval_only:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     torch.set_float32_matmul_precision(cfg.MODEL.FLOAT32_MATMUL)
@@ -168,8 +155,8 @@ def _start_run_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
     except OSError as error:
         raise ValueError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}.") from error
     # For the file alone: of no use to someone who watches.
-    world_size = comm.get_world_size()
-    logger.debug("Rank of current process: %d. World size: %d", comm.get_rank(), world_size)
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    logger.debug("Rank of current process: %d. World size: %d", rank, world_size)
     logger.debug("Environment info:\n%s", collect_env_info())
     logger.debug("Command line arguments: %s", args)
     logger.debug("Running with full config:\n%s", cfg.dump())
@@ -200,11 +187,11 @@ def _usable_device(name: str) -> str:
 def _register_datasets(cfg: CfgNode, *, required: bool) -> None:
     """Registers the prepared folders, and MESS where one of its data sets is named."""
     check_names("DATASETS.FOLDERS", cfg.DATASETS.FOLDERS)
-    steps = [functools.partial(register_prepared_folder, path) for path in cfg.DATASETS.FOLDERS]
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    for step in (*steps, functools.partial(register_mess_datasets, names)):
+    steps = [(register_prepared_folder, path) for path in cfg.DATASETS.FOLDERS]
+    for register, source in (*steps, (register_mess_datasets, names)):
         try:
-            step()
+            register(source)
         except (OSError, ValueError) as error:
             if required:
                 raise

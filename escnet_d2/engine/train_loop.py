@@ -102,7 +102,7 @@ class AccumulatingTrainer(SimpleTrainer):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, optimizer and loss scale; tensors and plain containers only."""
+        """Returns iteration, optimizer and loss scale; tensors and plain containers only."""
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -6,30 +6,28 @@ import logging
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import HookBase
-from detectron2.evaluation import DatasetEvaluator, print_csv_format
+from detectron2.evaluation import print_csv_format
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-from escnet_d2.data import build_test_loader, build_train_loader
+from escnet_d2.data import build_train_loader
 from escnet_d2.evaluation import write_summary
 from escnet_d2.evaluation.results import read_results
 from escnet_d2.solver import build_optimizer
 
 from .checkpoint import TrainingCheckpointer
-from .evaluation_run import build_evaluator, evaluate_dataset
+from .evaluation_run import evaluate_dataset
+from .output_dir import inference_dir
 from .precision import TRAINING_DTYPES
 from .random_state import set_random_state
-from .run_folder import inference_dir
 from .train_loop import AccumulatingTrainer
 
 _LOG_PERIOD = 20
@@ -104,8 +102,10 @@ class Trainer(DefaultTrainer):
         Returns:
             Results of the last evaluation if ``TEST.EXPECTED_RESULTS`` asks to check them.
         """
-        loader = self.build_train_loader(self.cfg, start_iter=self.start_iter, seed=self._data_seed)
-        self._trainer.start_loader(loader)
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.SEED = self._data_seed
+        self._trainer.start_loader(build_train_loader(cfg, start_iter=self.start_iter))
         # Last, since starting a loader may draw random numbers that the first run drew long ago.
         self._restore_random_state()
         logger.info(
@@ -120,7 +120,7 @@ class Trainer(DefaultTrainer):
         return super().train()
 
     def build_hooks(self) -> list[HookBase]:
-        """The timer, schedule, checkpoints, evaluation and, on the main process, the log."""
+        """Returns timer, schedule, checkpoints, evaluation and, on the main process, the log."""
         cfg = self.cfg
         result = [
             hooks.IterationTimer(),
@@ -137,7 +137,7 @@ class Trainer(DefaultTrainer):
         return result
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks (with the schedule), optimizer, loss scale and the seed of the data."""
+        """Returns iteration, hooks, schedule, optimizer, loss scale and seed of the data."""
         return {**super().state_dict(), "data_seed": self._data_seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -154,43 +154,11 @@ class Trainer(DefaultTrainer):
     def build_lr_scheduler(
         cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Detectron2's schedules, and ``WarmupPolyLR`` of its project DeepLab."""
+        """Builds Detectron2's schedules, and ``WarmupPolyLR`` of its project DeepLab."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(
-        cls, cfg: CfgNode, *, start_iter: int = 0, seed: int | None = None
-    ) -> DataLoader:
-        """See :func:`escnet_d2.data.build_train_loader`.
-
-        Args:
-            cfg: the configuration.
-            start_iter: optimizer iterations already done.
-            seed: of the order and augmentation of the data, by default ``SEED``.
-        """
-        if seed is not None:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.SEED = seed
-        return build_train_loader(cfg, start_iter=start_iter)
-
-    @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """See :func:`escnet_d2.data.build_test_loader`."""
-        return build_test_loader(cfg, dataset_name)
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """See :func:`escnet_d2.engine.evaluation_run.build_evaluator`."""
-        return build_evaluator(cfg, dataset_name)
-
-    @classmethod
-    def test(
-        cls,
-        cfg: CfgNode,
-        model: nn.Module,
-        evaluators: Sequence[DatasetEvaluator] | None = None,
-    ) -> OrderedDict:
+    def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
         """Evaluates on ``DATASETS.TEST``; leaves weights, mode and random states alone.
 
         A collective call. Results go to ``OUTPUT_DIR/inference/<data set>``, a table over all data
@@ -199,7 +167,6 @@ class Trainer(DefaultTrainer):
         Args:
             cfg: the configuration.
             model: as built, or wrapped for distributed training.
-            evaluators: one per data set, by default those of :meth:`build_evaluator`.
 
         Returns:
             ``{"sem_seg": {"mIoU": ...}}``, or a dict of these by data set if there are several; the
@@ -209,9 +176,8 @@ class Trainer(DefaultTrainer):
             # Processes may have different numbers of batches: none may wait for the others.
             model = model.module
         results = OrderedDict()
-        for index, name in enumerate(cfg.DATASETS.TEST):
-            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            results[name] = evaluate_dataset(cfg, model, name, evaluator)
+        for name in cfg.DATASETS.TEST:
+            results[name] = evaluate_dataset(cfg, model, name)
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])

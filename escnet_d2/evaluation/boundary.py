@@ -12,12 +12,12 @@ _OUTSIDE = -1
 
 
 def band_width(height: int, width: int, dilation: float) -> int:
-    """Width of the boundary band in pixels: a share of the image diagonal, at least one pixel."""
+    """Returns the width of the boundary band in pixels: a share of the diagonal, at least 1."""
     return max(1, round(dilation * float(np.hypot(height, width))))
 
 
 def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
-    """Pixels near the boundary of their own class's mask.
+    """Finds the pixels near the boundary of their own class's mask.
 
     The reference erodes the mask of each class ``width`` times with a 3 x 3 kernel, the outside of
     the image counting as background, and keeps what the erosion took away. A pixel survives that
@@ -43,7 +43,7 @@ def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
 def boundary_counts(
     prediction: np.ndarray, target: np.ndarray, *, num_classes: int, dilation: float
 ) -> ClassCounts:
-    """Pixels that each class's boundary bands hold in prediction and ground truth, and share.
+    """Counts the pixels that each class's bands hold in prediction and ground truth, and share.
 
     Unlabeled pixels belong to no mask, in the prediction neither: both masks of a class are cut to
     the labeled area first, and the edge of that area is a boundary like the edge of the image.

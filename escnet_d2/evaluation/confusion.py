@@ -26,7 +26,7 @@ class ClassCounts:
 
     @classmethod
     def zeros(cls, num_classes: int) -> ClassCounts:
-        """Counts of no image at all."""
+        """Returns the counts of no image at all."""
         return cls(*(np.zeros(num_classes, dtype=np.int64) for _ in range(3)))
 
     @classmethod
@@ -37,7 +37,7 @@ class ClassCounts:
 
     @property
     def union(self) -> np.ndarray:
-        """Labeled pixels of the class in either, int64, shape (K,)."""
+        """Returns the labeled pixels of the class in either, int64, shape (K,)."""
         return self.target + self.prediction - self.intersection
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
@@ -66,8 +66,9 @@ def confusion_matrix(prediction: np.ndarray, target: np.ndarray, num_classes: in
         ValueError: the shapes differ, or a predicted label is outside 0..K-1.
     """
     if prediction.shape != target.shape:
+        ours, theirs = (" x ".join(map(str, labels.shape)) for labels in (prediction, target))
         raise ValueError(
-            f"The prediction is {_size(prediction)} but the ground truth is {_size(target)}."
+            f"The prediction is {ours} but the ground truth is {theirs} (height x width)."
         )
     if prediction.size and (prediction.min() < 0 or prediction.max() >= num_classes):
         wrong = np.unique(prediction[(prediction < 0) | (prediction >= num_classes)])
@@ -82,7 +83,7 @@ def confusion_matrix(prediction: np.ndarray, target: np.ndarray, num_classes: in
 
 
 def top_confusions(matrix: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
-    """The mistakes that cost most pixels.
+    """Finds the mistakes that cost most pixels.
 
     Args:
         matrix: confusion matrix, shape (K, K + 1).
@@ -101,7 +102,3 @@ def top_confusions(matrix: np.ndarray, limit: int) -> list[tuple[int, int, int]]
         for target, prediction in zip(targets, predictions)
         if mistakes[target, prediction] > 0
     ]
-
-
-def _size(labels: np.ndarray) -> str:
-    return " x ".join(str(length) for length in labels.shape) + " (height x width)"

@@ -13,7 +13,7 @@ MESS_SCORES = ("mIoU_gt_or_pred", "CoI_mIoU")
 def classes_of_interest_miou(
     per_class: Sequence[Mapping[str, Any]], classes: Iterable[int]
 ) -> float | None:
-    """CoI-mIoU as the MESS benchmark computes it: without "others" and "background".
+    """Computes CoI-mIoU as the MESS benchmark does: without "others" and "background".
 
     The mean of the IoU over those of the classes that are in the ground truth or the prediction; a
     class that is only predicted counts as 0, as in ``mIoU_gt_or_pred``.
@@ -35,7 +35,7 @@ def classes_of_interest_miou(
 def mess_scores(
     results: Mapping[str, Mapping[str, Any]], benchmark: Sequence[Any]
 ) -> dict[str, Any]:
-    """MESS's scores by data set, their means by domain, and the mean over all.
+    """Computes MESS's scores by data set, their means by domain, and the mean over all.
 
     Args:
         results: ``results.json`` by registered name; other data sets are left alone.
@@ -74,7 +74,6 @@ def _scores(name: str, results: Mapping[str, Any] | None) -> dict[str, float | N
 
 
 def _means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Means, None where one of the values is."""
     columns = {name: [score[name] for score in scores] for name in MESS_SCORES}
     return {
         name: sum(values) / len(values) if values and None not in values else None

@@ -6,6 +6,7 @@ here; files and loggers get ``None`` or nothing instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,24 +31,24 @@ SCORES = (
 
 
 def class_iou(counts: ClassCounts) -> np.ndarray:
-    """IoU of each class in the ground truth, in percent, shape (K,); NaN for the other classes."""
+    """Returns the IoU of each class in percent, shape (K,); NaN without ground truth."""
     return np.where(counts.target > 0, _percent(counts.intersection, counts.union), np.nan)
 
 
 def class_accuracy(counts: ClassCounts) -> np.ndarray:
-    """Share of each class's pixels that is found, in percent, shape (K,); NaN where it has none."""
+    """Returns the share of each class's pixels found in percent, (K,); NaN without ground truth."""
     return _percent(counts.intersection, counts.target)
 
 
 def harmonic_mean(a: float, b: float) -> float:
-    """Harmonic mean of two percentages: 0 where both are, NaN where either is undefined."""
+    """Returns the harmonic mean of two percentages: 0 if both are 0, NaN if either is NaN."""
     return 2 * a * b / (a + b) if a + b != 0 else 0.0
 
 
 def sem_seg_scores(
     region: ClassCounts, boundary: ClassCounts, seen: Sequence[bool] | None
 ) -> dict[str, float]:
-    """Scores of a whole data set.
+    """Computes the scores of a whole data set.
 
     Args:
         region: counts over all labeled pixels.
@@ -65,10 +66,11 @@ def sem_seg_scores(
     present = region.target > 0
     occurring = region.union > 0
     iou = class_iou(region)
-    in_training = np.zeros_like(present) if seen is None else np.asarray(seen, dtype=bool)
-    outside_training = np.zeros_like(present) if seen is None else ~in_training
-    seen_iou = _mean(iou[present & in_training])
-    unseen_iou = _mean(iou[present & outside_training])
+    if seen is None:
+        seen_iou = unseen_iou = float("nan")
+    else:
+        in_training = np.asarray(seen, dtype=bool)
+        seen_iou, unseen_iou = _mean(iou[present & in_training]), _mean(iou[present & ~in_training])
     return {
         "mIoU": _mean(iou[present]),
         "mIoU_gt_or_pred": _mean(_percent(region.intersection, region.union)[occurring]),
@@ -84,8 +86,23 @@ def sem_seg_scores(
     }
 
 
+def match_seen_classes(class_names: Sequence[str], training_classes: Sequence[str]) -> list[bool]:
+    """Marks the classes that share a name with the training vocabulary.
+
+    Names of one class, such as "couch, sofa", are separated by a comma or ``|``; upper case and
+    white space make no difference, so that "TV monitor" equals "tvmonitor". Nothing else is
+    equated: "couch" is not "sofa" unless one of the lists says so.
+    """
+    known = {key for name in training_classes for key in _name_keys(name)}
+    return [not known.isdisjoint(_name_keys(name)) for name in class_names]
+
+
+def _name_keys(name: str) -> set[str]:
+    return {"".join(part.split()).casefold() for part in re.split(r"[,|]", name)} - {""}
+
+
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """100 * part / whole, NaN where whole is 0."""
+    """Returns 100 * part / whole, NaN where whole is 0."""
     return 100.0 * part / np.where(whole > 0, whole, np.nan)
 
 

@@ -28,11 +28,8 @@ class PublishedResult:
     """One row of the file.
 
     Attributes:
-        model: the method.
-        venue: where it was published.
         backbones: the CLIP model and what stands beside it, joined by " + ".
-        training_set: what it was trained on.
-        extra_data: whether further annotated data were used.
+        extra_data: whether annotated data beyond ``training_set`` were used.
         scores: mIoU in percent by the papers' name of the benchmark, where it is reported.
         source: where the scores are printed.
     """
@@ -46,19 +43,18 @@ class PublishedResult:
     source: str
 
 
-def published_results() -> tuple[PublishedResult, ...]:
+def published_results() -> list[PublishedResult]:
     """Reads the rows, in the file's order."""
     with _FILE.open(encoding="utf-8", newline="") as file:
-        return tuple(_result(row) for row in csv.DictReader(file))
-
-
-def _result(row: dict[str, str]) -> PublishedResult:
-    return PublishedResult(
-        model=row["model"],
-        venue=row["venue"],
-        backbones=" + ".join(filter(None, (row["clip"], row["other_backbone"]))),
-        training_set=row["training_set"],
-        extra_data=row["extra_data"] == "yes",
-        scores={name: float(row[name]) for name in BENCHMARK_NAMES if row[name]},
-        source=row["source"],
-    )
+        return [
+            PublishedResult(
+                model=row["model"],
+                venue=row["venue"],
+                backbones=" + ".join(filter(None, (row["clip"], row["other_backbone"]))),
+                training_set=row["training_set"],
+                extra_data=row["extra_data"] == "yes",
+                scores={name: float(row[name]) for name in BENCHMARK_NAMES if row[name]},
+                source=row["source"],
+            )
+            for row in csv.DictReader(file)
+        ]

@@ -1,4 +1,4 @@
-"""Scores of predictions that another program has written, by our evaluator."""
+"""Scores of predictions that another program has written."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from pycocotools import mask as coco_mask
 
+from .predictions import decode_label_map
 from .sem_seg_evaluator import SemSegEvaluator
-
-_NO_CLASS = -1
 
 
 def rescore_predictions(
@@ -45,25 +42,26 @@ def rescore_predictions(
             pixels, or has an image twice; names the file.
     """
     path = Path(path)
+    by_file = defaultdict(list)
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        by_file = _by_file(records)
+        for record in json.loads(path.read_text(encoding="utf-8")):
+            by_file[record["file_name"]].append(record)
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not a list of COCO predictions: {error!r}.") from error
     samples = DatasetCatalog.get(dataset_name)
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for file, name in _matches(list(by_file), samples, path):
-        if file in found:
-            raise ValueError(f"{path} has two predictions of {file}: {found[file]} and {name}.")
-        found[file] = name
-    missing = [s["file_name"] for s in samples if s["file_name"] not in found]
+        if file in names:
+            raise ValueError(f"{path} has two predictions of {file}: {names[file]} and {name}.")
+        names[file] = name
+    found = [sample for sample in samples if sample["file_name"] in names]
+    missing = [sample["file_name"] for sample in samples if sample["file_name"] not in names]
     if missing and not allow_incomplete:
         raise ValueError(
             f"{path} has no prediction for {len(missing)} of {len(samples)} images of "
             f"{dataset_name}, such as {missing[0]}."
         )
-    metadata = MetadataCatalog.get(dataset_name)
-    ids = metadata.get("stuff_dataset_id_to_contiguous_id")
+    ids = MetadataCatalog.get(dataset_name).get("stuff_dataset_id_to_contiguous_id")
     evaluator = SemSegEvaluator(
         dataset_name,
         output_dir=output_dir,
@@ -71,62 +69,20 @@ def rescore_predictions(
         boundary_dilation=boundary_dilation,
         save_predictions=False,
     )
-    for sample in samples:
-        if sample["file_name"] in found:
-            name = found[sample["file_name"]]
-            try:
-                labels = decode_label_map(by_file[name], ids)
-            except ValueError as error:
-                raise ValueError(f"{path}, {name}: {error}") from error
-            evaluator.process([sample], [{"label_map": labels}])
+    for sample in found:
+        name = names[sample["file_name"]]
+        try:
+            labels = decode_label_map(by_file[name], ids)
+        except ValueError as error:
+            raise ValueError(f"{path}, {name}: {error}") from error
+        evaluator.process([sample], [{"label_map": labels}])
     return dict(evaluator.evaluate()["sem_seg"])
-
-
-def decode_label_map(
-    records: Sequence[Mapping[str, Any]], category_ids: Mapping[int, int] | None = None
-) -> np.ndarray:
-    """Puts the segments of one image back together; inverts :func:`encode_label_map`.
-
-    Args:
-        records: with ``category_id`` and ``segmentation``.
-        category_ids: class index of each of the data set's own ids; None for indices.
-
-    Returns:
-        Class indices, int64 (H, W).
-
-    Raises:
-        ValueError: no segment, sizes that differ, an id of no class, or a pixel without a class.
-    """
-    if not records:
-        raise ValueError("it has no segment.")
-    sizes = {tuple(record["segmentation"]["size"]) for record in records}
-    if len(sizes) > 1:
-        raise ValueError(f"its segments are of different sizes: {sorted(sizes)}.")
-    labels = np.full(sizes.pop(), _NO_CLASS, dtype=np.int64)
-    for record in records:
-        category = record["category_id"]
-        if category_ids is not None:
-            if category not in category_ids:
-                raise ValueError(f"category_id {category} is none of the data set's ids.")
-            category = category_ids[category]
-        labels[coco_mask.decode(record["segmentation"]).astype(bool)] = category
-    unclassified = int((labels == _NO_CLASS).sum())
-    if unclassified:
-        raise ValueError(f"{unclassified} of {labels.size} pixels have no class.")
-    return labels
-
-
-def _by_file(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    grouped = defaultdict(list)
-    for record in records:
-        grouped[record["file_name"]].append(record)
-    return dict(grouped)
 
 
 def _matches(
     names: Sequence[str], samples: Sequence[Mapping[str, Any]], path: Path
 ) -> Iterator[tuple[str, str]]:
-    """(File of the data set, name in the predictions) of each prediction."""
+    """Yields the data set's file name and the predictions' name of each image."""
     by_end: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         by_end[PurePath(sample["file_name"]).name].append(sample["file_name"])

@@ -31,7 +31,7 @@ def build_results(
     boundary: ClassCounts,
     num_images: int,
 ) -> dict[str, Any]:
-    """The content of ``results.json``: ``dataset``, every name in ``SCORES`` and ``per_class``.
+    """Builds the content of ``results.json``: ``dataset``, every score and ``per_class``.
 
     Args:
         dataset_name: in Detectron2's catalogs.

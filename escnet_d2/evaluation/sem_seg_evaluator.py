@@ -1,4 +1,4 @@
-"""The evaluator: from a model's outputs and label files to scores, over all processes."""
+"""Detectron2's evaluator: from outputs and label files to scores, over all processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from escnet_d2.io import read_label_map
 
 from .boundary import boundary_counts
 from .confusion import ClassCounts, confusion_matrix
-from .metrics import SCORES
+from .metrics import SCORES, match_seen_classes
 from .predictions import encode_label_map
 from .results import build_results, write_results
-from .seen_classes import match_seen_classes
 from .tables import score_table
 
 logger = logging.getLogger(__name__)
@@ -163,16 +162,18 @@ class SemSegEvaluator(DatasetEvaluator):
             RuntimeError: no image at all, or an image on more than one process.
         """
         num_images = self._count_images()
-        gathered = self._gather()
-        if gathered is None:
+        share = (self._matrix, self._boundary, self._predictions)
+        shares = comm.gather(share) if self._distributed else [share]
+        if not shares:
             return None
-        matrix, boundary, predictions = gathered
+        matrices, boundaries, predictions = zip(*shares)
+        matrix = np.sum(matrices, axis=0)
         results = build_results(
             self._dataset_name,
             self._class_names,
             seen=self._seen,
             region=ClassCounts.from_confusion(matrix),
-            boundary=boundary,
+            boundary=sum(boundaries, ClassCounts.zeros(self._num_classes)),
             num_images=num_images,
         )
         metrics = _detectron2_metrics(results)
@@ -181,14 +182,13 @@ class SemSegEvaluator(DatasetEvaluator):
             self._output_dir.mkdir(parents=True, exist_ok=True)
             torch.save(metrics, self._output_dir / "sem_seg_evaluation.pth")
             if self._save_predictions:
-                text = json.dumps(predictions)
+                text = json.dumps(list(itertools.chain.from_iterable(predictions)))
                 (self._output_dir / "sem_seg_predictions.json").write_text(text, encoding="utf-8")
             write_results(results, matrix, self._output_dir)
         defined = {name: value for name, value in metrics.items() if not math.isnan(value)}
         return OrderedDict(sem_seg=defined)
 
     def _predicted_labels(self, image: Mapping[str, Any], output: Mapping) -> np.ndarray:
-        """The label map of one output, shape (H, W)."""
         if "sem_seg" in output:
             scores = output["sem_seg"]
             if scores.dim() != 3:
@@ -217,8 +217,7 @@ class SemSegEvaluator(DatasetEvaluator):
             )
 
     def _count_images(self) -> int:
-        """Number of images over all processes; every process raises if one came twice."""
-        # On every process, not on the first alone: the others would wait for it for ever.
+        # On every process, so that all raise: where the first alone did, others would wait for it.
         shares = comm.all_gather(self._images) if self._distributed else [self._images]
         times_seen = Counter(itertools.chain.from_iterable(shares))
         repeated = [file_name for (file_name, _), times in times_seen.items() if times > 1]
@@ -240,32 +239,14 @@ class SemSegEvaluator(DatasetEvaluator):
             )
         return len(times_seen)
 
-    def _gather(self) -> tuple[np.ndarray, ClassCounts, list[dict]] | None:
-        """Matrix, boundary counts and predictions of all processes; None but on the first."""
-        share = (self._matrix, self._boundary, self._predictions)
-        shares = comm.gather(share) if self._distributed else [share]
-        if self._distributed and not comm.is_main_process():
-            return None
-        matrices, boundaries, predictions = zip(*shares)
-        return (
-            np.sum(matrices, axis=0),
-            sum(boundaries, ClassCounts.zeros(self._num_classes)),
-            list(itertools.chain.from_iterable(predictions)),
-        )
-
 
 def _detectron2_metrics(results: Mapping[str, Any]) -> dict[str, float]:
-    """The results under the keys of Detectron2's own evaluator, and ours; NaN where undefined."""
-
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else float(value)
-
-    metrics = {name: number(results[name]) for name in SCORES}
+    """Returns the results under the keys of Detectron2's own evaluator, and ours; None is NaN."""
+    metrics = {name: results[name] for name in SCORES}
     for record in results["per_class"]:
-        name = record["name"]
-        iou, boundary_iou = number(record["IoU"]), number(record["boundary_IoU"])
+        name, iou, boundary_iou = record["name"], record["IoU"], record["boundary_IoU"]
         metrics[f"IoU-{name}"] = iou
         metrics[f"BoundaryIoU-{name}"] = boundary_iou
-        metrics[f"min(IoU, B-Iou)-{name}"] = min(iou, boundary_iou)
-        metrics[f"ACC-{name}"] = number(record["ACC"])
-    return metrics
+        metrics[f"min(IoU, B-Iou)-{name}"] = None if iou is None else min(iou, boundary_iou)
+        metrics[f"ACC-{name}"] = record["ACC"]
+    return {key: math.nan if value is None else float(value) for key, value in metrics.items()}

@@ -14,7 +14,6 @@ from tabulate import tabulate
 
 from escnet_d2.io import write_json
 
-from .comparison_plot import plot_comparison
 from .mess import MESS_SCORES, mess_scores
 from .metrics import SCORES
 from .published import BENCHMARK_NAMES, PAPER_NAMES, PublishedResult, published_results
@@ -39,12 +38,7 @@ class DatasetOutcome(NamedTuple):
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table for Markdown: numbers with two digits, "-" for None.
-
-    Args:
-        headers: of the columns.
-        rows: one value per column.
-    """
+    """Makes a table for Markdown: numbers with two digits, "-" for None."""
     # Numbers are formatted here: tabulate would turn a class named "007" into 7.
     return tabulate(
         [[_cell(value) for value in row] for row in rows],
@@ -55,13 +49,7 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table; None becomes an empty cell.
-
-    Args:
-        path: the file.
-        header: of the columns.
-        rows: one value per column.
-    """
+    """Writes a table; None becomes an empty cell."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -69,7 +57,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def score_table(results: Results) -> str:
-    """All scores as a Markdown table, a row for each data set."""
+    """Returns all scores as a Markdown table, a row for each data set."""
     return markdown_table(["dataset", *SCORES], _score_rows(results))
 
 
@@ -122,9 +110,7 @@ def write_benchmarks(
         The Markdown text.
     """
     folder = Path(output_dir)
-    own = {
-        paper: results[name]["mIoU"] for paper, name in BENCHMARK_NAMES.items() if name in results
-    }
+    own = [results[name]["mIoU"] if name in results else None for name in BENCHMARK_NAMES.values()]
     header = [*_PUBLISHED_COLUMNS, *BENCHMARK_NAMES, "source"]
     published = [_published_row(result, BENCHMARK_NAMES) for result in published_results()]
     by_domain = mess_scores(results, mess) if mess else None
@@ -142,7 +128,7 @@ def write_benchmarks(
             "published": [vars(result) for result in published_results()],
         },
     )
-    own_cells = ["", "", "", *map(own.get, BENCHMARK_NAMES)]
+    own_cells = ["", "", "", *own]
     write_csv(folder / "benchmarks.csv", header, [[title, *own_cells, source], *published])
     rows = [
         [
@@ -160,7 +146,7 @@ def write_benchmarks(
         "## Data sets",
         markdown_table(["data set", "benchmark", "state", *SCORES, "remark"], rows),
     ]
-    if own:
+    if not results.keys().isdisjoint(BENCHMARK_NAMES.values()):
         rows = [[f"**{title}**", *own_cells, "this run"], *published]
         sections += ["## Beside published figures", markdown_table(header, rows)]
     if by_domain is not None:
@@ -216,7 +202,10 @@ def write_comparison(
     measured: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         measured.setdefault(run["name"], []).append(run)
-    groups = [*measured.items(), *((name, [_rescored(by)]) for name, by in rescored.items())]
+    groups = list(measured.items())
+    for name, by_dataset in rescored.items():
+        outcomes = {dataset: {"scores": scores} for dataset, scores in by_dataset.items()}
+        groups.append((name, [{"rescored": True, "datasets": outcomes}]))
     papers = [PAPER_NAMES.get(name, name) for name in datasets]
     header = ["model", *papers, *_COST_COLUMNS, "remark"]
     rows = [_comparison_row(name, group, datasets, score) for name, group in groups]
@@ -254,7 +243,7 @@ def write_comparison(
             points.append((name, cost, statistics.mean(map(statistics.mean, values))))
     if points:
         label = f"{score}, mean over {len(datasets)} data sets"
-        plot_comparison(points, label, folder / "comparison.png")
+        _plot(points, label, folder / "comparison.png")
     return _write_markdown(folder / "comparison.md", sections)
 
 
@@ -275,7 +264,7 @@ def _cell(value: object) -> str:
 
 
 def _scores(results: Results, name: str) -> dict[str, Any] | None:
-    """Scores of a whole data set; None where it has no results."""
+    """Returns the scores of a whole data set; None where it has no results."""
     return {score: results[name][score] for score in SCORES} if name in results else None
 
 
@@ -301,11 +290,6 @@ def _mess_rows(mess: Mapping[str, Any]) -> list[list[Any]]:
         count = f"mean of {mean['evaluated']} of {mean['datasets']}"
         rows.append([count, domain, *map(mean.get, MESS_SCORES)])
     return rows
-
-
-def _rescored(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Scores of a prediction file, as those of a run."""
-    return {"rescored": True, "datasets": {name: {"scores": by} for name, by in scores.items()}}
 
 
 def _comparison_row(
@@ -352,7 +336,7 @@ def _detail_rows(
 
 
 def _defined(runs: Iterable[Mapping[str, Any]], dataset: str, score: str) -> list[float]:
-    """One score of a data set in those runs that have it."""
+    """Returns one score of a data set in those runs that have it."""
     outcomes = [run.get("datasets", {}).get(dataset) for run in runs]
     values = [outcome["scores"].get(score) for outcome in outcomes if outcome]
     return [value for value in values if value is not None]
@@ -374,7 +358,6 @@ def _cost(runs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def _cost_notes(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Says how the cost was measured, where it was."""
     notes = {
         f"{cost['device']}: {cost['images']} images of {cost['dataset']}, one at a time, "
         f"{cost['classes']} classes"
@@ -388,3 +371,28 @@ def _cost_notes(runs: Iterable[Mapping[str, Any]]) -> list[str]:
         "as two, text embeddings left out; milliseconds are the median and, in brackets, the "
         "interquartile range; the memory of a CPU is that of the whole process."
     ]
+
+
+def _plot(points: Sequence[tuple[str, Mapping[str, Any], float]], label: str, path: Path) -> None:
+    """Draws score against time: points are name, cost and score of each model."""
+    # Only those who compare should wait for it to load.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, cost, value in points:
+        axes.scatter(cost["latency_ms"], value)
+        axes.annotate(
+            f"{name}\n{cost['parameters'] / 1e6:.1f} M parameters",
+            (cost["latency_ms"], value),
+            textcoords="offset points",
+            xytext=(6, 4),
+            fontsize=8,
+        )
+    axes.set_xlabel(f"ms / image ({points[0][1]['device']})")
+    axes.set_ylabel(label)
+    axes.margins(0.2)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

@@ -19,7 +19,7 @@ from markdown_section import replace_section
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from escnet_d2.evaluation.rescoring import decode_label_map
+from escnet_d2.evaluation.predictions import decode_label_map
 from escnet_d2.evaluation.tables import markdown_table
 from escnet_d2.io import read_label_map
 from escnet_d2.projects.shapes import ErrorSources, group_miou

@@ -14,7 +14,7 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 from escnet_d2.config import class_list_setting, synonym_mode
 from escnet_d2.data import SemanticDatasetMapper
-from escnet_d2.engine.setup import check_config, load_config
+from escnet_d2.engine import check_config, load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 METHODS = {"cat_seg": "CATSeg", "sed": "SED"}

@@ -11,8 +11,8 @@ from detectron2.modeling import build_model
 
 from escnet_d2.config import get_cfg
 from escnet_d2.data.datasets.mess import MESS_NAMES
+from escnet_d2.engine import check_config, load_config
 from escnet_d2.engine.config_files import available_configs, find_config
-from escnet_d2.engine.setup import check_config, load_config
 from escnet_d2.evaluation.published import BENCHMARK_NAMES
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -39,13 +39,12 @@ def test_missing_file(tmp_path):
         load(tmp_path / "nowhere.pth")
 
 
-@pytest.mark.parametrize("kept", [0, 10, 500, 0.9])
+@pytest.mark.parametrize("kept", [0, 0.1, 0.9])
 def test_truncated_file(tmp_path, kept):
     path = tmp_path / "cut.pth"
     write(path, {"model": network(64).state_dict()})
     content = path.read_bytes()
-    size = int(kept * len(content)) if isinstance(kept, float) else kept
-    path.write_bytes(content[:size])
+    path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(RuntimeError, match="cut.pth"):
         load(path)
 
@@ -57,20 +56,13 @@ class Payload:
 
 @pytest.mark.parametrize(
     "content",
-    [Payload(), [1, 2], {"model": [1]}, {"epoch": 3}, {"model": {"a": 1}}],
-    ids=["code", "list", "model is a list", "no tensors", "model of numbers"],
+    [Payload(), {"model": [1]}, {"epoch": 3}],
+    ids=["code", "model is a list", "no tensors"],
 )
 def test_files_that_are_no_checkpoint(tmp_path, content, capsys):
     with pytest.raises(RuntimeError, match="other.pth"):
         load(write(tmp_path / "other.pth", content))
     assert "run by" not in capsys.readouterr().out
-
-
-def test_text_file(tmp_path):
-    path = tmp_path / "notes.pth"
-    path.write_text("not a checkpoint")
-    with pytest.raises(RuntimeError, match="notes.pth"):
-        load(path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from PIL import Image
 
 import escnet_d2
 from escnet_d2.engine.model_description import describe_model
-from escnet_d2.engine.predictor import inference_config
 from escnet_d2.structures import Segmentation, Vocabulary
 
 SMALL = ("MODEL.CLIP.RESOLUTION", 64, "INPUT.MIN_SIZE_TEST", 64, "MODEL.ESCNET.NUM_BLOCKS", 1)
@@ -87,21 +86,11 @@ def test_kinds_of_images(predictor, photo, tmp_path):
     expected = predictor(photo)
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)
-    opaque = np.dstack([photo, np.full((40, 56, 1), 255, np.uint8)])
     deep = photo.astype(np.uint16) * 257
-    for image in (path, str(path), Image.fromarray(photo), opaque, Image.fromarray(opaque), deep):
+    for image in (path, str(path), Image.fromarray(photo), deep):
         assert_same(predictor(image), expected)
-    grey = photo[:, :, 0]
-    expected = predictor(np.dstack([grey] * 3))
-    for image in (grey, grey[:, :, None], Image.fromarray(grey), grey.astype(np.uint16) * 257):
-        assert_same(predictor(image), expected)
-
-
-def test_photos_are_turned_upright(predictor, photo, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # The top of the scene is at the right of the stored image.
-    Image.fromarray(photo).save(tmp_path / "turned.png", exif=exif)
-    assert_same(predictor(tmp_path / "turned.png"), predictor(np.rot90(photo, -1)))
+    gray = photo[:, :, 0]
+    assert_same(predictor(gray), predictor(np.dstack([gray] * 3)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
@@ -109,23 +98,9 @@ def test_odd_sizes(predictor, shape):
     assert predictor(np.zeros((*shape, 3), np.uint8)).labels.shape == shape
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((4, 4, 3)),
-        np.zeros((4, 4, 2), np.uint8),
-        np.zeros((2, 4, 4, 3), np.uint8),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros(4, np.uint8),
-    ],
-    ids=["float", "two channels", "batch", "empty", "line"],
-)
-def test_arrays_that_are_no_image(predictor, image):
+def test_what_is_not_an_image(predictor, tmp_path):
     with pytest.raises(ValueError, match="[Ii]mage"):
-        predictor(image)
-
-
-def test_files_that_are_no_image(predictor, tmp_path):
+        predictor(np.zeros((4, 4, 2), np.uint8))
     (tmp_path / "text.jpg").write_text("hello")
     with pytest.raises(ValueError, match="text.jpg"):
         predictor(tmp_path / "text.jpg")
@@ -147,8 +122,6 @@ def test_no_vocabulary(photo):
     assert predictor.class_names == ()
     with pytest.raises(ValueError, match="Give a vocabulary"):
         predictor(photo)
-    with pytest.raises(ValueError, match="name"):
-        predictor(photo, "")
 
 
 @pytest.mark.parametrize("mode", ["words", "threshold"])
@@ -179,20 +152,6 @@ def test_without_weights_a_warning_says_so(caplog):
     assert "the head is untrained" in caplog.text
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_missing_gpu_falls_back_to_the_cpu(caplog):
-    cfg = inference_config("escnet_tiny", device="cuda", opts=SMALL)
-    assert cfg.MODEL.DEVICE == "cpu"
-    assert "torch sees no GPU: using cpu" in caplog.text
-
-
-def test_a_device_that_does_not_exist():
-    with pytest.raises(
-        ValueError, match="MODEL.DEVICE must be cpu, cuda or cuda:NUMBER, got 'gpu'"
-    ):
-        inference_config("escnet_tiny", device="gpu")
-
-
 def test_clip_alone_is_not_called_untrained(caplog):
     opts = ("MODEL.DEVICE", "cpu")
     shipped = escnet_d2.OpenVocabPredictor("zero_shot_clip_shapes", opts=opts)
@@ -219,3 +178,5 @@ def test_unknown_names():
         escnet_d2.OpenVocabPredictor("escnet_huge")
     with pytest.raises(ValueError, match="unknown configuration key"):
         escnet_d2.OpenVocabPredictor("escnet_tiny", opts=("MODEL.SIZE", 3))
+    with pytest.raises(ValueError, match="MODEL.DEVICE must be cpu, cuda or .* got 'gpu'"):
+        escnet_d2.OpenVocabPredictor("escnet_tiny", device="gpu")

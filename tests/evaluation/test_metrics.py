@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from escnet_d2.evaluation import ClassCounts
-from escnet_d2.evaluation.metrics import class_accuracy, class_iou, harmonic_mean, sem_seg_scores
+from escnet_d2.evaluation.metrics import (
+    class_accuracy,
+    class_iou,
+    harmonic_mean,
+    match_seen_classes,
+    sem_seg_scores,
+)
 
 # 3 classes. 0: 5 of 8 pixels found, predicted on 5 -> IoU 5 / (8 + 5 - 5) = 62.5.
 # 1: 3 of 4 found, predicted on 6 -> IoU 3 / (4 + 6 - 3) = 300 / 7.
@@ -73,8 +79,31 @@ def test_harmonic_mean():
     assert math.isnan(harmonic_mean(float("nan"), 50.0))
 
 
-def test_no_labelled_pixel_leaves_everything_undefined():
+def test_no_labeled_pixel_leaves_everything_undefined():
     nothing = ClassCounts.zeros(3)
     scores = sem_seg_scores(nothing, nothing, [True, False, False])
     assert scores.pop("num_classes") == scores.pop("num_classes_gt_or_pred") == 0
     assert all(math.isnan(value) for value in scores.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "training", "seen"),
+    [
+        ("dog", ["cat", "dog"], True),
+        ("Dog ", ["dog"], True),
+        ("airconditioner", ["air conditioner"], True),
+        ("TV monitor", ["tvmonitor"], True),
+        ("couch, sofa", ["sofa"], True),
+        ("couch", ["sofa|couch"], True),
+        ("sofa", ["couch"], False),
+        ("hot dog", ["dog"], False),
+        ("dog", [], False),
+        (", ", ["a,,b"], False),
+    ],
+)
+def test_any_name_counts_whatever_its_case_and_spaces(name, training, seen):
+    assert match_seen_classes([name], training) == [seen]
+
+
+def test_order_follows_the_data_set():
+    assert match_seen_classes(["a", "b", "c"], ["c", "a"]) == [True, False, True]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from escnet_d2.evaluation import SemSegEvaluator
-from escnet_d2.evaluation.predictions import encode_label_map
-from escnet_d2.evaluation.rescoring import decode_label_map, rescore_predictions
+from escnet_d2.evaluation.predictions import decode_label_map, encode_label_map
+from escnet_d2.evaluation.rescoring import rescore_predictions
 
 NAME = "rescoring_test"
 IDS = {7: 0, 3: 1, 9: 2}
@@ -68,28 +69,17 @@ def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
 
 
 def test_ids_of_the_data_set_become_indices(dataset, tmp_path):
-    maps = predictions(dataset)
-    path = write(
-        tmp_path,
-        [r for s, m in zip(dataset, maps) for r in encode_label_map(m, s["file_name"])],
-    )
-    plain = rescore_predictions(path, NAME)
+    def score(category_ids=None):
+        records = [
+            record
+            for sample, labels in zip(dataset, predictions(dataset))
+            for record in encode_label_map(labels, sample["file_name"], category_ids=category_ids)
+        ]
+        return rescore_predictions(write(tmp_path, records), NAME)
+
+    plain = score()
     MetadataCatalog.get(NAME).stuff_dataset_id_to_contiguous_id = IDS
-    to_id = {index: category for category, index in IDS.items()}
-    path = write(
-        tmp_path,
-        [
-            r
-            for s, m in zip(dataset, maps)
-            for r in encode_label_map(m, s["file_name"], category_ids=to_id)
-        ],
-    )
-    assert rescore_predictions(path, NAME) == plain
-
-
-def test_decoding_inverts_encoding():
-    labels = np.random.default_rng(2).integers(0, 5, (9, 4))
-    np.testing.assert_array_equal(decode_label_map(encode_label_map(labels, "x")), labels)
+    assert score({index: category for category, index in IDS.items()}) == plain
 
 
 def test_faults_are_named(dataset, tmp_path):
@@ -119,3 +109,26 @@ def test_faults_are_named(dataset, tmp_path):
     MetadataCatalog.get(NAME).stuff_dataset_id_to_contiguous_id = {5: 0}
     with pytest.raises(ValueError, match="category_id 0 is none of the data set's ids"):
         rescore_predictions(write(tmp_path, flat), NAME)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (23, 17)])
+def test_equals_the_encoding_of_each_mask(shape):
+    labels = np.random.default_rng(0).integers(0, 4, shape)
+    records = encode_label_map(labels, "a.jpg")
+    assert [record["category_id"] for record in records] == np.unique(labels).tolist()
+    for record in records:
+        assert record["file_name"] == "a.jpg"
+        mask = np.asfortranarray(labels == record["category_id"], dtype=np.uint8)
+        expected = coco_mask.encode(mask)
+        assert record["segmentation"]["size"] == list(shape)
+        assert record["segmentation"]["counts"] == expected["counts"].decode()
+        np.testing.assert_array_equal(coco_mask.decode(record["segmentation"]), mask)
+    np.testing.assert_array_equal(decode_label_map(records), labels)
+
+
+def test_category_ids_of_the_data_set():
+    labels = np.array([[0, 1]])
+    records = encode_label_map(labels, "a.jpg", category_ids={0: 92, 1: 200})
+    assert [record["category_id"] for record in records] == [92, 200]
+    with pytest.raises(ValueError, match="Class 1 "):
+        encode_label_map(labels, "a.jpg", category_ids={0: 92})

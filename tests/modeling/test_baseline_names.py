@@ -12,7 +12,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import load_config
 
 Entry = tuple[str, tuple[int, ...]]
 PREDICTOR = "sem_seg_head.predictor"

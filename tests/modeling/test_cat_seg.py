@@ -7,7 +7,7 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import load_config
 from escnet_d2.structures import Vocabulary
 
 

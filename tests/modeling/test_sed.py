@@ -6,7 +6,7 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import load_config
 from escnet_d2.modeling.clip import build_clip_model
 from escnet_d2.modeling.clip.convnext import pyramid_features, stage_dims
 from escnet_d2.modeling.sed.convnext_block import ConvNextBlock

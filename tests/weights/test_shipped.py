@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from escnet_d2.config import get_cfg
-from escnet_d2.engine import find_config
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import find_config, load_config
 from escnet_d2.projects.shapes import prepare_split
 from escnet_d2.projects.shapes.pretraining.clip_accuracy import clip_accuracy
 from escnet_d2.projects.shapes.pretraining.clip_models import build_region_clip

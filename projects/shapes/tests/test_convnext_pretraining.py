@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from escnet_d2.engine.setup import load_config
+from escnet_d2.engine import load_config
 from escnet_d2.modeling.clip.convnext import pyramid_features
 from escnet_d2.modeling.clip.encoder import build_clip_model
 from escnet_d2.projects.shapes import prepare_split

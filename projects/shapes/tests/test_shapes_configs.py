@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from detectron2.modeling import build_model
 
-from escnet_d2.engine.setup import check_config, load_config
+from escnet_d2.engine import check_config, load_config
 from escnet_d2.modeling import ESCNet, ZeroShotCLIP
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs/shapes"

@@ -88,22 +88,18 @@ def check_training_folder(
     """
     folder = Path(cfg.OUTPUT_DIR)
     found = _checkpoints(folder)
-    if not found:
-        return
-    if not resume:
-        if not overwrite:
-            raise ValueError(
-                f"OUTPUT_DIR {folder} holds checkpoints of another training, such as "
-                f"{found[-1].name}: --resume goes on with it, --overwrite deletes them; or choose "
-                "another OUTPUT_DIR."
-            )
-        if Path(cfg.MODEL.WEIGHTS).resolve() in [path.resolve() for path in found]:
-            raise ValueError(
-                f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} is one of the checkpoints that --overwrite "
-                "deletes: copy it, or choose another OUTPUT_DIR."
-            )
-        return
-    if allow_changes or not (folder / "config.yaml").is_file():
+    if found and not (resume or overwrite):
+        raise ValueError(
+            f"OUTPUT_DIR {folder} holds checkpoints of another training, such as "
+            f"{found[-1].name}: --resume goes on with it, --overwrite deletes them; or choose "
+            "another OUTPUT_DIR."
+        )
+    if not resume and Path(cfg.MODEL.WEIGHTS).resolve() in [path.resolve() for path in found]:
+        raise ValueError(
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} is one of the checkpoints that --overwrite "
+            "deletes: copy it, or choose another OUTPUT_DIR."
+        )
+    if not (found and resume and (folder / "config.yaml").is_file()) or allow_changes:
         return
     changed = [
         key

@@ -5,7 +5,7 @@ import yaml
 
 from escnet_d2.config import read_config
 from escnet_d2.engine import load_config
-from escnet_d2.engine.run_folder import (
+from escnet_d2.engine.output_dir import (
     changed_keys,
     check_training_folder,
     empty_training_folder,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from escnet_d2.engine.folder_run import run_folder
+from escnet_d2.engine.prediction_run import segment_images
 from escnet_d2.outputs import RunFolder, find_images
 from escnet_d2.structures import Segmentation, Vocabulary
 
@@ -69,7 +69,7 @@ def run(
         photos.parent / "out", vocabulary, description={"weights": "w"}, settings={}, **options
     )
     with folder.open(resume=resume, overwrite=overwrite):
-        return run_folder(
+        return segment_images(
             find_images([str(photos)]),
             predictor or BrightnessPredictor(),
             folder,
@@ -267,11 +267,6 @@ def test_background_is_grey(photos):
     run(photos, vocabulary=vocabulary)
     with Image.open(photos.parent / "out" / "labels" / "2.png") as image:
         assert image.convert("RGB").getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_batch_size_below_one(photos):
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        run(photos, batch_size=0)
 
 
 def test_label_maps_never_lie_beside_other_classes(photos):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from escnet_d2.io import read_image
 from escnet_d2.outputs import ImageFile, ImageList, RunFolder, RunReport
-from escnet_d2.structures import Segmentation, Vocabulary
+from escnet_d2.structures import Segmentation
+
+from .predictor import OpenVocabPredictor
 
 # Decoding and encoding release the GIL, but share the cores with the model.
 _NUM_THREADS = max(1, min(4, os.cpu_count() or 1))
@@ -28,18 +30,9 @@ _PIXELS_WAITING = 2**26
 logger = logging.getLogger(__name__)
 
 
-class Predictor(Protocol):
-    """The part of :class:`~escnet_d2.engine.OpenVocabPredictor` that a run needs."""
-
-    def predict_batch(
-        self, images: Sequence[np.ndarray], vocabulary: Vocabulary
-    ) -> list[Segmentation]:
-        """Segments arrays (H, W, 3) uint8, RGB, of any sizes."""
-
-
-def run_folder(
+def segment_images(
     image_list: ImageList,
-    predictor: Predictor,
+    predictor: OpenVocabPredictor,
     folder: RunFolder,
     *,
     batch_size: int = 1,
@@ -53,17 +46,14 @@ def run_folder(
 
     Args:
         image_list: what to segment.
-        predictor: the model.
+        predictor: the model; only ``predict_batch`` is called.
         folder: where the outputs go, opened.
         batch_size: images per call of the predictor.
         progress: show a progress bar.
 
     Raises:
-        ValueError: a batch size below 1.
         OSError: the summary cannot be written.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     report = RunReport(
         folder.vocabulary.class_names, len(image_list.images), image_list.num_ignored
     )
@@ -104,9 +94,8 @@ def _skip(image: ImageFile, folder: RunFolder, report: RunReport) -> bool:
 
 
 class _Loaded(NamedTuple):
-    """An image that was read: the file, its modification time before that, and its pixels."""
-
     image: ImageFile
+    # Before it was read, in ns.
     modified: int
     pixels: np.ndarray
 
@@ -119,7 +108,7 @@ def _load(image: ImageFile) -> _Loaded:
 class _Run:
     """The moving parts of one run; ``pool`` reads and writes images."""
 
-    predictor: Predictor
+    predictor: OpenVocabPredictor
     folder: RunFolder
     report: RunReport
     bar: tqdm
@@ -160,7 +149,7 @@ class _Run:
 
     def _segment(self, batch: Sequence[_Loaded]) -> None:
         """Predicts a batch, or its images one by one where that fails, and queues the outputs."""
-        segmentations = None
+        segmentations = []
         try:
             segmentations = self.predictor.predict_batch(
                 [loaded.pixels for loaded in batch], self.folder.vocabulary
@@ -172,7 +161,7 @@ class _Run:
                 self._fail(batch[0].image, error)
                 return
             logger.warning("A batch failed and is repeated image by image: %s", _reason(error))
-        if segmentations is None:
+        if not segmentations:
             # Outside of the handler, whose traceback holds on to the batch's tensors.
             torch.cuda.empty_cache()
             for loaded in batch:

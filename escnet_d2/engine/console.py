@@ -1,12 +1,20 @@
-"""The log of a run: all of it in OUTPUT_DIR/log.txt, on the console what a person needs."""
+"""Output of a program: progress and one-line errors on the console, everything in log.txt."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+
+from escnet_d2.weights import WeightsError
+
+# A diverged training is a fault of its settings, but found only after hours: not a usage error.
+EXIT_FAILED, EXIT_USAGE_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 _LOGGERS = ("escnet_d2", "detectron2", "fvcore")
 # Only these say things below a warning on the console: progress, results, files that are written.
@@ -20,9 +28,10 @@ _SPOKEN = (
     "detectron2.evaluation.evaluator",
     "detectron2.utils.events",
 )
-
 # The traceback of the exception that the program is about to end with; "has no VERSION" of files.
 _SILENT = ("detectron2.engine.train_loop", "detectron2.config.compat")
+
+logger = logging.getLogger(__name__)
 
 
 def start_console_log() -> None:
@@ -47,9 +56,45 @@ def start_file_log(output_dir: str) -> None:
 
 
 def is_for_the_console(record: logging.LogRecord) -> bool:
-    """Tells what a person needs from what belongs to the file alone."""
+    """Returns whether a person needs a message that the file has anyway."""
     if record.name in _SILENT:
         return False
     if record.levelno >= logging.WARNING:
         return True
     return record.levelno == logging.INFO and record.name.startswith(_SPOKEN)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the program with one line where a file, key or value that it was given is at fault.
+
+    Programming errors keep their traceback; that of an error in one line goes to ``log.txt``.
+
+    Raises:
+        SystemExit: with code 2 for ``ValueError``, ``OSError`` and ``WeightsError``, 1 for
+            ``FloatingPointError`` (a loss that is infinite or NaN) and 130 for Ctrl-C.
+    """
+    try:
+        yield
+    except (OSError, ValueError, WeightsError) as error:
+        _report(f"error: {_one_line(error)}")
+        sys.exit(EXIT_USAGE_ERROR)
+    except FloatingPointError as error:
+        _report(f"error: {_one_line(error)}")
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        _report("interrupted.")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _report(text: str) -> None:
+    logger.debug("The program ends with: %s", text, exc_info=True)
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}\n")
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    if "Original Traceback" in text:
+        # Of a data loader's worker: the last line is "ValueError: what was wrong".
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
