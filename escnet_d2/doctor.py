@@ -40,7 +40,7 @@ class Entry:
 
 
 def examine() -> dict[str, list[Entry]]:
-    """Looks at everything; returns the report, entries under their titles."""
+    """Looks at everything; returns entries under their titles."""
     return {
         "Package": [import_entry()],
         "Requirements": _attempt(requirement_entries),

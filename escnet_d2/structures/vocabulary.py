@@ -66,17 +66,17 @@ class Vocabulary:
 
     @property
     def num_entries(self) -> int:
-        """How many text embeddings this vocabulary needs (K)."""
+        """Number of text embeddings (K)."""
         return len(self.entries)
 
     @property
     def num_classes(self) -> int:
-        """How many output classes there are, the background included."""
+        """Number of output classes, the background included."""
         return len(self.class_names)
 
     @property
     def is_one_to_one(self) -> bool:
-        """Whether entry i is class i, so that scores need no merging."""
+        """True if entry i is class i, so that scores need no merging."""
         return self.entry_classes == tuple(range(self.num_entries))
 
     @classmethod
@@ -109,12 +109,21 @@ class Vocabulary:
         if isinstance(classes, str):
             raise ValueError(
                 f"Expected a sequence of class names, got the string {classes!r}. "
-                "Use Vocabulary.from_string for text."
+                "Use escnet_d2.data.resolve_vocabulary for text."
             )
-        _check_mode("synonyms", synonyms, SYNONYM_MODES)
-        _check_mode("background", background, BACKGROUND_MODES)
+        modes = (
+            ("synonyms", synonyms, SYNONYM_MODES),
+            ("background", background, BACKGROUND_MODES),
+        )
+        for key, value, accepted in modes:
+            if value not in accepted:
+                raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
         names_per_class = [split_names(item) for item in classes]
-        class_names = _display_names(names_per_class)
+        # Classes that share a first name (ADE-847 has three "bag") show all names.
+        firsts = Counter(names[0] for names in names_per_class)
+        class_names = tuple(
+            names[0] if firsts[names[0]] == 1 else ", ".join(names) for names in names_per_class
+        )
 
         entries: list[tuple[str, ...]] = []
         entry_classes: list[int] = []
@@ -148,25 +157,6 @@ class Vocabulary:
             entry_classes=tuple(entry_classes),
             class_names=class_names,
             background_threshold=background_threshold if background == "threshold" else None,
-        )
-
-    @classmethod
-    def from_string(
-        cls,
-        text: str,
-        *,
-        synonyms: str = "first",
-        background: str = "none",
-        background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
-        background_threshold: float = 0.5,
-    ) -> Vocabulary:
-        """Reads :func:`classes_from_text`; the options are those of :meth:`from_classes`."""
-        return cls.from_classes(
-            classes_from_text(text),
-            synonyms=synonyms,
-            background=background,
-            background_words=background_words,
-            background_threshold=background_threshold,
         )
 
     @classmethod
@@ -239,7 +229,7 @@ def _is_json(text: str) -> bool:
 
 
 def _rows(text: str) -> Iterator[list[str]]:
-    """The fields between commas of each line, without comments."""
+    """Yields the fields between commas of each line, without comments."""
     lines = (line.strip() for line in text.splitlines())
     wanted = [line for line in lines if line and not line.startswith("#")]
     try:
@@ -250,13 +240,8 @@ def _rows(text: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
-
-
 def split_names(item: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of one class, stripped, in order, without repeats."""
+    """Returns the names of one class, stripped, in order, without repeats."""
     if not isinstance(item, str) and not (
         isinstance(item, (list, tuple)) and all(isinstance(name, str) for name in item)
     ):
@@ -268,16 +253,8 @@ def split_names(item: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _display_names(names_per_class: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """First names; classes that share a first name (ADE-847 has three "bag") show them all."""
-    firsts = Counter(names[0] for names in names_per_class)
-    return tuple(
-        names[0] if firsts[names[0]] == 1 else ", ".join(names) for names in names_per_class
-    )
-
-
 def _classes_from_json(text: str) -> list[tuple[str, ...]]:
-    """The names of each class in a list of strings, of lists of names, or of named objects."""
+    """Reads a list of strings, of lists of names, or of named objects."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:

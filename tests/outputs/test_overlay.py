@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from escnet_d2.outputs import class_colors, draw_overlay
 from escnet_d2.outputs.overlay import drawable_name
@@ -145,16 +144,3 @@ def test_many_classes_are_summed_up_in_the_last_line():
 def test_images_and_labels_of_different_size_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3, 3\).*\(3, 2, 3\)"):
         overlay(np.zeros((3, 2, 3), np.uint8), np.zeros((2, 3)))
-
-
-def test_opacity_out_of_range():
-    with pytest.raises(ValueError, match="opacity"):
-        overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), opacity=1.5)
-
-
-def test_the_inputs_are_left_alone():
-    image = np.zeros((300, 300, 3), np.uint8)
-    labels = np.zeros((300, 300))
-    overlay(image, labels)
-    assert not image.any()
-    assert isinstance(overlay(image, labels)[0], Image.Image)

@@ -46,8 +46,3 @@ def test_background_is_gray_and_changes_no_other_class():
 def test_number_of_classes_out_of_range(num_classes):
     with pytest.raises(ValueError, match="1 to 65535"):
         class_colors(num_classes)
-
-
-def test_background_out_of_range():
-    with pytest.raises(ValueError, match="background must be 0 to 2, got 3"):
-        class_colors(3, background=3)
