@@ -212,7 +212,11 @@ class RunFolder:
 
         Returns:
             Area in pixels by class index, of the classes present.
+
+        Raises:
+            ValueError: a label that is not a class, or an image of another size.
         """
+        areas = segmentation.class_areas()
         paths = self.paths(image)
         if "overlay" in paths:
             options = {"colors": self._colors, "opacity": self._opacity, "note": self._note}
@@ -227,7 +231,7 @@ class RunFolder:
         if "json" in paths:
             record = image_record(segmentation, file=str(image.path), settings=self.description)
             write_json(paths["json"], record)
-        return _present(segmentation.class_areas())
+        return _present(areas)
 
     def write_summary(self, report: RunReport) -> None:
         """Writes ``summary.json``."""

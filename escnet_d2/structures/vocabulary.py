@@ -45,19 +45,11 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if not self.entries:
             raise ValueError("The vocabulary is empty: give at least one class name.")
-        if len(self.entry_classes) != len(self.entries):
-            raise ValueError(
-                f"{len(self.entries)} entries but {len(self.entry_classes)} entry_classes: "
-                "each entry needs the index of its class."
-            )
-        blank = [index for index, names in enumerate(self.entries) if not names or "" in names]
-        if blank:
-            raise ValueError(f"Vocabulary entries {blank} have an empty name.")
         expected = set(range(self.num_classes - (self.background_threshold is not None)))
-        if set(self.entry_classes) != expected:
+        if len(self.entry_classes) != len(self.entries) or set(self.entry_classes) != expected:
             raise ValueError(
-                f"entry_classes must cover the classes 0..{len(expected) - 1}, "
-                f"got {sorted(set(self.entry_classes))}."
+                f"entry_classes must give each of the {len(self.entries)} entries its class and "
+                f"cover 0..{len(expected) - 1}, got {self.entry_classes}."
             )
         repeated = [name for name, count in Counter(self.class_names).items() if count > 1]
         if repeated:
@@ -170,13 +162,11 @@ class Vocabulary:
 
 
 def classes_from_text(text: str) -> list[tuple[str, ...]]:
-    """Reads ``"couch|sofa, dog, grass"``: ``|`` between the names of a class.
+    """Reads the names of each class in ``"couch|sofa, dog, grass"``.
 
-    Commas and line ends separate classes; a comma in double quotes belongs to a name. Lines that
-    start with ``#`` are skipped. A JSON list is read as :func:`read_classes` does.
-
-    Returns:
-        The names of each class.
+    Commas and line ends separate classes, ``|`` the names of a class; a comma in double quotes
+    belongs to a name. Lines that start with ``#`` are skipped. A JSON list is read as
+    :func:`read_classes` does.
 
     Raises:
         ValueError: JSON that is not a list of names, or quotes that do not match.

@@ -55,7 +55,7 @@ def test_opacity_and_borders():
     clear = np.asarray(clear)[:300, :300]
     np.testing.assert_array_equal(clear[:, :149], image[:, :149])
     np.testing.assert_array_equal(clear[:, 151:], image[:, 151:])
-    # One line of each class's own colour along the border.
+    # One line of each class's own color along the border.
     assert (clear[:, 149] == colors[0]).all()
     assert (clear[:, 150] == colors[1]).all()
     full = np.asarray(overlay(image, labels, opacity=1.0)[0])[:300, :300]
@@ -74,12 +74,6 @@ def test_the_legend_shows_exactly_the_classes_present():
     assert rows[0] < rows[1]
 
 
-def test_a_large_image_gets_a_large_legend():
-    small, _ = overlay(np.zeros((400, 400, 3), np.uint8), np.zeros((400, 400)))
-    large, _ = overlay(np.zeros((2000, 2000, 3), np.uint8), np.zeros((2000, 2000)))
-    assert large.width - 2000 > 2 * (small.width - 400)
-
-
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -96,15 +90,6 @@ def test_a_large_image_gets_a_large_legend():
 )
 def test_names_in_the_legend(name, shown):
     assert drawable_name(name, 7) == shown
-
-
-def test_any_name_can_be_drawn():
-    names = ("café", "猫", "سماء", "🐕", "w" * 500, "\udce9")
-    picture, _ = overlay(
-        np.zeros((60, 60, 3), np.uint8), np.arange(3600).reshape(60, 60) % 6, names
-    )
-    # A long name must not blow up the canvas.
-    assert picture.width < 1000
 
 
 def test_strips_change_nothing(monkeypatch):
@@ -132,6 +117,8 @@ def test_a_very_long_name_is_cut_to_what_fits():
     assert time.perf_counter() - start < 5
     short, _ = overlay(image, labels, ["wide name " * 10])
     np.testing.assert_array_equal(np.asarray(long), np.asarray(short))
+    # It must not blow up the canvas.
+    assert long.width < 1000
 
 
 def test_many_classes_are_summed_up_in_the_last_line():

@@ -82,7 +82,3 @@ def test_bad_files_are_named(tmp_path):
     broken.write_text('{"cat": 1}')
     with pytest.raises(ValueError, match="broken.json.*JSON list"):
         Vocabulary.from_file(broken)
-
-
-def test_is_hashable():
-    assert len({Vocabulary.from_classes(["a", "b"]), Vocabulary.from_classes(("a", ["b"]))}) == 1
