@@ -216,16 +216,16 @@ def test_folders_with_equal_names_a_glob_and_options(tmp_path):
 @pytest.mark.slow
 def test_a_huge_image(tmp_path):
     resource = pytest.importorskip("resource")
-    gradient = np.linspace(0, 255, 6000).astype(np.uint8)
-    Image.fromarray(np.broadcast_to(gradient, (4000, 6000)).copy()).save(tmp_path / "huge.png")
+    gradient = np.linspace(0, 255, 9000).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(gradient, (8000, 9000)).copy()).save(tmp_path / "huge.png")
     done = demo("--input", "huge.png", "--output", "out", "--vocabulary", VOCABULARY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out" / "labels" / "huge.png") as image:
-        assert image.size == (6000, 4000)
+        assert image.size == (9000, 8000)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    # Kilobytes on Linux. 24 Mpixel: image, labels, scores, overlay and their temporaries.
+    # Kilobytes on Linux: torch, the model, and image, labels, scores and one class at full size.
     if sys.platform == "linux":
-        assert peak < 4e6
+        assert peak < 2.6e6
 
 
 @pytest.mark.slow
@@ -270,26 +270,23 @@ def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
     )
     out = tmp_path / "out"
     deadline = time.monotonic() + 120
-    while not (out / "json" / "5.json").exists() and time.monotonic() < deadline:
+    while not (out / "overlays" / "5.png").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
     whole = {
         name: stamp
         for name, stamp in stamps(out).items()
-        if (out / "json" / f"{Path(name).stem}.json").exists()
+        if (out / "overlays" / f"{Path(name).stem}.png").exists()
     }
-    assert 0 < len(files_in(out / "json")) < 40
+    assert 0 < len(whole) < 3 * 40
     (out / "labels" / f".{'0' * 32}.tmp").write_text("half of a label map")
     done = demo(*arguments, "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     after = stamps(out)
     assert len(after) == 3 * 40
     assert {name: after[name] for name in whole} == whole
-    assert (
-        read_summary(out)["counts"]["skipped"]
-        == len(files_in(out / "json")) - (read_summary(out)["counts"]["done"])
-    )
+    assert read_summary(out)["counts"]["skipped"] == len(whole) / 3
     fresh = demo(*arguments[:3], "fresh", *arguments[4:], cwd=tmp_path)
     assert fresh.returncode == 0, fresh.stderr
     assert read_summary(out)["classes"] == read_summary(tmp_path / "fresh")["classes"]

@@ -15,8 +15,8 @@ SCRIPT = Path(__file__).resolve().parents[1] / "train_net.py"
 CLASSES = ["sky", "grass, lawn", "dog"]
 NUM_CLASSES = len(CLASSES)
 SMALL = ["MODEL.CLIP.RESOLUTION", 32, "INPUT.MIN_SIZE_TEST", 32, "MODEL.ESCNET.NUM_BLOCKS", 1]
-# Unlabelled: the ignore label, values that no class has, and those that 8 bits cannot hold.
-UNLABELLED = (255, NUM_CLASSES, 254, 700, 65535)
+# Unlabeled: the ignore label, values that no class has, and those that 8 bits cannot hold.
+UNLABELED = (255, NUM_CLASSES, 254, 700, 65535)
 
 
 def noise(height, width):
@@ -26,10 +26,10 @@ def noise(height, width):
 def odd_images():
     """File name to image: every kind that a folder of photos may hold."""
     photo = Image.fromarray(noise(40, 30))
-    grey = photo.convert("L")
+    gray = photo.convert("L")
     return {
-        "grey.png": grey,
-        "grey_16_bit.png": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        "gray.png": gray,
+        "gray_16_bit.png": Image.fromarray(np.asarray(gray).astype(np.uint16) * 257),
         "rgba.png": photo.convert("RGBA"),
         "palette.png": photo.convert("P"),
         "cmyk.jpg": photo.convert("CMYK"),
@@ -43,7 +43,7 @@ def folder(tmp_path):
     """A prepared folder of odd images, each labelled with all classes and all other values."""
     for kind in ("images", "labels"):
         (tmp_path / kind).mkdir()
-    values = np.array([*range(NUM_CLASSES), *UNLABELLED], dtype=np.uint16)
+    values = np.array([*range(NUM_CLASSES), *UNLABELED], dtype=np.uint16)
     for name, image in odd_images().items():
         image.save(tmp_path / "images" / name)
         width, height = image.size
@@ -102,7 +102,7 @@ def predictor():
         (["sky", " "], "empty"),
     ],
 )
-def test_words_that_are_no_vocabulary(predictor, vocabulary, message):
+def test_words_that_are_not_a_vocabulary(predictor, vocabulary, message):
     with pytest.raises(ValueError, match=message):
         predictor(noise(20, 20), vocabulary)
 

@@ -41,7 +41,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Five training and five test images, noise on blocks of colour, for DATASETS.FOLDERS."""
+    """Five training and five test images, noise on blocks of color, for DATASETS.FOLDERS."""
     root = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
     splits = {}

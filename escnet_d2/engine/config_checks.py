@@ -19,6 +19,13 @@ _AT_LEAST = {
     "DATALOADER.NUM_WORKERS": 0,
     "INPUT.MAX_SIZE_TEST": 1,
     "INPUT.MIN_SIZE_TEST": 0,
+    "INPUT.SIZE_DIVISIBILITY": -1,
+    "MODEL.ESCNET.DECODER_DIMS": 1,
+    "MODEL.ESCNET.EMBED_DIM": 1,
+    "MODEL.ESCNET.SKIP_DIMS": 1,
+    "MODEL.SAM.EMBED_DIM": 1,
+    "MODEL.SAM.MASK_IN_CHANS": 1,
+    "MODEL.SAM.MLP_DIM": 1,
     "TEST.IMS_PER_BATCH": 1,
 }
 _AT_LEAST_IN_TRAINING = {
@@ -43,7 +50,13 @@ _AT_LEAST_IN_TRAINING = {
     "SOLVER.WEIGHT_DECAY_EMBED": 0,
     "SOLVER.WEIGHT_DECAY_NORM": 0,
 }
-_ABOVE_ZERO_IN_TRAINING = ("INPUT.CROP.SIZE", "SOLVER.BASE_LR", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE")
+_ABOVE_ZERO_IN_TRAINING = (
+    "INPUT.CROP.SIZE",
+    "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA",
+    "SOLVER.BASE_LR",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
+)
+_LARGEST_SEED = 2**32 - 1  # Of numpy.
 _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR", "WarmupPolyLR")
 
 
@@ -56,7 +69,6 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
         eval_only: leave the settings of training alone.
 
     Raises:
-        FileNotFoundError: ``VOCABULARY.TRAIN`` or ``.TEST`` is not there.
         ValueError: names the key and what it accepts.
     """
     values = dict(key_values(cfg))
@@ -69,7 +81,13 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     _check_datasets("DATASETS.TEST", cfg.DATASETS.TEST)
     if cfg.TEST.AUG.ENABLED:
         raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
-    method_of(cfg)
+    method = method_of(cfg)
+    options = cfg.VOCABULARY
+    check_choice("VOCABULARY.SYNONYMS", options.SYNONYMS, ("auto", "first", "mean", "max"))
+    check_choice("VOCABULARY.BACKGROUND", options.BACKGROUND, ("none", "words", "threshold"))
+    # Each process adds its number.
+    if cfg.SEED + world_size - 1 > _LARGEST_SEED:
+        raise ValueError(f"SEED must be at most {_LARGEST_SEED}, got {cfg.SEED}.")
     check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
     check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
     for key, least in _AT_LEAST.items():
@@ -78,6 +96,11 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
         if not cfg.DATASETS.TEST:
             raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
         return
+    if not method.has_head:
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has nothing to train: use "
+            "--eval-only."
+        )
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: there is nothing to train on.")
     _check_datasets("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
@@ -139,7 +162,7 @@ def _check_vocabularies(cfg: CfgNode) -> None:
             try:
                 vocabulary_of_dataset(name, override=override)
             except (OSError, ValueError) as error:
-                raise type(error)(f"VOCABULARY.{part} {override}: {error}") from error
+                raise ValueError(f"VOCABULARY.{part} {override}: {error}") from error
 
 
 def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> None:
@@ -152,6 +175,13 @@ def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> N
         raise ValueError(f"INPUT.CROP.SIZE must be (height, width), got {tuple(crop.SIZE)}.")
     if crop.TYPE.startswith("absolute") and not all(isinstance(side, int) for side in crop.SIZE):
         raise ValueError(f"INPUT.CROP.SIZE takes whole numbers of pixels, got {tuple(crop.SIZE)}.")
+    if cfg.SOLVER.MOMENTUM >= 1:
+        raise ValueError(f"SOLVER.MOMENTUM must be below 1, got {cfg.SOLVER.MOMENTUM}.")
+    if cfg.SOLVER.BASE_LR_END > cfg.SOLVER.BASE_LR:
+        raise ValueError(
+            f"SOLVER.BASE_LR_END must be at most SOLVER.BASE_LR, {cfg.SOLVER.BASE_LR}, "
+            f"got {cfg.SOLVER.BASE_LR_END}."
+        )
     steps = list(cfg.SOLVER.STEPS)
     if sorted(set(steps)) != steps:
         raise ValueError(f"SOLVER.STEPS must be iterations in rising order, got {tuple(steps)}.")
@@ -160,6 +190,11 @@ def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> N
     check_choice("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ("linear", "constant"))
     sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     check_choice("INPUT.MIN_SIZE_TRAIN_SAMPLING", sampling, ("choice", "range"))
+    if sampling == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
+        raise ValueError(
+            "INPUT.MIN_SIZE_TRAIN must be (smallest, largest) under MIN_SIZE_TRAIN_SAMPLING range, "
+            f"got {tuple(cfg.INPUT.MIN_SIZE_TRAIN)}."
+        )
     reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
     # With a reference size Detectron2 scales IMS_PER_BATCH to the number of processes.
     divisor = reference or world_size

@@ -142,7 +142,7 @@ def _torchrun_place(environment: Mapping[str, str]) -> ProcessPlace:
 
 
 def _is_srun_step(environment: Mapping[str, str]) -> bool:
-    """Whether srun started this process as one of several.
+    """Returns True if srun started this process as one of several.
 
     The shell of a batch script has ``SLURM_PROCID`` and ``SLURM_NTASKS`` too, but no step: what
     runs there without srun is alone. So is what runs in an interactive shell, which is a step of

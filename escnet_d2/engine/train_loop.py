@@ -72,7 +72,7 @@ class AccumulatingTrainer(SimpleTrainer):
             batch = next(self._data_loader_iter)
             data_time += time.perf_counter() - start
             is_last = index == self.accumulation_steps - 1
-            for name, loss in self._accumulate_gradients(batch, synchronise=is_last).items():
+            for name, loss in self._accumulate_gradients(batch, synchronize=is_last).items():
                 losses[name] = losses[name] + loss
         self.after_backward()
         # Before the step, so that a loss that is not finite leaves the weights as they were.
@@ -81,10 +81,10 @@ class AccumulatingTrainer(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-    def _accumulate_gradients(self, batch: list[dict], *, synchronise: bool) -> dict[str, Tensor]:
+    def _accumulate_gradients(self, batch: list[dict], *, synchronize: bool) -> dict[str, Tensor]:
         """Adds a mini-batch's share of the gradient; returns its share of the losses."""
         is_distributed = isinstance(self.model, DistributedDataParallel)
-        apart = is_distributed and not synchronise
+        apart = is_distributed and not synchronize
         with self.model.no_sync() if apart else contextlib.nullcontext():
             with autocast(self.device, self.dtype):
                 shares = {

@@ -15,7 +15,7 @@ from escnet_d2.structures import Vocabulary
 # and pixels compared at a time.
 _LABEL_MAP_CHUNK = 8
 _LARGE_IMAGE = 2**25
-_STRIP = 2**22
+_STRIP = 2**20
 
 
 def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:

@@ -218,6 +218,11 @@ class RunFolder:
         """
         areas = segmentation.class_areas()
         paths = self.paths(image)
+        if "labels" in paths:
+            save_label_png(paths["labels"], segmentation.labels, self._colors, note=self._note)
+        if "json" in paths:
+            record = image_record(segmentation, file=str(image.path), settings=self.description)
+            write_json(paths["json"], record)
         if "overlay" in paths:
             options = {"colors": self._colors, "opacity": self._opacity, "note": self._note}
             overlay = draw_overlay(pixels, segmentation, **options)
@@ -226,11 +231,6 @@ class RunFolder:
                     overlay.save(temporary, format="JPEG", quality=_JPEG_QUALITY)
                 else:
                     overlay.save(temporary, format="PNG")
-        if "labels" in paths:
-            save_label_png(paths["labels"], segmentation.labels, self._colors, note=self._note)
-        if "json" in paths:
-            record = image_record(segmentation, file=str(image.path), settings=self.description)
-            write_json(paths["json"], record)
         return _present(areas)
 
     def write_summary(self, report: RunReport) -> None:

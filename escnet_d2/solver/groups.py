@@ -1,4 +1,4 @@
-"""Which learning rate and weight decay each parameter takes."""
+"""Parameter groups: the learning rate and weight decay that each parameter takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
-# Positional and embedding parameters that are no nn.Embedding, by the last part of their name.
+# Positional and embedding parameters other than an nn.Embedding's, by the last part of their name.
 _EMBEDDING_NAMES = frozenset(
     {
         "class_embedding",

@@ -1,4 +1,4 @@
-"""What a run says on the console, and what it keeps for its file."""
+"""The console has what a person needs, the file of a run everything."""
 
 import logging
 

@@ -113,6 +113,19 @@ def test_hand_worked_two_blobs():
     ]
 
 
+@pytest.mark.parametrize("implementation", [masked_kmeans, kmeans_reference])
+def test_a_mean_whose_quotient_of_floats_is_too_high(implementation):
+    mask = torch.zeros(128, 128, dtype=torch.bool)
+    mask[:, 91:] = True
+    mask[:91, 90] = True
+    mask[:2, 127], mask[:2, 11] = False, True
+    y, x = mask.nonzero().unbind(1)
+    numerators = [2 * 16 * int(values.sum()) + len(x) for values in (x, y)]
+    # x: 1737.9999, which a division of float32 numbers rounds up to 1738.
+    centers = implementation(torch.zeros(128, 128), mask, 1)[1]
+    assert centers.tolist() == [[value // (2 * len(x)) / 16 for value in numerators]]
+
+
 def test_fewer_pixels_than_clusters():
     mask = torch.zeros(4, 4, dtype=torch.bool)
     mask[0, 1] = mask[3, 2] = True
