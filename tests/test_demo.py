@@ -48,6 +48,26 @@ def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
+def start(folder, number, *arguments, until):
+    """Starts the demo on noise in ``folder`` and returns it once a file is there."""
+    (folder / "photos").mkdir()
+    for index in range(number):
+        photo(60, 60, index).save(folder / "photos" / f"{index}.png")
+    process = subprocess.Popen(
+        command("--input", "photos", "--output", "out", *arguments),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run that was started in the background ignores the signal, and so would its child.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "out" / until).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
 def stamps(folder):
     return {
         name: (folder / name).stat().st_mtime_ns
@@ -231,22 +251,8 @@ def test_a_huge_image(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_usable_summary(tmp_path):
-    (tmp_path / "photos").mkdir()
-    for index in range(300):
-        photo(100, 100, index).save(tmp_path / "photos" / f"{index}.png")
-    arguments = ("--input", "photos", "--output", "out", "--vocabulary", "dog", "--save", "json")
-    process = subprocess.Popen(
-        command(*arguments, "--batch-size", "1"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test run that was started in the background ignores the signal, and so would its child.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "json" / "3.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    arguments = ("--vocabulary", "dog", "--save", "json", "--batch-size", "1")
+    process = start(tmp_path, 300, *arguments, until="json/3.json")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
@@ -261,19 +267,11 @@ def test_ctrl_c_leaves_a_usable_summary(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
 def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
-    (tmp_path / "photos").mkdir()
-    for index in range(40):
-        photo(60, 60, index).save(tmp_path / "photos" / f"{index}.png")
-    arguments = ("--input", "photos", "--output", "out", "--vocabulary", "dog, sky")
-    process = subprocess.Popen(
-        command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
-    )
+    words = ("--vocabulary", "dog, sky")
+    process = start(tmp_path, 40, *words, until="overlays/5.png")
     out = tmp_path / "out"
-    deadline = time.monotonic() + 120
-    while not (out / "overlays" / "5.png").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
     process.kill()
-    process.wait()
+    process.communicate()
     whole = {
         name: stamp
         for name, stamp in stamps(out).items()
@@ -281,13 +279,13 @@ def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
     }
     assert 0 < len(whole) < 3 * 40
     (out / "labels" / f".{'0' * 32}.tmp").write_text("half of a label map")
-    done = demo(*arguments, "--resume", cwd=tmp_path)
+    done = demo("--input", "photos", "--output", "out", *words, "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     after = stamps(out)
     assert len(after) == 3 * 40
     assert {name: after[name] for name in whole} == whole
     assert read_summary(out)["counts"]["skipped"] == len(whole) / 3
-    fresh = demo(*arguments[:3], "fresh", *arguments[4:], cwd=tmp_path)
+    fresh = demo("--input", "photos", "--output", "fresh", *words, cwd=tmp_path)
     assert fresh.returncode == 0, fresh.stderr
     assert read_summary(out)["classes"] == read_summary(tmp_path / "fresh")["classes"]
 
