@@ -122,7 +122,7 @@ def _competitors(
 
 
 def _by_library(cluster: Callable, mask: Tensor, k: int) -> list[np.ndarray]:
-    """Centers (n, 2) of each map with foreground, clustered one at a time."""
+    """Returns the centers (n, 2) of each map with foreground, clustered one at a time."""
     points = [m.nonzero().flip(1).float().numpy() for m in mask]
     return [cluster(x, min(k, len(x))) for x in points if len(x)]
 

@@ -30,11 +30,7 @@ PASSES = ("inference", "training")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line.
-
-    Args:
-        arguments: what follows the name of the program; from the process by default.
-    """
+    """Runs the command line."""
     args = _parse(arguments)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -117,7 +113,7 @@ def _by_modules(
 def _compare(
     block: SamBlock, sets: int, name: str, args: argparse.Namespace
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each repeat, of segment_anything's modules and of ``block``."""
+    """Returns the seconds of each repeat, of segment_anything's modules and of ``block``."""
     inputs = _inputs(block, sets, args)
     by_modules = _runner(lambda *x: _by_modules(block, *x), block, inputs, name, args)
     by_block = _runner(block, block, inputs, name, args)
@@ -146,7 +142,7 @@ def _runner(
     name: str,
     args: argparse.Namespace,
 ) -> Callable[[], float]:
-    """A call that runs ``function`` once and gives its seconds."""
+    """Returns a call that runs ``function`` once and returns its seconds."""
     training = name == "training"
     dtype = DTYPES[args.dtype]
 
@@ -175,7 +171,7 @@ def _wait(device: str) -> None:
 
 
 def _check_equal(block: SamBlock, args: argparse.Namespace) -> None:
-    """Also warms both ways up."""
+    """Compares both ways; also warms them up."""
     inputs = _inputs(block, 2, args)
     with torch.no_grad():
         difference = (_by_modules(block, *inputs) - block(*inputs)).abs().max().item()

@@ -19,7 +19,7 @@ logger = logging.getLogger("escnet_d2.demo")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments; made without importing the package, so that ``--help`` is quick."""
+    """Returns the parser; without importing the package, so that ``--help`` is quick."""
     parser = argparse.ArgumentParser(
         description="Segments photos by class names.",
         epilog="Exit code: 0 all images done, 1 some failed, 2 usage error, 130 interrupted.",
@@ -68,7 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def config_options(args: argparse.Namespace) -> list[object]:
-    """The arguments that are configuration keys, and then ``--opts``, which win."""
+    """Returns the arguments that are configuration keys, and then ``--opts``, which win."""
     background = args.background
     if args.background_threshold is not None:
         background = background or "threshold"

@@ -22,7 +22,7 @@ logger = logging.getLogger("escnet_d2.inspect_prompts")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments; made without importing the package, so that ``--help`` is quick."""
+    """Returns the parser; without importing the package, so that ``--help`` is quick."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--input", nargs="+", required=True, metavar="PATH", help="folders, images or quoted globs")
@@ -39,7 +39,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws one picture per image; returns how many images have none.
+    """Draws one picture per image; returns the number of images without one.
 
     Raises:
         OSError: an input folder or the output folder is not usable.

@@ -40,7 +40,7 @@ class Entry:
 
 
 def examine() -> dict[str, list[Entry]]:
-    """Looks at everything; returns the report, entries under their titles."""
+    """Looks at everything; returns entries under their titles."""
     return {
         "Package": [import_entry()],
         "Requirements": _attempt(requirement_entries),
@@ -56,11 +56,6 @@ def _attempt(look: Callable[[], list[Entry]]) -> list[Entry]:
         return look()
     except IMPORT_FAILURES as error:
         return [Entry("unknown", str(error), NOTE)]
-
-
-def select(state: str, *sections: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries in a state."""
-    return [entry for section in sections for entry in section if entry.state == state]
 
 
 def import_entry(room: str = "escnet_d2.engine") -> Entry:
@@ -150,13 +145,11 @@ def weights_entries() -> list[Entry]:
     """Finds the released weights of CLIP and SAM, without network."""
     from escnet_d2.weights import find_released
 
-    found = find_released().items()
-    return [
-        Entry(name, str(path))
-        if path
-        else Entry(name, f"not here; python tools/download_weights.py {name} gets it", NOTE)
-        for name, path in found
-    ]
+    entries = []
+    for name, path in find_released().items():
+        missing = f"not here; python tools/download_weights.py {name} gets it"
+        entries.append(Entry(name, str(path or missing), OK if path else NOTE))
+    return entries
 
 
 def dataset_entries() -> list[Entry]:
@@ -171,6 +164,11 @@ def dataset_entries() -> list[Entry]:
     return entries
 
 
+def problems_of(report: dict[str, list[Entry]]) -> list[Entry]:
+    """Returns the entries that need a repair."""
+    return [entry for entries in report.values() for entry in entries if entry.state == PROBLEM]
+
+
 def render(report: dict[str, list[Entry]]) -> str:
     """Writes the report for people; it ends with the repairs, or with what works and what not."""
     marks = {OK: " ", NOTE: " ", PROBLEM: "!"}
@@ -178,13 +176,12 @@ def render(report: dict[str, list[Entry]]) -> str:
     for title, entries in report.items():
         width = max(len(entry.name) for entry in entries)
         lines += [title, *(f"  {marks[e.state]} {e.name:<{width}}  {e.value}" for e in entries), ""]
-    problems = select(PROBLEM, *report.values())
-    if problems:
+    if problems := problems_of(report):
         return "\n".join([*lines, "To repair:", *(f"  {e.name}: {e.fix}" for e in problems)])
     lines.append("Photos, training and evaluation on folders of your own work.")
     cures = {"Weights": "python tools/download_weights.py", "Data sets": "datasets/README.md"}
     for title, cure in cures.items():
-        absent = ", ".join(entry.name for entry in select(NOTE, report[title]))
+        absent = ", ".join(entry.name for entry in report[title] if entry.state == NOTE)
         lines += [f"{title} that are not here yet ({cure}): {absent}."] if absent else []
     return "\n".join(lines)
 
@@ -197,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = examine()
-    problems = select(PROBLEM, *report.values())
+    problems = problems_of(report)
     content = {"usable": not problems, "problems": problems, "sections": report}
     text = json.dumps(content, default=asdict, indent=2) if options.json else render(report)
     sys.stdout.write(f"{text}\n")

@@ -25,14 +25,7 @@ _MAX_PAIRS = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints classes, names, tokens and, with a model's weights, near-duplicates.
-
-    Args:
-        arguments: of the command line, ``sys.argv`` by default.
-
-    Returns:
-        0, or 2 for a vocabulary that cannot be read or another usage error.
-    """
+    """Prints classes, names, tokens and, with a model, near-duplicates; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m escnet_d2.vocabulary", description=__doc__)
     add = parser.add_argument
     add("vocabulary", metavar="WORDS|FILE|NAME", help="as for demo.py")
@@ -75,12 +68,7 @@ def describe(vocabulary: Vocabulary) -> list[str]:
 
 
 def near_duplicates(vocabulary: Vocabulary, model: torch.nn.Module) -> list[str]:
-    """Returns a line per pair of entries of different classes whose embeddings are nearly equal.
-
-    Args:
-        vocabulary: the entries.
-        model: a segmentor of this package.
-    """
+    """Returns a line per pair of entries of different classes whose embeddings are nearly equal."""
     encoder = model.clip if hasattr(model, "clip") else model.sem_seg_head
     with torch.inference_mode():
         embeddings = F.normalize(encoder.encode_text(vocabulary.entries).mean(dim=1), dim=-1).cpu()

@@ -154,24 +154,24 @@ def test_extension_not_built(tmp_path):
     assert "torch code" in entry.value
 
 
-def test_extension_that_does_not_load(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "value", "fix"),
+    [
+        (b"not a library", "", "{library}"),
+        (
+            b"\0escnet_d2 extension built for torch 1.2.3+cu45 with CUDA with OpenMP;\0",
+            "torch 1.2.3+cu45",
+            "pip install --no-build-isolation",
+        ),
+    ],
+)
+def test_an_extension_that_does_not_fit(tmp_path, content, value, fix):
     library = tmp_path / f"_C{importlib.machinery.EXTENSION_SUFFIXES[0]}"
-    library.write_bytes(b"not a library")
+    library.write_bytes(content)
     (entry,) = doctor.extension_entries(tmp_path)
     assert entry.state == doctor.PROBLEM
-    assert str(library) in entry.fix
-
-
-def test_extension_for_another_torch(tmp_path):
-    library = tmp_path / f"_C{importlib.machinery.EXTENSION_SUFFIXES[0]}"
-    library.write_bytes(
-        b"\0escnet_d2 extension built for torch 1.2.3+cu45 with CUDA with OpenMP;\0"
-    )
-    (entry,) = doctor.extension_entries(tmp_path)
-    assert entry.state == doctor.PROBLEM
-    assert "torch 1.2.3+cu45" in entry.value
-    assert torch.__version__ in entry.value
-    assert "pip install --no-build-isolation" in entry.fix
+    assert value in entry.value
+    assert fix.format(library=library) in entry.fix
 
 
 def report(*packages: doctor.Entry) -> dict:

@@ -79,35 +79,19 @@ def test_every_room_has_a_rule():
     assert rooms == set(ALLOWED)
 
 
-def test_no_room_builds_on_projects():
-    assert all("projects" not in allowed for allowed in ALLOWED.values())
-    assert PROJECT_FILES
-
-
-def test_data_and_modeling_are_strangers():
-    assert "data" not in ALLOWED["modeling"]
-    assert "modeling" not in ALLOWED["data"]
-
-
 @pytest.mark.parametrize(
     ("file", "source", "expected"),
     [
         ("data/a.py", "from escnet_d2.structures import Vocabulary", None),
         ("data/a.py", "from .b import c", None),
         ("data/sub/a.py", "from ..b import c", None),
-        ("data/sub/a.py", "from escnet_d2.data.other import c", None),
-        ("data/a.py", "from escnet_d2.version import __version__", None),
         ("engine/a.py", "from escnet_d2.data import mapper", None),
         ("data/a.py", "from escnet_d2.modeling import x", "must not import modeling"),
         ("data/a.py", "import escnet_d2.modeling.clip as clip", "must not import modeling"),
         ("data/a.py", "from escnet_d2 import modeling", "must not import modeling"),
-        ("data/a.py", "import escnet_d2", "must not import the whole package"),
         ("data/a.py", "def f():\n    from escnet_d2.engine import x", "must not import engine"),
-        ("data/a.py", "from escnet_d2.doctor import main", "must not import doctor"),
-        ("data/a.py", "from escnet_d2.projects import shapes", "must not import projects"),
         ("projects/shapes/a.py", "from escnet_d2.engine import x", None),
         ("data/a.py", "from ..structures import x", "leaves data/"),
-        ("data/a.py", "from .. import structures", "leaves data/"),
         ("data/sub/a.py", "from ...structures import x", "leaves data/"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What a killed process leaves beside the files that it was writing, as a glob.
+# A glob of the files that a killed process leaves beside those that it was writing.
 TEMPORARY_FILES = f".{'[0-9a-f]' * 32}.tmp"
 
 
@@ -37,26 +37,18 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8 text atomically.
+    """Writes UTF-8 text atomically; lone surrogates become escapes of JSON.
 
-    Args:
-        path: the file to write or replace.
-        text: file names that are not UTF-8 reach Python as lone surrogates; they are written as
-            escapes of JSON.
+    Python has them in file names that are not UTF-8.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Writes standard JSON atomically.
-
-    Args:
-        path: the file to write or replace.
-        content: plain Python data.
+    """Writes plain Python data as standard JSON, atomically.
 
     Raises:
-        ValueError: a number is NaN or infinite, which JSON cannot say.
+        ValueError: a number is NaN or infinite: most readers refuse a whole file for it.
     """
-    # allow_nan=False: NaN is not JSON, and most readers refuse the whole file for it.
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 # 16 bits to 8: 65535 -> 255.
 _UINT16_TO_UINT8 = 257
-# What Pillow raises on files that are cut short, corrupt or no pictures at all.
+# Pillow's on files that are cut short, corrupt or not pictures at all.
 DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -53,7 +53,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Of files with several frames the first is read.
 
     Args:
-        path: any format that Pillow reads; grey, palette, alpha and 16-bit as in :func:`to_rgb`.
+        path: any format that Pillow reads; gray, palette, alpha and 16-bit as in :func:`to_rgb`.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -77,7 +77,10 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = Image.open(file)
             image.load()
-            _turn_upright(image, path)
+            try:
+                ImageOps.exif_transpose(image, in_place=True)
+            except DECODING_ERRORS as error:
+                logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)
             return to_rgb(image)
         except DECODING_ERRORS as error:
             raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
@@ -105,39 +108,35 @@ def to_rgb(image: np.ndarray | Image.Image) -> np.ndarray:
         return _pil_to_rgb(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"Expected a numpy array or a PIL image, got {type(image).__name__}.")
-    return _array_to_rgb(image)
-
-
-def _array_to_rgb(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint16:
+    if image.dtype == np.uint16:
         half = _UINT16_TO_UINT8 // 2
-        array = ((array.astype(np.uint32) + half) // _UINT16_TO_UINT8).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise ValueError(f"Image arrays must be uint8 or uint16, got {array.dtype}.")
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        image = ((image.astype(np.uint32) + half) // _UINT16_TO_UINT8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"Image arrays must be uint8 or uint16, got {image.dtype}.")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"Image arrays must be (H, W), (H, W, 3) or (H, W, 4), got shape {array.shape}."
+            f"Image arrays must be (H, W), (H, W, 3) or (H, W, 4), got shape {image.shape}."
         )
-    if array.size == 0:
-        raise ValueError(f"The image is empty: shape {array.shape}.")
-    if array.shape[2] == 1:
-        return np.repeat(array, 3, axis=2)
-    if array.shape[2] == 4:
-        return _over_white(Image.fromarray(np.ascontiguousarray(array)))
-    return array.copy()
+    if image.size == 0:
+        raise ValueError(f"The image is empty: shape {image.shape}.")
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    if image.shape[2] == 4:
+        return _over_white(Image.fromarray(np.ascontiguousarray(image)))
+    return image.copy()
 
 
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
     if 0 in image.size:
         raise ValueError(f"The image is empty: {image.width} x {image.height} pixels.")
     if image.mode.startswith("I"):
-        # "I;16" and its byte orders; older Pillow opens 16-bit grey PNGs as 32-bit "I".
+        # "I;16" and its byte orders; older Pillow opens 16-bit gray PNGs as 32-bit "I".
         values = np.asarray(image.convert("I"))
         if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
             raise ValueError("32-bit integer images are read only if their values fit 16 bits.")
-        return _array_to_rgb(values.astype(np.uint16))
+        return to_rgb(values.astype(np.uint16))
     if image.mode == "F":
         raise ValueError("floating-point images have no known range; convert them to 8 or 16 bits.")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
@@ -148,11 +147,3 @@ def _pil_to_rgb(image: Image.Image) -> np.ndarray:
 def _over_white(rgba: Image.Image) -> np.ndarray:
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
-
-
-def _turn_upright(image: Image.Image, path: str | os.PathLike) -> None:
-    """Applies the EXIF orientation; broken EXIF does not make the picture unreadable."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except DECODING_ERRORS as error:
-        logger.warning("Ignoring the broken EXIF data of %s: %s", os.fspath(path), error)

@@ -1,7 +1,7 @@
 """What a run leaves on disk: overlays, label PNGs, JSON records, and the names they go by."""
 
 from .image_files import ImageFile, ImageList, find_images
-from .label_png import ignore_label, save_label_png
+from .label_png import save_label_png
 from .overlay import draw_overlay
 from .palette import BACKGROUND_COLOR, class_colors
 from .records import FORMAT_VERSION, RunReport, image_record
@@ -18,7 +18,6 @@ __all__ = [
     "class_colors",
     "draw_overlay",
     "find_images",
-    "ignore_label",
     "image_record",
     "save_label_png",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import glob
+import itertools
 import logging
 import os
 import re
@@ -37,7 +39,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImageList:
-    """What the inputs of a run amount to.
+    """The images among the inputs of a run.
 
     Attributes:
         images: in natural order of their paths (``img2`` before ``img10``).
@@ -69,7 +71,7 @@ def find_images(
         ValueError: a named file that is not an image, or inputs without any image.
     """
     excluded = tuple(os.path.join(os.path.abspath(folder), "") for folder in exclude)
-    # By absolute path, to where it was found first.
+    # By absolute path.
     found: dict[str, _Found] = {}
     ignored: dict[str, Path] = {}
     for text in inputs:
@@ -95,7 +97,7 @@ def find_images(
 
 
 def _expand(text: str, recursive: bool) -> tuple[bool, Iterable[_Found]]:
-    """Whether an input names one file outright, and the files it stands for."""
+    """Returns whether an input names one file outright, and the files it stands for."""
     if not text.strip():
         raise ValueError("An input is empty; name a folder, files or a glob.")
     path = Path(text).expanduser()
@@ -115,9 +117,7 @@ def _expand(text: str, recursive: bool) -> tuple[bool, Iterable[_Found]]:
 
 
 def _files_in(folder: Path, recursive: bool) -> Iterator[_Found]:
-    def warn(error: OSError) -> None:
-        logger.warning("Skipping a folder: %s", error)
-
+    warn = functools.partial(logger.warning, "Skipping a folder: %s")
     for parent, folders, files in os.walk(folder, onerror=warn):
         # In place: os.walk descends into what is left.
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
@@ -177,13 +177,12 @@ def _output_names(found: Mapping[str, _Found]) -> dict[str, str]:
             break
         # Full paths are unique, so this ends.
         names.update({key: relative[key].as_posix() for key in clashing})
-    if len(set(names.values())) < len(names):
-        labels: dict[str, str] = {}
-        for root in sorted(set(roots.values())):
-            stem = os.path.basename(root) or "root"
-            label, number = stem, 2
-            while label in labels.values():
-                label, number = f"{stem}-{number}", number + 1
-            labels[root] = label
-        names = {key: f"{labels[roots[key]]}/{name}" for key, name in names.items()}
-    return names
+    if len(set(names.values())) == len(names):
+        return names
+    labels: dict[str, str] = {}
+    for root in sorted(set(roots.values())):
+        stem = os.path.basename(root) or "root"
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        candidates = itertools.chain([stem], numbered)
+        labels[root] = next(label for label in candidates if label not in labels.values())
+    return {key: f"{labels[roots[key]]}/{name}" for key, name in names.items()}

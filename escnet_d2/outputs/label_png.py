@@ -10,13 +10,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from escnet_d2.io import atomic_path
 
-from .palette import MAX_CLASSES
-
-
-def ignore_label(num_classes: int) -> int:
-    """Returns the value that stays free for unlabeled pixels: 255 up to 255 classes, else 65535."""
-    return 255 if num_classes <= 255 else MAX_CLASSES
-
 
 def save_label_png(
     path: str | os.PathLike, labels: np.ndarray, colors: np.ndarray, *, note: str = ""
@@ -24,29 +17,19 @@ def save_label_png(
     """Writes a label map losslessly and atomically.
 
     Up to 255 classes: an 8-bit palette PNG, whose pixel values are the class indices and whose
-    palette holds the class colors (255, unlabeled, is black). More: 16-bit gray.
+    palette holds the class colors; 255 stays free for unlabeled pixels, in black. More: 16-bit
+    gray.
 
     Args:
         path: the PNG to write or replace.
-        labels: (H, W) integers in 0..K-1, or :func:`ignore_label` of K where unlabeled.
+        labels: (H, W) integers in 0..K-1.
         colors: (K, 3) uint8, RGB.
         note: a comment to store in the file.
-
-    Raises:
-        ValueError: a label that is not a class.
     """
-    num_classes, ignore = len(colors), ignore_label(len(colors))
-    if labels.min() < 0 or labels.max() >= num_classes:
-        wrong = (labels < 0) | ((labels >= num_classes) & (labels != ignore))
-        if wrong.any():
-            raise ValueError(
-                f"{path}: labels must be 0 to {num_classes - 1} or {ignore}, "
-                f"got {np.unique(labels[wrong])[:5].tolist()}."
-            )
-    if ignore == 255:
+    if len(colors) <= 255:
         image = Image.fromarray(labels.astype(np.uint8))
         palette = np.zeros((256, 3), np.uint8)
-        palette[:num_classes] = colors
+        palette[: len(colors)] = colors
         # All 256 entries, or Pillow would pack small palettes into fewer than 8 bits.
         image.putpalette(palette.tobytes())
     else:

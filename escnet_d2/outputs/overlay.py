@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,11 +26,13 @@ _ROW_HEIGHT = 1.5
 _MARGIN = 0.8
 _COLUMN_GAP = 1.8
 _MAX_NAME_WIDTH = 14
+# More than fit: measuring a name takes as long as it is.
+_MAX_CHARACTERS = 100
 _MIN_ROWS = 8
 _MAX_COLUMNS = 3
 
-# A line of the legend: RGB of the swatch (None without one), name, share of the area as text.
-_Line = tuple
+# A line of the legend: RGB of the swatch, name, share of the area in [0, 1]; None without one.
+_Line = tuple[Optional[tuple[int, ...]], str, Optional[float]]
 
 
 def draw_overlay(
@@ -57,17 +60,19 @@ def draw_overlay(
         An RGB image.
 
     Raises:
-        ValueError: image and labels differ in size, or the opacity is out of range.
+        ValueError: image and labels differ in size.
     """
     labels = segmentation.labels
     if image.shape != (*labels.shape, 3):
         raise ValueError(
             f"Expected an image of shape {(*labels.shape, 3)} for these labels, got {image.shape}."
         )
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
-    lines = [(None, note, None)] if note else []
-    lines += _legend_lines(segmentation, colors)
+    lines: list[_Line] = [(None, note, None)] if note else []
+    areas = segmentation.class_areas()
+    for index in np.argsort(-areas, kind="stable"):
+        if areas[index]:
+            name = drawable_name(segmentation.class_names[index], index)
+            lines.append((tuple(colors[index].tolist()), name, areas[index] / labels.size))
     image, labels = _viewing_size(image), _viewing_size(labels)
     height, width = labels.shape
     # Geometric mean of the sides, so that text and lines suit panoramas too.
@@ -92,14 +97,11 @@ def draw_overlay(
 
 
 def drawable_name(name: str, index: int) -> str:
-    """Returns what the legend calls a class.
+    """Returns a class name, any text, as the legend can show it.
 
     Pillow's built-in font has ASCII only: accents are dropped, and names in other scripts become
     ``class <index>``, the index of the label PNG, the JSON record and classes.txt.
 
-    Args:
-        name: the class name, any text.
-        index: of the class, from 0.
     """
     decomposed = unicodedata.normalize("NFKD", " ".join(name.split()))
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
@@ -129,27 +131,8 @@ def _class_borders(labels: np.ndarray, *, thickness: int) -> np.ndarray:
     return borders
 
 
-def _legend_lines(segmentation: Segmentation, colors: np.ndarray) -> list[_Line]:
-    """The classes present, largest first; ties by index."""
-    areas = segmentation.class_areas()
-    by_area = [index for index in np.argsort(-areas, kind="stable") if areas[index]]
-    names = segmentation.class_names
-    return [
-        (
-            tuple(colors[index].tolist()),
-            drawable_name(names[index], index),
-            areas[index] / segmentation.labels.size,
-        )
-        for index in by_area
-    ]
-
-
 def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Image.Image:
-    """Draws (color, name, share) from top to bottom, in up to three columns.
-
-    Lines that do not fit are summed up in a last one. At least eight fit, and it is at least
-    ``min_height`` pixels high.
-    """
+    """Draws the lines in up to three columns; those that do not fit are summed up in the last."""
     font = ImageFont.load_default(font_size)
     row_height = round(_ROW_HEIGHT * font_size)
     margin, gap = round(_MARGIN * font_size), round(_COLUMN_GAP * font_size)
@@ -159,13 +142,9 @@ def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Ima
         others = lines[limit - 1 :]
         rest = (None, f"{len(others)} more", sum(share for _, _, share in others))
         lines = [*lines[: limit - 1], rest]
-    max_width = _MAX_NAME_WIDTH * font_size
-    lines = [
-        (color, _shorten(name, font, max_width), _percent(share)) for color, name, share in lines
-    ]
-
-    name_width = max(font.getlength(name) for _, name, _ in lines)
-    share_width = max(font.getlength(share) for _, _, share in lines)
+    names = [_shorten(name, font, _MAX_NAME_WIDTH * font_size) for _, name, _ in lines]
+    shares = [_percent(share) for _, _, share in lines]
+    name_width, share_width = (max(map(font.getlength, texts)) for texts in (names, shares))
     # Swatch, half a font size, name, one font size, share.
     column_width = round(font_size * 2.5 + name_width + share_width)
     columns = -(-len(lines) // rows_per_column)
@@ -173,7 +152,7 @@ def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Ima
     width = 2 * margin + columns * column_width + (columns - 1) * gap
     legend = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(legend)
-    for position, (color, name, share) in enumerate(lines):
+    for position, ((color, _, _), name, share) in enumerate(zip(lines, names, shares)):
         column, row = divmod(position, rows_per_column)
         left = margin + column * (column_width + gap)
         middle = margin + round((row + 0.5) * row_height)
@@ -187,19 +166,12 @@ def _draw_legend(lines: Sequence[_Line], font_size: int, min_height: int) -> Ima
 
 
 def _shorten(name: str, font: ImageFont.FreeTypeFont, max_width: float) -> str:
-    """Cuts a name to fit, at a place found by bisection: names may be of any length."""
-    # A character is wider than a pixel, and measuring a name takes as long as it is.
-    name = name[: int(max_width) + 1]
+    name = name[:_MAX_CHARACTERS]
     if font.getlength(name) <= max_width:
         return name
-    low, high = 0, len(name)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if font.getlength(name[:middle] + "...") <= max_width:
-            low = middle
-        else:
-            high = middle - 1
-    return name[:low].rstrip() + "..."
+    while font.getlength(f"{name}...") > max_width:
+        name = name[:-1]
+    return f"{name.rstrip()}..."
 
 
 def _percent(share: float | None) -> str:

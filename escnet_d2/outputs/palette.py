@@ -46,14 +46,12 @@ def class_colors(num_classes: int, *, background: int | None = None) -> np.ndarr
         (K, 3) uint8, RGB.
 
     Raises:
-        ValueError: K or ``background`` out of range.
+        ValueError: K out of range.
     """
     if not 1 <= num_classes <= MAX_CLASSES:
         raise ValueError(f"num_classes must be 1 to {MAX_CLASSES}, got {num_classes}.")
     table = np.frombuffer(_COLORS, np.uint8).reshape(-1, 3)
     colors = table[np.arange(num_classes) % len(table)]
     if background is not None:
-        if not 0 <= background < num_classes:
-            raise ValueError(f"background must be 0 to {num_classes - 1}, got {background}.")
         colors[background] = BACKGROUND_COLOR
     return colors

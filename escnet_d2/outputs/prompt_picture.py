@@ -21,17 +21,9 @@ _OPACITY = 0.55
 def draw_prompt_picture(inspection: PromptInspection) -> Image.Image:
     """Draws the image and its segmentation, then a row for each class and ESC-Block.
 
-    Args:
-        inspection: one class and one block, or more.
-
     Returns:
         An RGB image.
-
-    Raises:
-        ValueError: no class to show.
     """
-    if not inspection.class_names:
-        raise ValueError("There is no class to draw: none was found in the image.")
     rows = len(inspection.class_names) * len(inspection.blocks)
     figure = Figure(figsize=(_CELL_INCHES * 5.4, _CELL_INCHES * 1.12 * (rows + 1)), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)

@@ -57,7 +57,7 @@ def image_record(
 
 @dataclass
 class RunReport:
-    """What became of the images of a run.
+    """The images of a run by their outcome, and the classes found in them.
 
     Attributes:
         class_names: the K output classes.
@@ -86,7 +86,7 @@ class RunReport:
         self.class_images = np.zeros(len(self.class_names), np.int64)
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Returns one line for people."""
         return (
             f"{self.num_done} of {self.num_found} images done, {self.num_skipped} skipped, "
             f"{len(self.failures)} failed, in {self.seconds:.1f} s"

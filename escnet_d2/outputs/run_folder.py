@@ -33,14 +33,7 @@ _JPEG_QUALITY = 92
 
 
 class RunFolder:
-    """Overlays, label PNGs and JSON records under one folder; threads may write at once.
-
-    Attributes:
-        path: the folder.
-        vocabulary: the classes.
-        kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
-        description: plain data for every record and the summary: config, weights.
-    """
+    """Overlays, label PNGs and JSON records under one folder; threads may write at once."""
 
     def __init__(
         self,
@@ -58,7 +51,7 @@ class RunFolder:
         Args:
             path: the folder.
             vocabulary: the classes.
-            description: plain data for every record and the summary.
+            description: plain data for every record and the summary: config, weights.
             settings: plain data on which the outputs depend, beside vocabulary and opacity.
             kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
             opacity: of the colors in overlays, in [0, 1].
@@ -103,7 +96,6 @@ class RunFolder:
             BlockingIOError: another run is writing to the folder.
             FileExistsError: outputs of a run with other settings, or files that no run has written,
                 are in the way.
-            OSError: the folder cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = portalocker.Lock(self.path / LOCK_FILE, mode="a", timeout=0, fail_when_locked=True)
@@ -126,7 +118,11 @@ class RunFolder:
                     f"{self.path} holds a run with other settings ({', '.join(differences[:4])}"
                     f"{more}): choose another --output, or delete its results by --overwrite."
                 )
-            self._remove_temporary_files()
+            for folder in (self.path / name for name in OUTPUT_KINDS.values()):
+                for file in folder.rglob(TEMPORARY_FILES):
+                    file.unlink()
+            for file in self.path.glob(TEMPORARY_FILES):
+                file.unlink()
             kinds = sorted({*self.kinds, *earlier_kinds})
             write_json(self.path / SETTINGS_FILE, {"outputs": kinds, "settings": self._settings})
             names = (" ".join(name.split()) for name in self.vocabulary.class_names)
@@ -137,7 +133,7 @@ class RunFolder:
             lock.release()
 
     def _earlier_run(self) -> tuple[list[str], dict[str, object]]:
-        """The kinds of output that runs have left here, and their settings."""
+        """Returns the kinds of output that runs have left here, and their settings."""
         file = self.path / SETTINGS_FILE
         if not file.exists():
             return [], self._settings
@@ -170,12 +166,6 @@ class RunFolder:
                 f" in {self.path} says that a run has written it: choose another --output."
             )
 
-    def _remove_temporary_files(self) -> None:
-        folders = (self.path / name for name in OUTPUT_KINDS.values())
-        found = [file for folder in folders for file in folder.rglob(TEMPORARY_FILES)]
-        for file in [*found, *self.path.glob(TEMPORARY_FILES)]:
-            file.unlink()
-
     def paths(self, image: ImageFile) -> dict[str, Path]:
         """Returns where the wanted outputs of an image go, by kind."""
         is_jpeg = image.path.suffix.lower() in _JPEG_SUFFIXES
@@ -201,15 +191,7 @@ class RunFolder:
             return False
 
     def areas(self, image: ImageFile) -> dict[int, int]:
-        """Reads the pixels of each class present from a finished image's record or label PNG.
-
-        Returns:
-            Area by class index; empty where only overlays are wanted.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: the file is damaged.
-        """
+        """Reads a finished image's area by class index; empty where only overlays are wanted."""
         paths = self.paths(image)
         if "json" in paths:
             record = json.loads(paths["json"].read_text(encoding="utf-8"))
@@ -224,7 +206,7 @@ class RunFolder:
         """Writes the wanted outputs of one image, each atomically.
 
         Args:
-            image: the image.
+            image: names the outputs.
             pixels: (H, W, 3) uint8, RGB.
             segmentation: labels and scores (H, W).
 
@@ -232,9 +214,9 @@ class RunFolder:
             Area in pixels by class index, of the classes present.
 
         Raises:
-            OSError: something cannot be written.
-            ValueError: labels, scores and image do not fit together.
+            ValueError: a label that is not a class, or an image of another size.
         """
+        areas = segmentation.class_areas()
         paths = self.paths(image)
         if "labels" in paths:
             save_label_png(paths["labels"], segmentation.labels, self._colors, note=self._note)
@@ -242,17 +224,14 @@ class RunFolder:
             record = image_record(segmentation, file=str(image.path), settings=self.description)
             write_json(paths["json"], record)
         if "overlay" in paths:
-            self._write_overlay(paths["overlay"], pixels, segmentation)
-        return _present(segmentation.class_areas())
-
-    def _write_overlay(self, path: Path, pixels: np.ndarray, segmentation: Segmentation) -> None:
-        overlay = draw_overlay(
-            pixels, segmentation, colors=self._colors, opacity=self._opacity, note=self._note
-        )
-        is_jpeg = path.suffix == ".jpg"
-        options = {"format": "JPEG", "quality": _JPEG_QUALITY} if is_jpeg else {"format": "PNG"}
-        with atomic_path(path) as temporary:
-            overlay.save(temporary, **options)
+            options = {"colors": self._colors, "opacity": self._opacity, "note": self._note}
+            overlay = draw_overlay(pixels, segmentation, **options)
+            with atomic_path(paths["overlay"]) as temporary:
+                if paths["overlay"].suffix == ".jpg":
+                    overlay.save(temporary, format="JPEG", quality=_JPEG_QUALITY)
+                else:
+                    overlay.save(temporary, format="PNG")
+        return _present(areas)
 
     def write_summary(self, report: RunReport) -> None:
         """Writes ``summary.json``."""
@@ -265,11 +244,9 @@ def _present(areas: np.ndarray) -> dict[int, int]:
 
 
 def _differences(earlier: object, now: object, name: str = "") -> Iterator[str]:
-    """Names of the settings in which two runs differ, such as ``vocabulary.class_names``."""
+    """Names the settings in which two runs differ, such as ``vocabulary.class_names``."""
     if isinstance(earlier, dict) and isinstance(now, dict):
         for key in sorted({*earlier, *now}):
-            yield from _differences(
-                earlier.get(key), now.get(key), f"{name}.{key}" if name else key
-            )
+            yield from _differences(earlier.get(key), now.get(key), f"{name}.{key}".lstrip("."))
     elif earlier != now:
         yield name

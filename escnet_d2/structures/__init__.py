@@ -1,7 +1,6 @@
 """Plain data that the rooms pass to each other."""
 
-from .features import ClipFeatures
-from .prompts import PseudoPrompts
+from .features import ClipFeatures, PseudoPrompts
 from .segmentation import Segmentation
 from .vocabulary import Vocabulary
 

@@ -1,4 +1,4 @@
-"""What CLIP's image tower gives to the head."""
+"""Tensors that travel between the parts of a model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,36 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Features of B images on the H x W grid of CLIP's patches.
+    """Features of B images from CLIP, on the H x W grid of its patches.
 
     Attributes:
-        dense: (B, C, H, W) in the space that images and text share, not normalised.
+        dense: (B, C, H, W) in the space that images and text share, not normalized.
         intermediate: outputs of earlier blocks, each (B, width, H, W), shallow to deep.
     """
 
     dense: Tensor
     intermediate: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class PseudoPrompts:
+    """Prompts for SAM from B x K class maps (ESC-Net section 3.2); without gradient.
+
+    Attributes:
+        points: float32 (B, K, N, 2), (x, y) of pseudo points in patches; pixel (0, 0) is the center
+            of the first patch.
+        point_labels: int64 (B, K, N), SAM's labels: 1 a foreground point, -1 not a point.
+        masks: float32 (B, K, H, W), probability in [0, 1] inside the regions, 0 outside: the N
+            pseudo masks of a class do not overlap and share one map.
+        regions: int8 (B, K, H, W), region of each patch, -1 on the background.
+    """
+
+    points: Tensor
+    point_labels: Tensor
+    masks: Tensor
+    regions: Tensor
+
+    @property
+    def has_foreground(self) -> Tensor:
+        """Bool (B, K): classes with at least one pseudo point."""
+        return (self.point_labels == 1).any(dim=2)

@@ -1,4 +1,4 @@
-"""What ESC-Net's blocks saw and made of one image, for pictures of the method."""
+"""Inputs and results of ESC-Net's blocks for one image, for pictures of the method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user gets for one image."""
+"""The result for one image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Segmentation:
         return sums / np.maximum(self.class_areas(), 1)
 
     def _strips(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Labels and scores of some rows at a time: ``bincount`` copies them as 64-bit numbers."""
+        # Some rows at a time: ``bincount`` copies them as 64-bit numbers.
         step = max(1, _STRIP // self.labels.shape[1])
         for top in range(0, len(self.labels), step):
             rows = slice(top, top + step)

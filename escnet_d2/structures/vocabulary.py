@@ -45,19 +45,11 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if not self.entries:
             raise ValueError("The vocabulary is empty: give at least one class name.")
-        if len(self.entry_classes) != len(self.entries):
-            raise ValueError(
-                f"{len(self.entries)} entries but {len(self.entry_classes)} entry_classes: "
-                "each entry needs the index of its class."
-            )
-        blank = [index for index, names in enumerate(self.entries) if not names or "" in names]
-        if blank:
-            raise ValueError(f"Vocabulary entries {blank} have an empty name.")
         expected = set(range(self.num_classes - (self.background_threshold is not None)))
-        if set(self.entry_classes) != expected:
+        if len(self.entry_classes) != len(self.entries) or set(self.entry_classes) != expected:
             raise ValueError(
-                f"entry_classes must cover the classes 0..{len(expected) - 1}, "
-                f"got {sorted(set(self.entry_classes))}."
+                f"entry_classes must give each of the {len(self.entries)} entries its class and "
+                f"cover 0..{len(expected) - 1}, got {self.entry_classes}."
             )
         repeated = [name for name, count in Counter(self.class_names).items() if count > 1]
         if repeated:
@@ -66,17 +58,17 @@ class Vocabulary:
 
     @property
     def num_entries(self) -> int:
-        """How many text embeddings this vocabulary needs (K)."""
+        """Number of text embeddings (K)."""
         return len(self.entries)
 
     @property
     def num_classes(self) -> int:
-        """How many output classes there are, the background included."""
+        """Number of output classes, the background included."""
         return len(self.class_names)
 
     @property
     def is_one_to_one(self) -> bool:
-        """Whether entry i is class i, so that scores need no merging."""
+        """True if entry i is class i, so that scores need no merging."""
         return self.entry_classes == tuple(range(self.num_entries))
 
     @classmethod
@@ -109,12 +101,21 @@ class Vocabulary:
         if isinstance(classes, str):
             raise ValueError(
                 f"Expected a sequence of class names, got the string {classes!r}. "
-                "Use Vocabulary.from_string for text."
+                "Use escnet_d2.data.resolve_vocabulary for text."
             )
-        _check_mode("synonyms", synonyms, SYNONYM_MODES)
-        _check_mode("background", background, BACKGROUND_MODES)
+        modes = (
+            ("synonyms", synonyms, SYNONYM_MODES),
+            ("background", background, BACKGROUND_MODES),
+        )
+        for key, value, accepted in modes:
+            if value not in accepted:
+                raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
         names_per_class = [split_names(item) for item in classes]
-        class_names = _display_names(names_per_class)
+        # Classes that share a first name (ADE-847 has three "bag") show all names.
+        firsts = Counter(names[0] for names in names_per_class)
+        class_names = tuple(
+            names[0] if firsts[names[0]] == 1 else ", ".join(names) for names in names_per_class
+        )
 
         entries: list[tuple[str, ...]] = []
         entry_classes: list[int] = []
@@ -151,25 +152,6 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_string(
-        cls,
-        text: str,
-        *,
-        synonyms: str = "first",
-        background: str = "none",
-        background_words: Sequence[str] = DEFAULT_BACKGROUND_WORDS,
-        background_threshold: float = 0.5,
-    ) -> Vocabulary:
-        """Reads :func:`classes_from_text`; the options are those of :meth:`from_classes`."""
-        return cls.from_classes(
-            classes_from_text(text),
-            synonyms=synonyms,
-            background=background,
-            background_words=background_words,
-            background_threshold=background_threshold,
-        )
-
-    @classmethod
     def from_file(cls, path: str | Path, *, synonyms: str = "first") -> Vocabulary:
         """Reads a file by :func:`read_classes`; ``synonyms`` is that of :meth:`from_classes`."""
         classes = read_classes(path)
@@ -180,13 +162,11 @@ class Vocabulary:
 
 
 def classes_from_text(text: str) -> list[tuple[str, ...]]:
-    """Reads ``"couch|sofa, dog, grass"``: ``|`` between the names of a class.
+    """Reads the names of each class in ``"couch|sofa, dog, grass"``.
 
-    Commas and line ends separate classes; a comma in double quotes belongs to a name. Lines that
-    start with ``#`` are skipped. A JSON list is read as :func:`read_classes` does.
-
-    Returns:
-        The names of each class.
+    Commas and line ends separate classes, ``|`` the names of a class; a comma in double quotes
+    belongs to a name. Lines that start with ``#`` are skipped. A JSON list is read as
+    :func:`read_classes` does.
 
     Raises:
         ValueError: JSON that is not a list of names, or quotes that do not match.
@@ -239,7 +219,7 @@ def _is_json(text: str) -> bool:
 
 
 def _rows(text: str) -> Iterator[list[str]]:
-    """The fields between commas of each line, without comments."""
+    """Yields the fields between commas of each line, without comments."""
     lines = (line.strip() for line in text.splitlines())
     wanted = [line for line in lines if line and not line.startswith("#")]
     try:
@@ -250,13 +230,8 @@ def _rows(text: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _check_mode(key: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
-
-
 def split_names(item: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of one class, stripped, in order, without repeats."""
+    """Returns the names of one class, stripped, in order, without repeats."""
     if not isinstance(item, str) and not (
         isinstance(item, (list, tuple)) and all(isinstance(name, str) for name in item)
     ):
@@ -268,16 +243,8 @@ def split_names(item: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _display_names(names_per_class: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """First names; classes that share a first name (ADE-847 has three "bag") show them all."""
-    firsts = Counter(names[0] for names in names_per_class)
-    return tuple(
-        names[0] if firsts[names[0]] == 1 else ", ".join(names) for names in names_per_class
-    )
-
-
 def _classes_from_json(text: str) -> list[tuple[str, ...]]:
-    """The names of each class in a list of strings, of lists of names, or of named objects."""
+    """Reads a list of strings, of lists of names, or of named objects."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:

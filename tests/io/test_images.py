@@ -30,26 +30,19 @@ def test_modes_become_three_channels(mode):
     assert np.array_equal(to_rgb(image), np.array(image.convert("RGB")))
 
 
-def test_palette_colours_are_looked_up(tmp_path):
+def test_palette_colors_are_looked_up(tmp_path):
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([10, 20, 30, 40, 50, 60])
     assert read_image(write(tmp_path / "p.png", image)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
-def test_16_bit_grey_is_scaled(tmp_path, name):
+def test_16_bit_gray_is_scaled(tmp_path, name):
     deep = np.array([[0, 128, 129, 256, 257, 32896, 65535]], np.uint16)
     result = read_image(write(tmp_path / name, Image.fromarray(deep)))
     assert result[0, :, 0].tolist() == [0, 0, 1, 1, 1, 128, 255]
     assert np.array_equal(to_rgb(deep), result)
     assert np.array_equal(to_rgb(Image.fromarray(deep.astype(np.int32))), result)
-
-
-def test_32_bit_values_are_refused():
-    with pytest.raises(ValueError, match="32-bit"):
-        to_rgb(Image.fromarray(np.array([[70000]], np.int32)))
-    with pytest.raises(ValueError, match="floating-point"):
-        to_rgb(Image.fromarray(np.zeros((2, 2), np.float32)))
 
 
 def test_transparent_pixels_turn_white():
@@ -60,7 +53,7 @@ def test_transparent_pixels_turn_white():
     assert to_rgb(rgba.astype(np.uint16) * 257).tolist() == expected
 
 
-def test_transparent_colour_of_a_palette(tmp_path):
+def test_transparent_color_of_a_palette(tmp_path):
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([10, 20, 30, 40, 50, 60])
     path = write(tmp_path / "p.png", image, transparency=1)
@@ -97,23 +90,35 @@ def test_broken_exif_is_ignored(tmp_path, caplog):
     assert np.abs(read_image(path)[:, :, 0].astype(int) - RAMP).max() < 10
 
 
-def test_results_share_no_memory_with_the_input():
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (Image.fromarray(np.array([[70000]], np.int32)), ValueError, "32-bit"),
+        (Image.fromarray(np.zeros((2, 2), np.float32)), ValueError, "floating-point"),
+        (np.zeros((2, 2), np.float32), ValueError, "uint8 or uint16"),
+        (np.zeros((2, 2, 2), np.uint8), ValueError, r"\(H, W, 3\)"),
+        (np.zeros((0, 2), np.uint8), ValueError, "empty"),
+        ([[0]], TypeError, "numpy array or a PIL image"),
+        ("photo.png", TypeError, "numpy array or a PIL image"),
+    ],
+)
+def test_what_is_not_a_picture_is_refused(image, error, message):
+    with pytest.raises(error, match=message):
+        to_rgb(image)
+
+
+def test_results_share_no_memory_with_a_read_only_input():
     rgb = np.dstack([RAMP] * 3)
+    rgb.flags.writeable = False
     to_rgb(rgb)[:] = 0
     assert rgb.any()
 
 
-def test_read_only_input():
-    rgb = np.dstack([RAMP] * 3)
-    rgb.flags.writeable = False
-    assert to_rgb(rgb).flags.writeable
-
-
-@pytest.mark.parametrize("size", [0, 20, -40])
+@pytest.mark.parametrize("size", [20, -40])
 def test_damaged_files_are_named(tmp_path, size):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = write(tmp_path / "cut.jpg", Image.fromarray(noise))
-    path.write_bytes(path.read_bytes()[: size or None] if size else b"")
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match="cut.jpg"):
         read_image(path)
 
@@ -127,11 +132,6 @@ def test_only_regular_files_are_opened(tmp_path):
         read_image(tmp_path / "empty.jpg")
 
 
-def test_missing_file():
-    with pytest.raises(FileNotFoundError, match="nowhere.png"):
-        read_image("nowhere.png")
-
-
 def test_limit_on_the_number_of_pixels(tmp_path, monkeypatch):
     path = write(tmp_path / "big.png", Image.fromarray(np.zeros((10, 10), np.uint8)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
@@ -141,9 +141,3 @@ def test_limit_on_the_number_of_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     with pytest.raises(ValueError, match="big.png.*100 pixels"):
         read_image(path)
-
-
-@pytest.mark.parametrize("image", [[[0]], "photo.png", None])
-def test_other_types_are_refused(image):
-    with pytest.raises(TypeError, match="numpy array or a PIL image"):
-        to_rgb(image)

@@ -11,7 +11,7 @@ VALUES = np.array([[0, 1, 2], [3, 254, 255]])
 
 
 def write_png(path, *, bits, row, width):
-    """A grey PNG of one row with the given bit depth, which Pillow itself doesn't write."""
+    """A gray PNG of one row with the given bit depth, which Pillow itself doesn't write."""
 
     def chunk(kind, data):
         check = struct.pack(">I", zlib.crc32(kind + data))
@@ -46,7 +46,7 @@ def test_integer_images_keep_their_values(tmp_path, suffix, dtype, extra):
     np.testing.assert_array_equal(read, labels.astype(np.int64))
 
 
-def test_palette_image_gives_indices_not_colours(tmp_path):
+def test_palette_image_gives_indices_not_colors(tmp_path):
     image = Image.fromarray(VALUES.astype(np.uint8)).convert("P")
     image.putdata(VALUES.ravel().tolist())
     image.putpalette([(i * 7) % 256 for i in range(768)])
@@ -61,17 +61,17 @@ def test_one_bit_image(tmp_path):
 
 
 @pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23")])
-def test_stretched_grey_is_refused(tmp_path, bits, row):
-    write_png(tmp_path / "grey.png", bits=bits, row=row, width=4)
-    with pytest.raises(ValueError, match=r"grey\.png.*ambiguous"):
-        read_label_map(tmp_path / "grey.png")
+def test_stretched_gray_is_refused(tmp_path, bits, row):
+    write_png(tmp_path / "gray.png", bits=bits, row=row, width=4)
+    with pytest.raises(ValueError, match=r"gray\.png.*ambiguous"):
+        read_label_map(tmp_path / "gray.png")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
 def test_images_without_labels_are_refused(tmp_path, mode):
-    path = tmp_path / "colours.tif"
+    path = tmp_path / "colors.tif"
     Image.new(mode, (3, 2)).save(path)
-    with pytest.raises(ValueError, match=rf"colours\.tif has mode {mode}"):
+    with pytest.raises(ValueError, match=rf"colors\.tif has mode {mode}"):
         read_label_map(path)
 
 

@@ -20,14 +20,16 @@ def test_merging_passes_gradient_to_the_winner():
 
 
 def test_scores_are_what_the_loss_trains():
-    vocabulary = Vocabulary.from_string("a, b, c")
+    vocabulary = Vocabulary.from_classes(["a", "b", "c"])
     logits = torch.randn(2, 3, 4, 5)
     torch.testing.assert_close(class_scores(logits, vocabulary, "bce"), logits.sigmoid())
     torch.testing.assert_close(class_scores(logits, vocabulary, "ce"), logits.softmax(dim=1))
 
 
 def test_background_by_threshold():
-    vocabulary = Vocabulary.from_string("a, b", background="threshold", background_threshold=0.4)
+    vocabulary = Vocabulary.from_classes(
+        ["a", "b"], background="threshold", background_threshold=0.4
+    )
     logits = torch.tensor([[0.3, 0.5], [0.1, 0.2]]).logit().t().reshape(1, 2, 1, 2)
     scores = class_scores(logits, vocabulary, "bce")
     assert scores.shape == (1, 3, 1, 2)

@@ -110,7 +110,7 @@ def test_any_number_of_classes(tiny_model, batch, num_classes):
 
 
 def test_each_image_has_its_own_vocabulary(tiny_model, batch):
-    other = Vocabulary.from_string("tree, house|home", synonyms="max")
+    other = Vocabulary.from_classes(["tree", "house|home"], synonyms="max")
     mixed = segment(tiny_model, [batch[0], {**batch[1], "vocabulary": other}])
     torch.testing.assert_close(
         mixed[0]["sem_seg"], segment(tiny_model, batch[:1])[0]["sem_seg"], rtol=1e-4, atol=1e-6
@@ -122,7 +122,7 @@ def test_each_image_has_its_own_vocabulary(tiny_model, batch):
 
 
 def test_training_with_several_vocabularies(tiny_model, batch):
-    other = Vocabulary.from_string("tree, house")
+    other = Vocabulary.from_classes(["tree", "house"])
     values = losses(tiny_model, [batch[0], {**batch[1], "vocabulary": other}])
     assert torch.isfinite(values["loss_sem_seg"])
 
@@ -132,7 +132,7 @@ def test_default_vocabulary(tiny_model, batch):
         del inputs["vocabulary"]
     with pytest.raises(ValueError, match="no 'vocabulary'"):
         segment(tiny_model, batch)
-    tiny_model.vocabulary = Vocabulary.from_string("cat, dog")
+    tiny_model.vocabulary = Vocabulary.from_classes(["cat", "dog"])
     assert segment(tiny_model, batch)[0]["sem_seg"].shape[0] == 2
 
 
@@ -140,8 +140,8 @@ def test_default_vocabulary(tiny_model, batch):
 @pytest.mark.parametrize("background", ["none", "words", "threshold"])
 def test_label_map_only_equals_arg_max(tiny_cfg, batch, sliding, background):
     tiny_cfg.TEST.SLIDING_WINDOW = sliding
-    vocabulary = Vocabulary.from_string(
-        "cat, dog|hound, sky", synonyms="max", background=background
+    vocabulary = Vocabulary.from_classes(
+        ["cat", "dog|hound", "sky"], synonyms="max", background=background
     )
     batch = [{**x, "vocabulary": vocabulary} for x in batch]
     model = build_model(tiny_cfg)

@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from escnet_d2.outputs import class_colors, draw_overlay
 from escnet_d2.outputs.overlay import drawable_name
@@ -56,7 +55,7 @@ def test_opacity_and_borders():
     clear = np.asarray(clear)[:300, :300]
     np.testing.assert_array_equal(clear[:, :149], image[:, :149])
     np.testing.assert_array_equal(clear[:, 151:], image[:, 151:])
-    # One line of each class's own colour along the border.
+    # One line of each class's own color along the border.
     assert (clear[:, 149] == colors[0]).all()
     assert (clear[:, 150] == colors[1]).all()
     full = np.asarray(overlay(image, labels, opacity=1.0)[0])[:300, :300]
@@ -75,12 +74,6 @@ def test_the_legend_shows_exactly_the_classes_present():
     assert rows[0] < rows[1]
 
 
-def test_a_large_image_gets_a_large_legend():
-    small, _ = overlay(np.zeros((400, 400, 3), np.uint8), np.zeros((400, 400)))
-    large, _ = overlay(np.zeros((2000, 2000, 3), np.uint8), np.zeros((2000, 2000)))
-    assert large.width - 2000 > 2 * (small.width - 400)
-
-
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -97,15 +90,6 @@ def test_a_large_image_gets_a_large_legend():
 )
 def test_names_in_the_legend(name, shown):
     assert drawable_name(name, 7) == shown
-
-
-def test_any_name_can_be_drawn():
-    names = ("café", "猫", "سماء", "🐕", "w" * 500, "\udce9")
-    picture, _ = overlay(
-        np.zeros((60, 60, 3), np.uint8), np.arange(3600).reshape(60, 60) % 6, names
-    )
-    # A long name must not blow up the canvas.
-    assert picture.width < 1000
 
 
 def test_strips_change_nothing(monkeypatch):
@@ -133,6 +117,8 @@ def test_a_very_long_name_is_cut_to_what_fits():
     assert time.perf_counter() - start < 5
     short, _ = overlay(image, labels, ["wide name " * 10])
     np.testing.assert_array_equal(np.asarray(long), np.asarray(short))
+    # It must not blow up the canvas.
+    assert long.width < 1000
 
 
 def test_many_classes_are_summed_up_in_the_last_line():
@@ -145,16 +131,3 @@ def test_many_classes_are_summed_up_in_the_last_line():
 def test_images_and_labels_of_different_size_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3, 3\).*\(3, 2, 3\)"):
         overlay(np.zeros((3, 2, 3), np.uint8), np.zeros((2, 3)))
-
-
-def test_opacity_out_of_range():
-    with pytest.raises(ValueError, match="opacity"):
-        overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), opacity=1.5)
-
-
-def test_the_inputs_are_left_alone():
-    image = np.zeros((300, 300, 3), np.uint8)
-    labels = np.zeros((300, 300))
-    overlay(image, labels)
-    assert not image.any()
-    assert isinstance(overlay(image, labels)[0], Image.Image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def load(path: Path, monkeypatch):
     monkeypatch.syspath_prepend(path.parent)
     spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -22,6 +24,11 @@ def load(path: Path, monkeypatch):
 @pytest.fixture
 def installer(monkeypatch):
     return load(ROOT / "tools" / "install_detectron2.py", monkeypatch)
+
+
+@pytest.fixture
+def check(monkeypatch):
+    return load(ROOT / "tools" / "check_cuda_build.py", monkeypatch)
 
 
 @pytest.fixture

@@ -1,29 +1,8 @@
-"""The check of the CUDA kernels' register use, and sections of Markdown files."""
+"""The check of the CUDA kernels' register use."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-def load(name: str, monkeypatch):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def check(monkeypatch):
-    return load("check_cuda_build", monkeypatch)
-
 
 REPORT = """\
 ptxas info    : 0 bytes gmem

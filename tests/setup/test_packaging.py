@@ -35,17 +35,23 @@ def test_the_version_is_stated_once():
     assert f"\nversion: {stated_version()}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-@pytest.fixture(scope="module")
-def built_wheel(tmp_path_factory):
-    """The wheel of this checkout, built without network from a copy."""
-    folder = tmp_path_factory.mktemp("wheel")
+def copy_of_checkout(folder: Path) -> Path:
+    """Copies the files that a build needs, without results of builds."""
     clone = folder / "clone"
     clone.mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone / name)
     for name in ("escnet_d2", "configs", "projects", "tests", "tools"):
         no_builds = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / name, clone / name, ignore=no_builds)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def built_wheel(tmp_path_factory):
+    """The wheel of this checkout, built without network from a copy."""
+    folder = tmp_path_factory.mktemp("wheel")
+    clone = copy_of_checkout(folder)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"]
     subprocess.run(
         [*command, "--no-build-isolation", "--wheel-dir", str(folder), str(clone)],
@@ -78,13 +84,7 @@ def test_the_wheel_has_every_file_of_the_package(built_wheel):
 
 @pytest.mark.slow
 def test_the_source_archive_can_build_the_extension(tmp_path):
-    clone = tmp_path / "clone"
-    clone.mkdir()
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, clone / name)
-    for name in ("escnet_d2", "configs", "projects"):
-        no_builds = shutil.ignore_patterns("__pycache__", "*.so")
-        shutil.copytree(ROOT / name, clone / name, ignore=no_builds)
+    clone = copy_of_checkout(tmp_path)
     subprocess.run(
         [sys.executable, "setup.py", "--quiet", "sdist"],
         cwd=clone,

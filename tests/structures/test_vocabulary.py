@@ -3,6 +3,7 @@ import json
 import pytest
 
 from escnet_d2.structures import Vocabulary
+from escnet_d2.structures.vocabulary import classes_from_text
 
 
 def test_synonym_modes():
@@ -25,7 +26,7 @@ def test_string_file_and_json_agree(tmp_path):
     listed.write_text(json.dumps(["couch, sofa", "dog"]))
     objects = tmp_path / "objects.json"
     objects.write_text(json.dumps([{"id": 0, "name": "couch, sofa"}, {"id": 1, "name": "dog"}]))
-    expected = Vocabulary.from_string("couch|sofa, dog", synonyms="mean")
+    expected = Vocabulary.from_classes(classes_from_text("couch|sofa, dog"), synonyms="mean")
     for path in (text, listed, objects):
         assert Vocabulary.from_file(path, synonyms="mean") == expected
 
@@ -62,7 +63,7 @@ def test_shared_first_names_are_told_apart():
         (["cat"], {"background": "yes"}, "background must be one of none, words, threshold"),
         (["cat"], {"background": "threshold", "background_threshold": 2.0}, r"\[0, 1\]"),
         (["Background"], {"background": "words"}, "already has a class"),
-        ("cat, dog", {}, "from_string"),
+        ("cat, dog", {}, "resolve_vocabulary"),
     ],
 )
 def test_bad_vocabularies(classes, options, message):
@@ -81,7 +82,3 @@ def test_bad_files_are_named(tmp_path):
     broken.write_text('{"cat": 1}')
     with pytest.raises(ValueError, match="broken.json.*JSON list"):
         Vocabulary.from_file(broken)
-
-
-def test_is_hashable():
-    assert len({Vocabulary.from_string("a, b"), Vocabulary.from_string("a,b")}) == 1
