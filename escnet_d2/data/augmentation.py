@@ -24,14 +24,7 @@ class AlignedResizeTransform(T.ResizeTransform):
     """
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Picks the label under the center of each new pixel.
-
-        Args:
-            segmentation: (h, w) array.
-
-        Returns:
-            (new_h, new_w) array of the same type.
-        """
+        """Picks the label under the center of each new pixel: (h, w) to (new_h, new_w)."""
         rows = _source_index(self.h, self.new_h)
         columns = _source_index(self.w, self.new_w)
         return segmentation[rows[:, None], columns[None, :]]
@@ -57,12 +50,7 @@ class PadToSize(T.Augmentation):
     """
 
     def __init__(self, height: int, width: int) -> None:
-        """Sets the smallest size of the result.
-
-        Args:
-            height: in pixels.
-            width: in pixels.
-        """
+        """Sets the smallest size of the result, in pixels."""
         super().__init__()
         self.height = height
         self.width = width
@@ -164,12 +152,12 @@ class PhotometricDistortion(T.Augmentation):
 
 
 def _scale_and_shift(channel: np.ndarray, factor: float, shift: float) -> np.ndarray:
-    """``channel * factor + shift`` of uint8 values, rounded and clipped, by a table of 256."""
+    """Returns ``channel * factor + shift`` of uint8 values, rounded and clipped."""
     table = np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
     return table[channel]
 
 
 def _source_index(size: int, new_size: int) -> np.ndarray:
-    """Index of the source pixel under the center of each of ``new_size`` pixels."""
-    # In integers, so that no rounding can pick the neighbour: floor((i + 1/2) * size / new_size).
+    """Finds the source pixel under the center of each of ``new_size`` pixels."""
+    # In integers, so that no rounding can pick the neighbor: floor((i + 1/2) * size / new_size).
     return (2 * np.arange(new_size) + 1) * size // (2 * new_size)

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
 from escnet_d2.io import write_json
 
-from .dataset_check import DatasetReport, check_dataset, find_datasets, first_lines
-from .datasets.builtin import dataset_status
+from .dataset_check import DatasetReport, check_dataset, first_lines
+from .datasets.builtin_meta import BENCHMARKS
 from .datasets.mess import register_mess_datasets
+from .folder_dataset import MANIFEST_NAME, register_prepared_folder
 
-BENCHMARKS = "benchmarks"
+_ALL = "benchmarks"
 _MAX_ABSENT = 10
 EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE_ERROR = 0, 1, 2
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m escnet_d2.data.check",
         description="Reads every file of data sets, and says what is missing or wrong.",
@@ -37,7 +40,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "names",
         nargs="+",
         metavar="NAME",
-        help=f"a registered data set, a folder with dataset.json, or '{BENCHMARKS}': all eight",
+        help=f"a registered data set, a folder with dataset.json, or '{_ALL}': all eight",
     )
     add("--root", type=Path, help="where the benchmarks are (default $DETECTRON2_DATASETS)")
     add("--num-workers", type=int, default=0, metavar="N", help="processes to read with")
@@ -47,18 +50,11 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program.
-
-    Args:
-        arguments: of the command line, by default those of this process.
-
-    Returns:
-        The exit code.
-    """
+    """Runs the program and returns its exit code."""
     args = argument_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        names = _names(args.names)
+        names = dict.fromkeys(found for name in args.names for found in _datasets(name))
         reports = [
             check_dataset(
                 name,
@@ -78,11 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def render(reports: Sequence[DatasetReport]) -> str:
-    """A table over the data sets, then what is wrong with each.
-
-    Args:
-        reports: of :func:`escnet_d2.data.dataset_check.check_dataset`.
-    """
+    """Returns a table over the data sets, then what is wrong with each."""
     rows = []
     for report in reports:
         num_classes = len(report.class_names)
@@ -111,15 +103,21 @@ def render(reports: Sequence[DatasetReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _names(names: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for name in names:
-        if name == BENCHMARKS:
-            found += [status.name for status in dataset_status()]
-        else:
-            register_mess_datasets([name])
-            found += find_datasets(name)
-    return list(dict.fromkeys(found))
+def _datasets(name: str) -> Sequence[str]:
+    """Finds the data sets that a name of the command line means, and registers those of folders."""
+    if name == _ALL:
+        return BENCHMARKS
+    register_mess_datasets([name])
+    if name in DatasetCatalog:
+        return [name]
+    path = Path(name).expanduser()
+    if path.name == MANIFEST_NAME or os.path.isfile(path / MANIFEST_NAME):
+        return register_prepared_folder(path)
+    known = sorted(n for n in DatasetCatalog if MetadataCatalog.get(n).get("stuff_classes"))
+    raise ValueError(
+        f"{name!r} is neither a registered data set nor a folder with {MANIFEST_NAME}. "
+        f"Registered: {', '.join(known)}."
+    )
 
 
 if __name__ == "__main__":

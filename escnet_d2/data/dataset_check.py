@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from PIL import ExifTags, Image
 
 from escnet_d2.io import DECODING_ERRORS, read_image, read_label_map
 
-from .folder_dataset import MANIFEST_NAME, register_prepared_folder
 from .parallel import map_files
 from .sem_seg_dataset import SemSegDataset
 from .semantic_mapper import check_same_size
@@ -52,14 +50,14 @@ class DatasetReport:
     class_names: Sequence[str]
     ignore_label: int
     expected_images: int | None = None
-    num_images: int = field(init=False, default=0)
+    num_images: int = 0
     class_pixels: np.ndarray = field(init=False)
     class_images: np.ndarray = field(init=False)
-    unlabeled_pixels: int = field(init=False, default=0)
-    label_types: Counter = field(init=False, default_factory=Counter)
-    problems: list[str] = field(init=False, default_factory=list)
-    stray_values: list[str] = field(init=False, default_factory=list)
-    unlabeled_files: list[str] = field(init=False, default_factory=list)
+    unlabeled_pixels: int = 0
+    label_types: Counter = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    stray_values: list[str] = field(default_factory=list)
+    unlabeled_files: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.class_pixels = np.zeros(len(self.class_names), dtype=np.int64)
@@ -86,7 +84,7 @@ class DatasetReport:
         return f"{len(files)} of {self.num_images} label maps are all unlabeled: {some}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         return {
             "name": self.name,
             "num_images": self.num_images,
@@ -110,13 +108,9 @@ class DatasetReport:
         headers_only: bool = False,
         also_unlabeled: Iterable[int] = (),
     ) -> None:
-        """Adds what is in the files.
+        """Adds what is in the pairs of files; see :func:`check_dataset`.
 
-        Args:
-            pairs: image and label map of each labeled image.
-            num_workers: processes to use beside this one.
-            headers_only: do not decode images; label maps are read whatever this says.
-            also_unlabeled: values beside the ignore label that are not strays.
+        Values of ``also_unlabeled`` are no strays, as the ignore label is none.
         """
         self.num_images = len(pairs)
         unlabeled = {self.ignore_label, *also_unlabeled}
@@ -125,21 +119,16 @@ class DatasetReport:
         for (_, label_file), facts in zip(pairs, found):
             if isinstance(facts, str):
                 self.problems.append(facts)
-            else:
-                self._add(label_file, *facts, unlabeled=unlabeled)
+                continue
+            label_type, values, counts = facts
+            self.label_types[label_type] += 1
+            self._count(label_file, values, counts, unlabeled)
 
-    def _add(
-        self,
-        label_file: str,
-        label_type: str,
-        values: np.ndarray,
-        counts: np.ndarray,
-        *,
-        unlabeled: set[int],
+    def _count(
+        self, label_file: str, values: np.ndarray, counts: np.ndarray, unlabeled: set[int]
     ) -> None:
         num_classes = len(self.class_names)
         is_class = (values >= 0) & (values < num_classes) & (values != self.ignore_label)
-        self.label_types[label_type] += 1
         self.class_pixels[values[is_class]] += counts[is_class]
         self.class_images[values[is_class]] += 1
         self.unlabeled_pixels += int(counts[~is_class].sum())
@@ -213,32 +202,8 @@ def check_folders(dataset: SemSegDataset) -> DatasetReport:
     return report
 
 
-def find_datasets(name: str) -> list[str]:
-    """The data sets that a name of the command line means.
-
-    Args:
-        name: a registered data set; or a folder with ``dataset.json``, all splits of which are
-            registered.
-
-    Raises:
-        ValueError: neither; or the file is damaged.
-    """
-    if name in DatasetCatalog:
-        return [name]
-    path = Path(name).expanduser()
-    if path.name == MANIFEST_NAME or os.path.isfile(path / MANIFEST_NAME):
-        return register_prepared_folder(path)
-    known = ", ".join(
-        sorted(n for n in DatasetCatalog if MetadataCatalog.get(n).get("stuff_classes"))
-    )
-    raise ValueError(
-        f"{name!r} is neither a registered data set nor a folder with {MANIFEST_NAME}. "
-        f"Registered: {known}."
-    )
-
-
 def first_lines(problems: Sequence[str]) -> list[str]:
-    """The first of many problems as indented lines, and how many more there are."""
+    """Returns the first of many problems as indented lines, and how many more there are."""
     rest = len(problems) - _MAX_LISTED
     lines = [f"  {problem}" for problem in problems[:_MAX_LISTED]]
     return [*lines, f"  ... and {rest} more."] if rest > 0 else lines
@@ -249,7 +214,7 @@ def _pairs(
     report: DatasetReport,
     root: Path | None = None,
 ) -> list[tuple[str, str]]:
-    """Images and label maps; what lacks its partner goes to the report."""
+    """Lists images with their label maps; what lacks its partner goes to the report."""
     if isinstance(entry, SemSegDataset):
         files = entry.find_files(root)
         lone_images = [] if entry.labels_select else files.images_without_label
@@ -258,18 +223,13 @@ def _pairs(
         report.problems += _without_partner(lone_images, "label map", lone_labels)
         report.problems += _without_partner(lone_labels, "image", lone_images)
         return [(str(image), str(label)) for image, label in files.pairs]
-    samples = entry()
-    bare = [sample["file_name"] for sample in samples if "sem_seg_file_name" not in sample]
-    report.problems += [f"{file} has no sem_seg_file_name." for file in bare]
-    return [
-        (sample["file_name"], sample["sem_seg_file_name"])
-        for sample in samples
-        if "sem_seg_file_name" in sample
-    ]
+    pairs = [(sample["file_name"], sample.get("sem_seg_file_name")) for sample in entry()]
+    report.problems += [f"{image} has no sem_seg_file_name." for image, label in pairs if not label]
+    return [(image, label) for image, label in pairs if label]
 
 
 def _without_partner(files: list[Path], missing: str, others: list[Path]) -> list[str]:
-    """A sentence on each file, with the one that only another folder or case keeps from it."""
+    """Writes a sentence on each file, with one that only another folder or case keeps from it."""
     similar = {other.stem.casefold(): other for other in others}
     sentences = []
     for file in files:
@@ -282,7 +242,7 @@ def _without_partner(files: list[Path], missing: str, others: list[Path]) -> lis
 def _examine(
     pair: tuple[str, str], *, headers_only: bool
 ) -> tuple[str, np.ndarray, np.ndarray] | str:
-    """Type, values and counts of a label map; or why training could not use the pair."""
+    """Returns type, values and counts of a label map; or why training could not use the pair."""
     image_file, label_file = pair
     try:
         labels = read_label_map(label_file)
@@ -299,7 +259,7 @@ def _examine(
 
 
 def _upright_size(image_file: str) -> tuple[int, int]:
-    """Height and width once the EXIF orientation is applied; decodes images that have one."""
+    """Reads height and width as the EXIF orientation turns them; decodes images that have one."""
     try:
         with Image.open(image_file) as image:
             # Not image.getexif(), which decodes a PNG.

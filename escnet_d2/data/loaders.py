@@ -47,7 +47,12 @@ def build_train_loader(cfg: CfgNode, *, start_iter: int = 0) -> DataLoader:
             f"SOLVER.IMS_PER_BATCH must be a positive multiple of the number of processes "
             f"({processes}), got {images_per_batch}."
         )
-    _check_sampler(cfg)
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            "DATALOADER.SAMPLER_TRAIN must be TrainingSampler, got "
+            f"{cfg.DATALOADER.SAMPLER_TRAIN!r}: the others need instance annotations or cannot be "
+            "resumed."
+        )
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     dataset_dicts = _dataset_dicts(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
     stream = TrainingStream(
@@ -96,9 +101,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
 
 
 def _dataset_dicts(names: Sequence[str], key: str) -> list[dict[str, Any]]:
-    """Samples of all data sets in order, each with its ``dataset_name``."""
-    if not names:
-        raise ValueError(f"{key} names no data set.")
+    """Lists the samples of all data sets in order, each with its ``dataset_name``."""
     unknown = [name for name in names if name not in DatasetCatalog]
     if unknown:
         raise ValueError(
@@ -106,15 +109,9 @@ def _dataset_dicts(names: Sequence[str], key: str) -> list[dict[str, Any]]:
             "your own are registered by DATASETS.FOLDERS or register_prepared_folder."
         )
     # Data sets registered by others do not carry their name.
-    return [
+    dicts = [
         {**sample, "dataset_name": name} for name in names for sample in DatasetCatalog.get(name)
     ]
-
-
-def _check_sampler(cfg: CfgNode) -> None:
-    sampler = cfg.DATALOADER.SAMPLER_TRAIN
-    if sampler != "TrainingSampler":
-        raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN must be TrainingSampler, got {sampler!r}: the others need "
-            "instance annotations or cannot be resumed."
-        )
+    if not dicts:
+        raise ValueError(f"{key} has no image: it names {', '.join(names) or 'no data set'}.")
+    return dicts

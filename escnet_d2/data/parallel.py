@@ -31,9 +31,4 @@ def map_files(
         yield from watched(map(function, items))
         return
     with ProcessPoolExecutor(num_workers) as pool:
-        try:
-            yield from watched(pool.map(function, items, chunksize=_CHUNK))
-        except BaseException:
-            # Else leaving the block would first work off everything that is queued.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield from watched(pool.map(function, items, chunksize=_CHUNK))

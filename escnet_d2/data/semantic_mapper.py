@@ -66,7 +66,7 @@ class SemanticDatasetMapper:
         """Takes everything built; ``SemanticDatasetMapper(cfg, is_train)`` builds it from a config.
 
         Args:
-            is_train: whether to read label maps.
+            is_train: read label maps.
             augmentations: applied in order to the image and the label map.
             label_spaces: by data-set name; looked up here and not in the catalog when an image is
                 read, since the worker processes of some platforms do not inherit the catalog.
@@ -79,12 +79,7 @@ class SemanticDatasetMapper:
     def from_config(
         cls, cfg: CfgNode, is_train: bool = True, dataset_names: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """Reads ``INPUT``, ``VOCABULARY`` and ``DATASETS``.
-
-        Args:
-            cfg: the configuration.
-            is_train: training or testing.
-            dataset_names: the data sets to map, by default ``DATASETS.TRAIN`` or ``DATASETS.TEST``.
+        """Reads ``INPUT``, ``VOCABULARY`` and, unless ``dataset_names`` are given, ``DATASETS``.
 
         Raises:
             ValueError: a data set is not registered, a class list does not fit it, or
@@ -174,7 +169,7 @@ def check_same_size(
         label_size: (height, width).
 
     Raises:
-        ValueError: the sizes differ; names both files and sizes as width x height.
+        ValueError: the sizes differ.
     """
     if tuple(image_size) == tuple(label_size):
         return
@@ -189,10 +184,6 @@ def check_same_size(
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Builds what ``INPUT`` asks for.
-
-    Args:
-        cfg: the configuration.
-        is_train: training or testing.
 
     Raises:
         ValueError: ``INPUT.CROP`` or ``INPUT.RANDOM_FLIP`` has an unknown value.
@@ -221,13 +212,9 @@ def _crop(crop: CfgNode) -> list[T.Augmentation]:
         raise ValueError(
             f"INPUT.CROP.TYPE must be one of {', '.join(accepted)}, got {crop.TYPE!r}."
         )
-    pad = [PadToSize(*crop.SIZE)] if crop.TYPE == "absolute" else []
-    return [
-        *pad,
-        T.RandomCrop_CategoryAreaConstraint(
-            crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, UNLABELED
-        ),
-    ]
+    area = crop.SINGLE_CATEGORY_MAX_AREA
+    cut = T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, area, UNLABELED)
+    return [PadToSize(*crop.SIZE), cut] if crop.TYPE == "absolute" else [cut]
 
 
 def _flip(direction: str) -> list[T.Augmentation]:

@@ -39,14 +39,7 @@ class TrainingStream(Dataset):
             mapper: makes a sample of a dict; may draw from the global generators of numpy,
                 ``random`` and torch (CPU).
             seed: non-negative.
-
-        Raises:
-            ValueError: there are no samples, or the seed is negative.
         """
-        if len(dataset_dicts) == 0:
-            raise ValueError("The training stream needs at least one image.")
-        if seed < 0:
-            raise ValueError(f"The seed of the training stream must not be negative, got {seed}.")
         self._dataset_dicts = dataset_dicts
         self._mapper = mapper
         self._seed = seed
@@ -54,11 +47,11 @@ class TrainingStream(Dataset):
         self._order = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
-        """Number of samples in one epoch; positions go on beyond it."""
+        """Returns the number of samples in one epoch; positions go on beyond it."""
         return len(self._dataset_dicts)
 
     def dataset_index(self, position: int) -> int:
-        """Index of the dict at ``position``; each epoch holds every index once, newly shuffled."""
+        """Finds the dict at ``position``; each epoch holds every index once, newly shuffled."""
         epoch, offset = divmod(position, len(self))
         if epoch != self._epoch:
             generator = np.random.default_rng(
@@ -82,28 +75,13 @@ class ResumableTrainingSampler(Sampler):
     stream in order.
     """
 
-    def __init__(
-        self, *, start: int = 0, rank: int | None = None, world_size: int | None = None
-    ) -> None:
-        """Sets the first position.
-
-        Args:
-            start: samples that all processes together have read before.
-            rank: of this process, by default Detectron2's.
-            world_size: number of processes, by default Detectron2's.
-
-        Raises:
-            ValueError: ``start`` is negative.
-        """
-        if start < 0:
-            raise ValueError(f"start must not be negative, got {start}.")
-        self._start = start
-        self._rank = comm.get_rank() if rank is None else rank
-        self._world_size = comm.get_world_size() if world_size is None else world_size
+    def __init__(self, *, start: int = 0) -> None:
+        """Goes on after ``start`` samples, which all processes together have read before."""
+        self._first, self._step = start + comm.get_rank(), comm.get_world_size()
 
     def __iter__(self) -> Iterator[int]:
         """Counts on without end."""
-        return itertools.count(self._start + self._rank, self._world_size)
+        return itertools.count(self._first, self._step)
 
 
 @contextmanager

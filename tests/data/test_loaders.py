@@ -159,7 +159,7 @@ def test_data_set_registered_by_detectron2(cfg, tmp_path, make_folders):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("DATASETS.TRAIN", (), "DATASETS.TRAIN names no"),
+        ("DATASETS.TRAIN", (), "DATASETS.TRAIN has no image: it names no data set"),
         ("DATASETS.TRAIN", ("nowhere",), "DATASETS.TRAIN.*nowhere.*DATASETS.FOLDERS"),
         ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH.*got 0"),
         (

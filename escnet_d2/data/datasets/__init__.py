@@ -1,16 +1,16 @@
 """The open-vocabulary benchmarks. Importing this room registers them."""
 
-from .builtin import DatasetStatus, all_datasets, dataset_status, register_builtin
-from .builtin_meta import builtin_meta
+from .builtin import DatasetStatus, dataset_status, register_builtin
+from .builtin_meta import BENCHMARKS, all_datasets
 from .mess import MESS_DATASETS, register_mess_datasets
 
 register_builtin()
 
 __all__ = [
+    "BENCHMARKS",
     "MESS_DATASETS",
     "DatasetStatus",
     "all_datasets",
-    "builtin_meta",
     "dataset_status",
     "register_builtin",
     "register_mess_datasets",

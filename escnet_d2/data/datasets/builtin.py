@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..sem_seg_dataset import SemSegDataset, register_sem_seg
-from .aliases import alias_meta
-from .builtin_meta import builtin_meta, panoptic_meta
+from .builtin_meta import BENCHMARKS, all_datasets
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +36,6 @@ class DatasetStatus:
         return not self.problem
 
 
-def all_datasets() -> dict[str, SemSegDataset]:
-    """Every data set that this package registers, by name: the eight benchmarks come first."""
-    known = (*builtin_meta(), *panoptic_meta(), *alias_meta())
-    return {dataset.name: dataset for dataset in known}
-
-
 def register_builtin() -> None:
     """Registers the benchmarks; safe to call again, and beside a package that did so before."""
     for dataset in all_datasets().values():
@@ -56,7 +49,7 @@ def register_builtin() -> None:
 
 
 def dataset_status(
-    root: str | os.PathLike | None = None, names: Sequence[str] | None = None
+    root: str | os.PathLike | None = None, names: Sequence[str] = BENCHMARKS
 ) -> list[DatasetStatus]:
     """Looks for the benchmarks on disk; reads folder listings only.
 
@@ -69,8 +62,7 @@ def dataset_status(
     """
     folder = None if root is None else Path(root).expanduser().absolute()
     known = all_datasets()
-    datasets = builtin_meta() if names is None else [known[name] for name in names]
-    return [_status(dataset, folder) for dataset in datasets]
+    return [_status(known[name], folder) for name in names]
 
 
 def _status(dataset: SemSegDataset, root: Path | None) -> DatasetStatus:

@@ -21,70 +21,63 @@ COCO_PANOPTIC_IDS = (
     *(148, 149, 151, 154, 155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181),
     *range(184, 201),
 )
-_JPG, _PNG, _TIF = (".jpg",), (".png",), (".tif",)
-_VOC2010, _VOC2012 = "VOCdevkit/VOC2010", "VOCdevkit/VOC2012"
 _ADE150, _ADE847 = "ADEChallengeData2016", "ADE20K_2021_17_01"
+_VOC2010, _VOC2012 = "VOCdevkit/VOC2010", "VOCdevkit/VOC2012"
+
+
+def _below(folder: str, images: str, labels: str) -> tuple[str, str]:
+    return f"{folder}/{images}", f"{folder}/{labels}"
+
 
 # Folders of images and of label maps, by release, where users have the same labels on disk.
 LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
     **{
         f"coco_stuff_{split}": {
-            "catseg": (
-                f"coco-stuff/images/{split}2017",
-                f"coco-stuff/annotations_detectron2/{split}2017",
+            "catseg": _below(
+                "coco-stuff", f"images/{split}2017", f"annotations_detectron2/{split}2017"
             ),
-            "san": (f"coco/{split}2017", f"coco/stuffthingmaps_detectron2/{split}2017"),
+            "san": _below("coco", f"{split}2017", f"stuffthingmaps_detectron2/{split}2017"),
         }
         for split in ("train", "val")
     },
     **{
         f"coco_panoptic_{split}": {
             "ours": (f"coco-stuff/images/{split}2017", f"coco/panoptic_semseg_{split}2017"),
-            "fcclip": (f"coco/{split}2017", f"coco/panoptic_semseg_{split}2017"),
+            "fcclip": _below("coco", f"{split}2017", f"panoptic_semseg_{split}2017"),
         }
         for split in ("train", "val")
     },
     "ade150": {
-        "catseg": (f"{_ADE150}/images/validation", f"{_ADE150}/annotations_detectron2/validation"),
+        "catseg": _below(_ADE150, "images/validation", "annotations_detectron2/validation"),
     },
     "ade847": {
-        "catseg": (
-            f"{_ADE847}/images_detectron2/validation",
-            f"{_ADE847}/annotations_detectron2/validation",
+        "catseg": _below(
+            _ADE847, "images_detectron2/validation", "annotations_detectron2/validation"
         ),
     },
     "pc59": {
-        "catseg": (f"{_VOC2010}/JPEGImages", f"{_VOC2010}/annotations_detectron2/pc59_val"),
-        "san": ("pcontext/val/image", "pcontext/val/label"),
-        "fcclip": ("pascal_ctx_d2/images/validation", "pascal_ctx_d2/annotations_ctx59/validation"),
+        "catseg": _below(_VOC2010, "JPEGImages", "annotations_detectron2/pc59_val"),
+        "san": _below("pcontext/val", "image", "label"),
+        "fcclip": _below("pascal_ctx_d2", "images/validation", "annotations_ctx59/validation"),
     },
     "pc459": {
-        "catseg": (f"{_VOC2010}/JPEGImages", f"{_VOC2010}/annotations_detectron2/pc459_val"),
-        "san": ("pcontext_full/val/image", "pcontext_full/val/label"),
-        "fcclip": (
-            "pascal_ctx_d2/images/validation",
-            "pascal_ctx_d2/annotations_ctx459/validation",
-        ),
+        "catseg": _below(_VOC2010, "JPEGImages", "annotations_detectron2/pc459_val"),
+        "san": _below("pcontext_full/val", "image", "label"),
+        "fcclip": _below("pascal_ctx_d2", "images/validation", "annotations_ctx459/validation"),
     },
     "voc20": {
-        "catseg": (f"{_VOC2012}/JPEGImages", f"{_VOC2012}/annotations_detectron2/val"),
-        "san": ("VOC2012/JPEGImages", "VOC2012/annotations_detectron2/val"),
-        "fcclip": (
-            "pascal_voc_d2/images/validation",
-            "pascal_voc_d2/annotations_pascal20/validation",
-        ),
+        "catseg": _below(_VOC2012, "JPEGImages", "annotations_detectron2/val"),
+        "san": _below("VOC2012", "JPEGImages", "annotations_detectron2/val"),
+        "fcclip": _below("pascal_voc_d2", "images/validation", "annotations_pascal20/validation"),
     },
     # Background is 20, the last class.
     "voc20b": {
-        "catseg": (f"{_VOC2012}/JPEGImages", f"{_VOC2012}/annotations_detectron2_bg/val"),
-        "mess": (f"{_VOC2012}/JPEGImages", f"{_VOC2012}/annotations_detectron2/val_bg"),
+        "catseg": _below(_VOC2012, "JPEGImages", "annotations_detectron2_bg/val"),
+        "mess": _below(_VOC2012, "JPEGImages", "annotations_detectron2/val_bg"),
     },
     # Background is 0, the first class.
     "voc21": {
-        "fcclip": (
-            "pascal_voc_d2/images/validation",
-            "pascal_voc_d2/annotations_pascal21/validation",
-        ),
+        "fcclip": _below("pascal_voc_d2", "images/validation", "annotations_pascal21/validation"),
     },
 }
 # The class list of labels that are not called like it.
@@ -108,55 +101,77 @@ EXPECTED_IMAGES = {
 }
 
 
-def builtin_meta() -> tuple[SemSegDataset, ...]:
-    """Returns the eight data sets of the ESC-Net, CAT-Seg and SED papers."""
-    return (
-        _coco_stuff("coco_2017_train_stuff_all_sem_seg", "coco_stuff_train"),
-        _coco_stuff("coco_2017_test_stuff_all_sem_seg", "coco_stuff_val"),
-        benchmark("ade20k_150_test_sem_seg", "ade150", classes="ade150"),
-        benchmark(
-            "ade20k_full_sem_seg_freq_val_all", "ade847", classes="ade847", ignore_label=65535
-        ),
-        benchmark("context_59_test_sem_seg", "pc59", classes="pc59"),
-        # Other releases write 65535 into the same files; values >= 459 all count as unlabeled.
-        benchmark("context_459_test_sem_seg", "pc459", classes="pc459", ignore_label=459),
-        benchmark("voc_2012_test_sem_seg", "voc20", classes="voc20"),
-        _voc_with_background(),
-    )
+# Name, labels, release whose folders come first (by default the first of ``LAYOUTS``), class list,
+# value of unlabeled pixels; every value beyond the classes is unlabeled as well.
+# The data sets of the ESC-Net, CAT-Seg and SED papers.
+_BENCHMARKS = (
+    ("coco_2017_train_stuff_all_sem_seg", "coco_stuff_train", "", "coco", 255),
+    ("coco_2017_test_stuff_all_sem_seg", "coco_stuff_val", "", "coco", 255),
+    ("ade20k_150_test_sem_seg", "ade150", "", "ade150", 255),
+    ("ade20k_full_sem_seg_freq_val_all", "ade847", "", "ade847", 65535),
+    ("context_59_test_sem_seg", "pc59", "", "pc59", 255),
+    # Other releases write 65535 into the same files.
+    ("context_459_test_sem_seg", "pc459", "", "pc459", 459),
+    ("voc_2012_test_sem_seg", "voc20", "", "voc20", 255),
+    ("voc_2012_test_background_sem_seg", "voc20b", "", "voc20", 255),
+)
+# COCO's 133 panoptic classes as semantic labels, and the benchmarks under the names, class lists
+# and label values of SAN, FC-CLIP and MESS. ``ade20k_sem_seg_val`` (SAN, MESS) is Detectron2's own.
+_OTHERS = (
+    ("coco_2017_train_panoptic_sem_seg", "coco_panoptic_train", "", "coco_panoptic", 255),
+    ("coco_2017_val_panoptic_sem_seg", "coco_panoptic_val", "", "coco_panoptic", 255),
+    ("coco_2017_train_stuff_sem_seg", "coco_stuff_train", "san", "coco", 255),
+    ("coco_2017_test_stuff_sem_seg", "coco_stuff_val", "san", "coco", 255),
+    ("ade20k_full_sem_seg_val", "ade847", "san", "ade847", 65535),
+    ("pcontext_sem_seg_val", "pc59", "san", "pc59", 255),
+    ("pcontext_full_sem_seg_val", "pc459", "san", "pc459_spaced", 65535),
+    ("voc_sem_seg_val", "voc20", "san", "voc20_san", 255),
+    ("openvocab_coco_2017_train_stuff_sem_seg", "coco_stuff_train", "san", "coco_fcclip", 255),
+    ("openvocab_coco_2017_test_stuff_sem_seg", "coco_stuff_val", "san", "coco_fcclip", 255),
+    ("openvocab_ade20k_sem_seg_val", "ade150", "fcclip", "ade150_fcclip", 255),
+    ("openvocab_ade20k_full_sem_seg_val", "ade847", "fcclip", "ade847_fcclip", 65535),
+    ("openvocab_pascal_ctx59_sem_seg_val", "pc59", "fcclip", "pc59_fcclip", 255),
+    ("openvocab_pascal_ctx459_sem_seg_val", "pc459", "fcclip", "pc459_fcclip", 65535),
+    ("openvocab_pascal20_sem_seg_val", "voc20", "fcclip", "voc20_fcclip", 255),
+    ("openvocab_pascal21_sem_seg_val", "voc21", "fcclip", "voc21_fcclip", 255),
+    ("pascal_context_59_sem_seg_val", "pc59", "mess", "pc59", 255),
+    ("pascal_context_459_sem_seg_val", "pc459", "mess", "pc459", 65535),
+    ("voc_2012_sem_seg_val", "voc20", "mess", "voc20", 255),
+    ("voc_2012_sem_seg_val_bg", "voc20b", "mess", "voc20", 255),
+)
+BENCHMARKS = tuple(name for name, *_ in _BENCHMARKS)
 
 
-def panoptic_meta() -> tuple[SemSegDataset, ...]:
-    """Returns COCO's 133 panoptic classes as semantic labels, training and validation."""
-    return tuple(
-        benchmark(
-            f"coco_2017_{split}_panoptic_sem_seg",
-            f"coco_panoptic_{split}",
-            classes="coco_panoptic",
-            dataset_ids=COCO_PANOPTIC_IDS,
-        )
-        for split in ("train", "val")
-    )
+def all_datasets() -> dict[str, SemSegDataset]:
+    """Describes every data set that this package registers, by name: ``BENCHMARKS`` come first."""
+    with_background = {"classes": (*read_class_list("voc20"), BACKGROUND_CLASS)}
+    entries = read_class_list("voc20b")
+    stuff_ids = {"dataset_ids": tuple(value + 1 for value in COCO_STUFF_VALUES)}
+    panoptic_ids = {"dataset_ids": COCO_PANOPTIC_IDS}
+    further_facts = {
+        "coco_2017_train_stuff_all_sem_seg": stuff_ids,
+        "coco_2017_test_stuff_all_sem_seg": stuff_ids,
+        "coco_2017_train_panoptic_sem_seg": panoptic_ids,
+        "coco_2017_val_panoptic_sem_seg": panoptic_ids,
+        # 59 text entries, of which those beyond VOC's 20 classes all mean background.
+        "voc_2012_test_background_sem_seg": {
+            **with_background,
+            "evaluator_type": "sem_seg_background",
+            "vocabulary_classes": entries,
+            "vocabulary_to_class": tuple(min(index, 20) for index in range(len(entries))),
+        },
+        # One prompt for the background.
+        "voc_2012_sem_seg_val_bg": with_background,
+    }
+    return {
+        name: _describe(name, *row, **further_facts.get(name, {}))
+        for name, *row in (*_BENCHMARKS, *_OTHERS)
+    }
 
 
-def benchmark(
-    name: str,
-    labels: str,
-    *,
-    classes: str | tuple[str, ...],
-    release: str = "",
-    ignore_label: int = 255,
-    **facts: object,
+def _describe(
+    name: str, labels: str, release: str, class_list: str, ignore_label: int, **facts: object
 ) -> SemSegDataset:
-    """Describes one registration.
-
-    Args:
-        name: in Detectron2's catalogs.
-        labels: which labels, a key of ``LAYOUTS``.
-        classes: a bundled class list, or the class names.
-        release: whose folders are looked in first, by default the first of ``LAYOUTS``.
-        ignore_label: the value of unlabeled pixels; every value beyond the classes is one as well.
-        **facts: further fields of :class:`SemSegDataset`.
-    """
     layouts = dict(LAYOUTS[labels])
     first = layouts.pop(release, None) or layouts.pop(next(iter(layouts)))
     return SemSegDataset(
@@ -164,10 +179,9 @@ def benchmark(
         image_dir=first[0],
         sem_seg_dir=first[1],
         other_dirs=tuple(layouts.values()),
-        classes=read_class_list(classes) if isinstance(classes, str) else classes,
         ignore_label=ignore_label,
-        image_suffixes=_JPG,
-        label_suffixes=_TIF if labels in _SIXTEEN_BITS else _PNG,
+        image_suffixes=(".jpg",),
+        label_suffixes=(".tif",) if labels in _SIXTEEN_BITS else (".png",),
         labels_select=True,
         expected_images=EXPECTED_IMAGES[labels],
         class_list=_CLASS_LISTS.get(labels, labels),
@@ -175,24 +189,5 @@ def benchmark(
             f"The environment variable {ROOT_VARIABLE} says where data sets are (by default "
             "./datasets); datasets/README.md says how to prepare this one."
         ),
-        **facts,
-    )
-
-
-def _coco_stuff(name: str, labels: str) -> SemSegDataset:
-    ids = tuple(value + 1 for value in COCO_STUFF_VALUES)
-    return benchmark(name, labels, classes="coco", dataset_ids=ids)
-
-
-def _voc_with_background() -> SemSegDataset:
-    """PAS-20b: 59 text entries, of which those beyond VOC's 20 classes all mean background."""
-    classes, entries = read_class_list("voc20"), read_class_list("voc20b")
-    background = len(classes)
-    return benchmark(
-        "voc_2012_test_background_sem_seg",
-        "voc20b",
-        classes=(*classes, BACKGROUND_CLASS),
-        evaluator_type="sem_seg_background",
-        vocabulary_classes=entries,
-        vocabulary_to_class=tuple(min(index, background) for index in range(len(entries))),
+        **{"classes": read_class_list(class_list), **facts},
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from escnet_d2.io import DECODING_ERRORS, atomic_path
 
-from ..datasets.builtin import all_datasets
+from ..datasets.builtin_meta import all_datasets
 from ..datasets.facts import ade847_object_ids
 from .archives import ADE20K_FULL
 from .conversion import LabelWriter

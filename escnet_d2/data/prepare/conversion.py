@@ -14,7 +14,7 @@ from PIL import Image
 
 from escnet_d2.io import atomic_path, read_label_map
 
-from ..datasets.builtin import all_datasets
+from ..datasets.builtin_meta import all_datasets
 from ..parallel import map_files
 
 logger = logging.getLogger(__name__)
