@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from escnet_d2.engine.prediction_run import segment_images
 from escnet_d2.outputs import RunFolder, find_images
 from escnet_d2.structures import Segmentation, Vocabulary
 
@@ -60,13 +62,14 @@ def run(
     vocabulary=VOCABULARY,
     batch_size=1,
     resume=False,
+    overwrite=False,
     **options,
 ):
     folder = RunFolder(
         photos.parent / "out", vocabulary, description={"weights": "w"}, settings={}, **options
     )
-    with folder.open(resume=resume):
-        return run_folder(
+    with folder.open(resume=resume, overwrite=overwrite):
+        return segment_images(
             find_images([str(photos)]),
             predictor or BrightnessPredictor(),
             folder,
@@ -109,10 +112,10 @@ def test_every_image_gets_its_own_result(photos, batch_size):
     assert len(modification_times(photos)) == 18
 
 
-def test_summary_and_class_list(photos, caplog):
+def test_summary_and_class_list(photos):
     (photos / "readme.txt").touch()
     (photos / "7.jpg").write_text("no picture")
-    run(photos, batch_size=2, vocabulary=Vocabulary.from_classes(["hot\ndog", "猫"]))
+    run(photos, vocabulary=Vocabulary.from_classes(["hot\ndog", "猫"]))
     summary = summary_of(photos)
     assert summary["state"] == "complete"
     assert summary["weights"] == "w"
@@ -127,10 +130,17 @@ def test_summary_and_class_list(photos, caplog):
     }
     assert [c["area"] for c in summary["classes"]] == [18, 24]
     assert [failure["file"] for failure in summary["failures"]] == [str(photos / "7.jpg")]
-    assert "7.jpg" in caplog.text
-    assert not (photos.parent / "out" / "labels" / "7.png").exists()
     classes = (photos.parent / "out" / "classes.txt").read_text(encoding="utf-8")
     assert classes == "hot dog\n猫\n"
+
+
+def test_unreadable_images_are_reported_and_the_others_go_on(photos, caplog):
+    (photos / "3.png").write_bytes((photos / "3.png").read_bytes()[:40])
+    report = run(photos, batch_size=2)
+    assert report.num_done == 5
+    assert [file for file, _ in report.failures] == [str(photos / "3.png")]
+    assert "3.png" in caplog.text
+    assert not (photos.parent / "out" / "labels" / "3.png").exists()
 
 
 def test_one_bad_image_does_not_cost_its_batch(photos):
@@ -175,6 +185,15 @@ def test_an_interrupted_run_leaves_a_usable_part(photos):
     # The totals are those of an uninterrupted run.
     assert report.class_areas.tolist() == [18, 24]
     assert summary_of(photos)["state"] == "complete"
+
+
+def test_no_thread_outlives_a_run(photos):
+    before = threading.active_count()
+    run(photos, BrightnessPredictor(interrupt_at=2))
+    for thread in threading.enumerate():
+        if thread.name.startswith(("read", "write")):
+            thread.join(timeout=5)
+    assert threading.active_count() <= before
 
 
 def test_resume_leaves_finished_files_alone(photos):
@@ -227,13 +246,35 @@ def test_a_damaged_record_is_done_again(photos):
     assert report.class_areas.tolist() == [18, 24]
 
 
-def test_background_is_gray(photos):
+def test_folders_that_no_output_goes_to_may_hold_anything(photos):
+    own = photos.parent / "out" / "labels" / "1.png"
+    own.parent.mkdir(parents=True)
+    (photos.parent / "out" / "json").mkdir()
+    own.write_text("drawn by hand")
+    assert run(photos, kinds=["overlay", "json"]).num_done == 6
+    assert own.read_text() == "drawn by hand"
+
+
+def test_resume_tries_failed_images_again(photos):
+    run(photos, BrightnessPredictor(refuse_width=4))
+    predictor = BrightnessPredictor()
+    assert run(photos, predictor, resume=True).num_done == 1
+    assert predictor.batches == [[4]]
+
+
+def test_background_is_grey(photos):
     vocabulary = Vocabulary.from_classes(["dark"], background="threshold")
     run(photos, vocabulary=vocabulary)
     with Image.open(photos.parent / "out" / "labels" / "2.png") as image:
         assert image.convert("RGB").getpixel((0, 0)) == (128, 128, 128)
 
 
-def test_batch_size_below_one(photos):
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        run(photos, batch_size=0)
+def test_label_maps_never_lie_beside_other_classes(photos):
+    run(photos)
+    (photos / "6.png").unlink()
+    others = Vocabulary.from_classes(["low", "high"])
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="vocabulary"):
+            run(photos, vocabulary=others, resume=resume)
+    assert run(photos, vocabulary=others, overwrite=True).num_done == 5
+    assert not (photos.parent / "out" / "labels" / "6.png").exists()
