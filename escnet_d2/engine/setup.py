@@ -18,18 +18,13 @@ from escnet_d2.config import get_cfg
 from escnet_d2.data import register_mess_datasets, register_prepared_folder
 from escnet_d2.weights import model_weights_path
 
-from .config_checks import (
-    check_choice,
-    check_config,
-    check_data_is_there,
-    check_names,
-)
+from .config_checks import check_config, check_data_is_there, check_names
 from .config_files import find_config
 from .launch import LAUNCHERS
 from .run_folder import check_evaluation_folder, check_training_folder
 from .run_log import start_console_log, start_file_log
 
-__all__ = ["argument_parser", "check_choice", "check_config", "load_config", "setup"]
+__all__ = ["argument_parser", "check_config", "load_config", "setup"]
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """The operator ``escnet_d2::masked_kmeans`` in plain torch, for any device.
 
-Serves where no compiled kernel does. Positions and centres are integers in fixed point, chosen so
+Serves where no compiled kernel does. Positions and centers are integers in fixed point, chosen so
 that every intermediate value is an integer of at most 2^24: a float32 computation of them is exact,
 whatever its order, device or vector width.
 
@@ -86,7 +86,7 @@ def _score_rank(scores: Tensor) -> Tensor:
 
 
 def _fraction_bits(side: int) -> int:
-    """Fraction bits q of the centres: 2 log2(side) + 2 q + 1 <= 24."""
+    """Fraction bits q of the centers: 2 log2(side) + 2 q + 1 <= 24."""
     return 6 if side <= 32 else 5 if side <= 64 else 4
 
 
@@ -103,7 +103,7 @@ class _Foreground:
         self.x, self.y = self._position(self.pixel)
 
     def cluster(self, max_iter: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Labels (M, L), centres (M, k, 2), counts (M, k) and points (M, k)."""
+        """Labels (M, L), centers (M, k, 2), counts (M, k) and points (M, k)."""
         centers, exists = self._seed()
         for _ in range(max_iter):
             moved = self._means(self._nearest(centers, exists), centers)
@@ -139,7 +139,7 @@ class _Foreground:
         return self.map * self.k + nearest
 
     def _seed(self) -> tuple[Tensor, Tensor]:
-        """Farthest-first centres (2, M, k) in fixed point and which of them exist (M, k)."""
+        """Farthest-first centers (2, M, k) in fixed point and which of them exist (M, k)."""
         count = self.map.bincount(minlength=self.num_maps)
         exists = torch.arange(self.k, device=count.device) < count.unsqueeze(1)
         chosen = [self._pixel_of(self._highest(self.score_key, self.map, self.num_maps))]
@@ -155,8 +155,8 @@ class _Foreground:
         return positions * self.scale * exists, exists
 
     def _nearest(self, centers: Tensor, exists: Tensor) -> Tensor:
-        """(T,) cluster of each pixel: the nearest centre that exists, the lowest of several."""
-        # |c|^2 - 2 p c orders centres as |p - c|^2 does, and is as exact. No matrix product: TF32
+        """(T,) cluster of each pixel: the nearest center that exists, the lowest of several."""
+        # |c|^2 - 2 p c orders centers as |p - c|^2 does, and is as exact. No matrix product: TF32
         # would round it.
         slopes = (-2.0 * self.scale) * centers
         squared = centers.square().sum(dim=0).masked_fill(~exists, float("inf"))

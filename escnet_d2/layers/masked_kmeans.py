@@ -41,10 +41,10 @@ def masked_kmeans(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) 
     """Clusters the positions of the foreground pixels of each map; deterministic.
 
     Lloyd's algorithm on pixel positions (ESC-Net section 3.2 asks for k-means; seeding and ties are
-    ours). The first centre is the best-scoring pixel, the others follow farthest-first (maximin,
-    Gonzalez 1985); iterations run until no centre moves. Ties go to the lowest index. NaN scores
+    ours). The first center is the best-scoring pixel, the others follow farthest-first (maximin,
+    Gonzalez 1985); iterations run until no center moves. Ties go to the lowest index. NaN scores
     rank lowest. With fewer foreground pixels than k each is a cluster of its own and the rest are
-    invalid; a cluster that loses all its pixels keeps its centre. Centres are rounded to 1/64 of a
+    invalid; a cluster that loses all its pixels keeps its center. Centers are rounded to 1/64 of a
     pixel (1/32 from 33 pixels along a side on, 1/16 from 65 on).
 
     No gradient. Autocast leaves the scores as they are. Under ``torch.vmap`` the mapped dimension

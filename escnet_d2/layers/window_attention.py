@@ -46,7 +46,7 @@ class GuidedSwinBlock(nn.Module):
 
         Args:
             x: (B, K, H, W, C).
-            guidance: (B, H, W, G), normalised.
+            guidance: (B, H, W, G), normalized.
 
         Returns:
             (B, K, H, W, C).

@@ -8,23 +8,22 @@ Shapes: n views of one size, P pixels on a side of a patch.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice, product
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from escnet_d2.config import method_of
+from escnet_d2.config import check_choice, method_of
 from escnet_d2.layers import MAX_SIDE
 
 from .class_scores import resize_scores
 
-ASPECTS = ("squash", "keep")
 # Score maps have four cells on a side of a patch.
 CELLS_PER_PATCH = 4
 
@@ -57,10 +56,7 @@ class ViewOptions:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if self.aspect not in ASPECTS:
-            raise ValueError(
-                f"MODEL.CLIP.ASPECT must be one of {', '.join(ASPECTS)}, got {self.aspect!r}."
-            )
+        check_choice("MODEL.CLIP.ASPECT", self.aspect, ("squash", "keep"))
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"TEST.WINDOW_OVERLAP must be in [0, 1), got {self.overlap}.")
         if self.batch_size < 1:
@@ -177,11 +173,9 @@ class PatchViews:
         rows, columns = (max(side, -(-extent // patch)) for extent in (height, width))
         padded = F.pad(image, (0, columns * patch - width, 0, rows * patch - height))
         stride = max(1, round(side * (1.0 - self.options.overlap)))
-        corners = [
-            (row, column)
-            for row in window_starts(rows, side, stride)
-            for column in window_starts(columns, side, stride)
-        ]
+        corners = list(
+            product(window_starts(rows, side, stride), window_starts(columns, side, stride))
+        )
         views = (
             padded[:, r * patch : r * patch + window, c * patch : c * patch + window]
             for r, c in corners
@@ -250,11 +244,7 @@ class SquashedViews:
         size, window = self.options.window_image_size, self.options.window_size
         squashed = _resize(image[None], size)[0]
         stride = max(1, int(window * (1 - self.options.overlap)))
-        corners = [
-            (top, left)
-            for top in window_starts(size[0], window, stride)
-            for left in window_starts(size[1], window, stride)
-        ]
+        corners = list(product(*(window_starts(extent, window, stride) for extent in size)))
         views = [squashed[:, top : top + window, left : left + window] for top, left in corners]
         if self.options.global_view:
             views.append(_resize(image[None], (window, window))[0])
@@ -301,7 +291,7 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _batches(views: Iterator[Tensor], size: int) -> Iterator[Tensor]:
     views = iter(views)
-    while batch := list(itertools.islice(views, size)):
+    while batch := list(islice(views, size)):
         yield torch.stack(batch)
 
 

@@ -37,7 +37,7 @@ class EscBlock(nn.Module):
         self.sam = sam
         self.fusion = fusion
         if sam is not None:
-            # SAM's own image encoder ends in a normalised 1 x 1 projection, too.
+            # SAM's own image encoder ends in a normalized 1 x 1 projection, too.
             self.to_sam = nn.Sequential(
                 nn.Linear(image_dim, sam.embed_dim), nn.LayerNorm(sam.embed_dim)
             )

@@ -35,7 +35,7 @@ class ESCNet(OpenVocabSegmentor):
         sem_seg_head: ESCNetHead,
         resolution: int,
         loss: str = "bce",
-        unlabelled: str = "negative",
+        unlabeled: str = "negative",
         aux_loss_weight: float = 0.0,
         view_options: ViewOptions,
         label_map_only: bool = False,
@@ -48,7 +48,7 @@ class ESCNet(OpenVocabSegmentor):
             sem_seg_head: from features to logits.
             resolution: side of the square in pixels that CLIP sees.
             loss: "bce" or "ce".
-            unlabelled: "negative" or "skip", for "bce".
+            unlabeled: "negative" or "skip", for "bce".
             aux_loss_weight: weight of the cross-entropy on later class maps; 0 leaves it out.
             view_options: how images are tested.
             label_map_only: TEST.LABEL_MAP_ONLY.
@@ -57,7 +57,7 @@ class ESCNet(OpenVocabSegmentor):
         Raises:
             ValueError: options out of range; the message names the key.
         """
-        check_loss_options(loss, unlabelled)
+        check_loss_options(loss, unlabeled)
         if aux_loss_weight < 0:
             raise ValueError(
                 f"MODEL.ESCNET.AUX_LOSS_WEIGHT must be 0 or more, got {aux_loss_weight}."
@@ -71,7 +71,7 @@ class ESCNet(OpenVocabSegmentor):
         self.clip = clip
         self.sem_seg_head = sem_seg_head
         self.loss = loss
-        self.unlabelled = unlabelled
+        self.unlabeled = unlabeled
         self.aux_loss_weight = aux_loss_weight
 
     @classmethod
@@ -89,7 +89,7 @@ class ESCNet(OpenVocabSegmentor):
             ),
             "resolution": cfg.MODEL.CLIP.RESOLUTION,
             "loss": cfg.MODEL.ESCNET.LOSS,
-            "unlabelled": _unlabelled_mode(cfg),
+            "unlabeled": _unlabeled_mode(cfg),
             "aux_loss_weight": cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT,
             "view_options": ViewOptions.from_config(cfg),
             "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
@@ -101,7 +101,7 @@ class ESCNet(OpenVocabSegmentor):
         """Runs CLIP's image tower and the head.
 
         Args:
-            images: normalised, (B, 3, h, w), sides multiples of the patch size.
+            images: normalized, (B, 3, h, w), sides multiples of the patch size.
             text_embeddings: (K, P, C) of ``clip.encode_text``.
             present: entries that training must not leave out, bool (B, K).
         """
@@ -117,7 +117,7 @@ class ESCNet(OpenVocabSegmentor):
         Returns:
             Maps and prompts of B = 1.
         """
-        image = self._squash(self._normalise(inputs["image"]))
+        image = self._squash(self._normalize(inputs["image"]))
         return self.predict(image.unsqueeze(0), self.clip.encode_text(inputs["vocabulary"].entries))
 
     def _squash(self, image: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class ESCNet(OpenVocabSegmentor):
 
     def _image_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of one image; the mean over images then equals that of any split into batches."""
-        return sem_seg_loss(logits, target.unsqueeze(0), loss=self.loss, unlabelled=self.unlabelled)
+        return sem_seg_loss(logits, target.unsqueeze(0), loss=self.loss, unlabeled=self.unlabeled)
 
     # -- inference --
 
@@ -168,7 +168,7 @@ class ESCNet(OpenVocabSegmentor):
         return self.views.scores(images, predict)
 
 
-def _unlabelled_mode(cfg: CfgNode) -> str:
+def _unlabeled_mode(cfg: CfgNode) -> str:
     """Returns MODEL.ESCNET.UNLABELLED with "auto" resolved.
 
     Benchmarks keep what the papers do. In a folder of one's own an unlabeled pixel is seldom known
@@ -222,6 +222,6 @@ def _resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Label at the centre of each cell of a coarser grid, (h, w) to (1, *size)."""
+    """Label at the center of each cell of a coarser grid, (h, w) to (1, *size)."""
     resized = F.interpolate(target[None, None].double(), size=tuple(size), mode="nearest-exact")
     return resized[0].long()

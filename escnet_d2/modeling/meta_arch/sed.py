@@ -19,7 +19,7 @@ from escnet_d2.modeling.sed import GradualDecoder
 from escnet_d2.modeling.windows import ViewOptions
 from escnet_d2.structures import Vocabulary
 
-from .baseline_head import BaselineHead, build_baseline_head
+from .baseline_head import BaselineHead
 from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
 
 _STAGES = ("res2", "res3", "res4", "res5")
@@ -75,7 +75,7 @@ class SED(BaselineSegmentor):
         set_trainable(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
             "options": BaselineOptions.from_config(cfg, stride=STRIDE, view_options=ViewOptions()),
-            "sem_seg_head": build_baseline_head(
+            "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
             "reject_early": cfg.TEST.FAST_INFERENCE,

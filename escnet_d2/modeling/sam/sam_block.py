@@ -11,9 +11,10 @@ from segment_anything.modeling import PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escnet_d2.config import check_choice
+
 from .two_way_attention import two_way_layer
 
-MASK_VALUES = ("probability", "logit")
 # SAM clamps nothing, but its own low-resolution logits rarely leave this range.
 _MAX_LOGIT = 10.0
 
@@ -37,7 +38,7 @@ class TokenDecoder(nn.Module):
 
         Returns:
             Image side after the last two-way layer, (M, H W, C). SAM's final attention from tokens
-            to image only serves its mask heads, and is left out.
+            to image is for its mask heads alone, and left out.
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
@@ -79,11 +80,7 @@ class SamBlock(nn.Module):
             ValueError: unknown ``mask_values``.
         """
         super().__init__()
-        if mask_values not in MASK_VALUES:
-            raise ValueError(
-                f"MODEL.ESCNET.MASK_VALUES must be one of {', '.join(MASK_VALUES)}, "
-                f"got {mask_values!r}."
-            )
+        check_choice("MODEL.ESCNET.MASK_VALUES", mask_values, ("probability", "logit"))
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = TokenDecoder(transformer, num_mask_tokens)
         self.use_points = use_points
@@ -128,7 +125,7 @@ class SamBlock(nn.Module):
         """(M, N + 1, C): SAM adds one "not a point" where no box is given."""
         if not self.use_points:
             labels = torch.full_like(labels, -1)
-        # SAM divides (x + 0.5) by its nominal input size: express patch centres in that frame.
+        # SAM divides (x + 0.5) by its nominal input size: express patch centers in that frame.
         height, width = self.prompt_encoder.input_image_size
         scale = points.new_tensor([width / grid[1], height / grid[0]])
         nominal = (points + 0.5) * scale - 0.5
