@@ -69,7 +69,7 @@ def masked_kmeans(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) 
 
 
 def _shapes(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) -> tuple[Tensor, ...]:
-    """Empty results, for tracing."""
+    """Makes empty results, for tracing."""
     check_arguments(scores, mask, k, max_iter)
     leading = scores.shape[:-2]
     return (
@@ -88,7 +88,7 @@ def _batched(
     k: int = 5,
     max_iter: int = 10,
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """The mapped dimension first; the operator takes any number of leading ones."""
+    """Puts the mapped dimension first; the operator takes any number of leading ones."""
     scores, mask = (
         x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip((scores, mask), in_dims)
