@@ -138,27 +138,27 @@ class CostAggregator(nn.Module):
         return restore_classes(logits, classes, num_classes)
 
     def _likeliest(self, correlation: Tensor) -> Tensor:
-        """Classes to compute for each image, (B, K'), by the best cosine of any template."""
+        """Picks the classes of each image, (B, K'), by the best cosine of any template."""
         B, _, K, _, _ = correlation.shape
         if not 0 < self.pad_length < K:
             return torch.arange(K, device=correlation.device).expand(B, K)
         return likeliest_classes(correlation.detach().amax(dim=(1, 3, 4)), self.pad_length)
 
     def _project_text(self, text: Tensor, classes: Tensor) -> Tensor | None:
-        """(K, P, D) to (B, K', G_t)."""
+        """Projects text embeddings, (K, P, D) to (B, K', G_t)."""
         if self.text_guidance_projection is None:
             return None
         mean = F.normalize(F.normalize(text, dim=-1).mean(dim=1), dim=-1)
         return self.text_guidance_projection(mean)[classes]
 
     def _embed(self, correlation: Tensor) -> Tensor:
-        """(B, P, k, H, W) to (B, k, H, W, C)."""
+        """Embeds the correlation, (B, P, k, H, W) to (B, k, H, W, C)."""
         maps = correlation.transpose(1, 2)
         embedded = self.conv1(maps.flatten(0, 1)).permute(0, 2, 3, 1)
         return embedded.unflatten(0, maps.shape[:2])
 
     def _decode(self, x: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
-        """(B, k, H, W, C) to (B, k, 4 H, 4 W)."""
+        """Decodes classes, (B, k, H, W, C) to (B, k, 4 H, 4 W)."""
         maps = self.decoder1(channels_first(x), skips[0])
         return classwise(self.head, self.decoder2(maps, skips[1]))
 

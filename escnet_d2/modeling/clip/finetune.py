@@ -73,7 +73,7 @@ def set_trainable(
         model: an open_clip model.
         policy: one of ``policies``.
         policies: of the method.
-        key: the configuration key that said so, for the message.
+        key: the configuration key, for the message.
         without_gradient: names that stay frozen under every policy, as nothing depends on them.
 
     Returns:

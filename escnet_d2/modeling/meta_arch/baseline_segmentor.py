@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from escnet_d2.config import synonym_mode
+from escnet_d2.config import check_at_least, synonym_mode
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.swin_pair import SwinPair
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
@@ -191,10 +191,7 @@ def decoder_options(
             f"{list(joined)} of HIDDEN_DIMS and DECODER_DIMS; got "
             f"{list(head.DECODER_GUIDANCE_PROJ_DIMS)}."
         )
-    if cfg.TEST.CLASS_CHUNK_SIZE < 0:
-        raise ValueError(
-            f"TEST.CLASS_CHUNK_SIZE must be 0 or more, got {cfg.TEST.CLASS_CHUNK_SIZE}."
-        )
+    check_at_least("TEST.CLASS_CHUNK_SIZE", cfg.TEST.CLASS_CHUNK_SIZE, 0)
     return {
         "text_dim": head.TEXT_GUIDANCE_DIM,
         "decoder_dims": head.DECODER_DIMS,

@@ -85,7 +85,7 @@ class CATSeg(BaselineSegmentor):
         }
 
     def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
-        """Logits of images of CLIP's resolution.
+        """Predicts logits of images of CLIP's resolution.
 
         Args:
             images: normalized, (B, 3, *resolution).
@@ -117,7 +117,7 @@ class CATSeg(BaselineSegmentor):
         return {"loss_sem_seg": loss + 0.0 * self._idle_weights()}
 
     def _idle_weights(self) -> Tensor | float:
-        """Sum of the open weights that the losses do not depend on.
+        """Sums the open weights that the losses do not depend on.
 
         The release opens the query (and key) weights of the last image block too. Their gradient is
         zero, but distributed training asks for one.

@@ -9,6 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional as F
 
+from escnet_d2.config import check_at_least
 from escnet_d2.layers.class_subsets import restore_classes
 from escnet_d2.modeling.class_scores import class_scores, merge_entries
 from escnet_d2.modeling.clip import ClipEncoder
@@ -58,10 +59,7 @@ class ESCNet(OpenVocabSegmentor):
             ValueError: options out of range; the message names the key.
         """
         check_loss_options(loss, unlabeled)
-        if aux_loss_weight < 0:
-            raise ValueError(
-                f"MODEL.ESCNET.AUX_LOSS_WEIGHT must be 0 or more, got {aux_loss_weight}."
-            )
+        check_at_least("MODEL.ESCNET.AUX_LOSS_WEIGHT", aux_loss_weight, 0)
         mean, std = clip.pixel_statistics
         super().__init__(
             pixel_mean=mean, pixel_std=std, label_map_only=label_map_only, vocabulary=vocabulary
@@ -152,7 +150,7 @@ class ESCNet(OpenVocabSegmentor):
         return losses
 
     def _image_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of one image; the mean over images then equals that of any split into batches."""
+        """Computes the loss of one image, so that the mean is that of any split into batches."""
         return sem_seg_loss(logits, target.unsqueeze(0), loss=self.loss, unlabeled=self.unlabeled)
 
     # -- inference --
@@ -184,7 +182,7 @@ def _unlabeled_mode(cfg: CfgNode) -> str:
 def _class_maps(
     output: HeadOutput, targets: list[Tensor], vocabulary: Vocabulary
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Logits and later class maps (B, classes, h, w), and label maps numbered as they are.
+    """Returns logits and later class maps (B, classes, h, w), and labels numbered as they are.
 
     The first class map is CLIP's own correlation, which nothing trains.
     """
@@ -202,7 +200,7 @@ def _class_maps(
 
 
 def _renumber(target: Tensor, entries: Tensor, number: int) -> Tensor:
-    """Label values as positions in ``entries``; -1 for all others."""
+    """Turns label values into positions in ``entries``, all others into -1."""
     positions = torch.full((number + 1,), -1, device=target.device)
     positions[entries] = torch.arange(len(entries), device=target.device)
     return positions[torch.where((target >= 0) & (target < number), target, number)]
@@ -215,13 +213,13 @@ def _present_entries(target: Tensor, vocabulary: Vocabulary) -> Tensor:
 
 
 def _resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(K, h, w) to (1, K, *size), float32."""
+    """Resizes (K, h, w) to (1, K, *size), float32."""
     return F.interpolate(
         logits.unsqueeze(0).float(), size=tuple(size), mode="bilinear", align_corners=False
     )
 
 
 def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Label at the center of each cell of a coarser grid, (h, w) to (1, *size)."""
+    """Reads labels at the centers of the cells of a coarser grid, (h, w) to (1, *size)."""
     resized = F.interpolate(target[None, None].double(), size=tuple(size), mode="nearest-exact")
     return resized[0].long()

@@ -48,7 +48,7 @@ class OpenVocabSegmentor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
@@ -76,7 +76,7 @@ class OpenVocabSegmentor(nn.Module):
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
-        """Losses of images with one vocabulary, each the mean over these images.
+        """Computes losses of images with one vocabulary, each the mean over these images.
 
         Args:
             images: normalized, (3, h, w).
@@ -86,7 +86,7 @@ class OpenVocabSegmentor(nn.Module):
 
     @abstractmethod
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
-        """Scores of each image with one vocabulary, of any resolution.
+        """Scores each image with one vocabulary, at any resolution.
 
         Args:
             images: normalized, (3, h, w).

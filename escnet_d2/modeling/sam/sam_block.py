@@ -20,7 +20,7 @@ _MAX_LOGIT = 10.0
 
 
 class TokenDecoder(nn.Module):
-    """The parts of SAM's ``MaskDecoder`` that come before its mask heads, under the same names."""
+    """Parts of SAM's ``MaskDecoder`` that come before its mask heads, under the same names."""
 
     def __init__(self, transformer: TwoWayTransformer, num_mask_tokens: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class SamBlock(nn.Module):
         return self.prompt_encoder.embed_dim
 
     def image_position(self, height: int, width: int) -> Tensor:
-        """SAM's ``get_dense_pe`` on this grid, (1, H W, C)."""
+        """Computes SAM's ``get_dense_pe`` on this grid, (1, H W, C)."""
         layer = self.prompt_encoder.pe_layer
         # As for points: high frequencies, which half precision cannot hold.
         with torch.autocast(layer.positional_encoding_gaussian_matrix.device.type, enabled=False):
@@ -122,7 +122,7 @@ class SamBlock(nn.Module):
         return self.mask_decoder(image.flatten(2).transpose(1, 2) + dense, image_pe, sparse)
 
     def _sparse_embeddings(self, points: Tensor, labels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(M, N + 1, C): SAM adds one "not a point" where no box is given."""
+        """Encodes points, (M, N + 1, C): SAM adds one "not a point" where no box is given."""
         if not self.use_points:
             labels = torch.full_like(labels, -1)
         # SAM divides (x + 0.5) by its nominal input size: express patch centers in that frame.
@@ -133,7 +133,7 @@ class SamBlock(nn.Module):
         return sparse
 
     def _dense_embeddings(self, masks: Tensor, has_foreground: Tensor) -> Tensor:
-        """(M, H W, C), or (1, 1, C) without mask prompts; without foreground ``no_mask_embed``."""
+        """Encodes masks, (M, H W, C), empty ones as ``no_mask_embed``; (1, 1, C) without masks."""
         encoder = self.prompt_encoder
         no_mask = encoder.no_mask_embed.weight
         if not self.use_masks:

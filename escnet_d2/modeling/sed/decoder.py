@@ -192,7 +192,7 @@ class GradualDecoder(nn.Module):
     def _start(
         self, image: Tensor, text: Tensor, skips: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor | None], list[Tensor]]:
-        """Class maps (B, K, C, H, W), correlation (B, K, P, H, W), text and image guidance."""
+        """Makes class maps (B, K, C, H, W), correlation (B, K, P, H, W) and both guidances."""
         correlation = image_text_correlation(image, text).transpose(1, 2)
         x = self.conv1(correlation.flatten(0, 1)).unflatten(0, correlation.shape[:2])
         skips = [layer(skip) for layer, skip in zip(self.decoder_guidance_projection, skips)]
