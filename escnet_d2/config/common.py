@@ -77,7 +77,7 @@ def _add_clip_config(cfg: CfgNode) -> None:
 def _add_input_config(cfg: CfgNode) -> None:
     # Photometric distortion of the SSD detector (brightness, contrast, saturation, hue).
     cfg.INPUT.COLOR_AUG_SSD = False
-    # Re-draw a training crop in which one class covers more than this share of the labelled area.
+    # Re-draw a training crop in which one class covers more than this share of the labeled area.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
     # CLIP reads RGB.
     cfg.INPUT.FORMAT = "RGB"
@@ -118,7 +118,7 @@ def _add_test_config(cfg: CfgNode) -> None:
     # Side of the window in pixels of that image; 0 leaves it to the method: the side that CLIP
     # sees, in CATSeg the release's 384.
     cfg.TEST.WINDOW_SIZE = 0
-    # Share of a window that overlaps its neighbour, in [0, 1).
+    # Share of a window that overlaps its neighbor, in [0, 1).
     cfg.TEST.WINDOW_OVERLAP = 1 / 3
     # Average with the prediction for the whole image.
     cfg.TEST.WINDOW_GLOBAL_VIEW = True

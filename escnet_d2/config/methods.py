@@ -1,10 +1,12 @@
-"""What a configuration leaves to the method, one entry for each MODEL.META_ARCHITECTURE."""
+"""Facts that a configuration leaves to the method, one entry for each meta-architecture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from detectron2.config import CfgNode
+
+from .checks import check_choice
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,7 @@ def method_of(cfg: CfgNode) -> Method:
         ValueError: an unknown MODEL.META_ARCHITECTURE.
     """
     name = cfg.MODEL.META_ARCHITECTURE
-    if name not in METHODS:
-        raise ValueError(
-            f"MODEL.META_ARCHITECTURE must be one of {', '.join(METHODS)}, got {name!r}."
-        )
+    check_choice("MODEL.META_ARCHITECTURE", name, METHODS)
     return METHODS[name]
 
 

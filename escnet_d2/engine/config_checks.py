@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from escnet_d2.config import class_list_setting, key_values, method_of
+from escnet_d2.config import check_choice, class_list_setting, key_values, method_of
 from escnet_d2.data import vocabulary_of_dataset
 
 from .precision import INFERENCE_DTYPES, MATMUL_PRECISIONS, TRAINING_DTYPES
@@ -106,12 +106,6 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     _check_datasets("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
     _check_vocabularies(cfg)
     _check_solver(cfg, values, world_size)
-
-
-def check_choice(key: str, value: str, accepted: Iterable[str]) -> None:
-    """Raises ValueError unless ``value`` of the configuration key ``key`` is accepted."""
-    if value not in accepted:
-        raise ValueError(f"{key} must be one of {', '.join(accepted)}, got {value!r}.")
 
 
 def check_names(key: str, names: Iterable[object]) -> None:

@@ -14,7 +14,7 @@ from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from PIL import Image
 
-from escnet_d2.config import synonym_mode
+from escnet_d2.config import check_choice, synonym_mode
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.semantic_mapper import build_augmentations
 from escnet_d2.io import read_image, to_rgb

@@ -57,13 +57,13 @@ class ClassAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1))
 
     def _context(self, x: Tensor, text_key: Tensor, chunks: list[slice]) -> tuple[Tensor, Tensor]:
-        """Sum over the classes of key value^T (B, H, W, heads, D, D) and of the keys."""
+        """Sums over the classes key value^T (B, H, W, heads, D, D), and the keys."""
         context = key_sum = None
         for chunk in chunks:
             normed = self.norm1(x[:, chunk])
             # Divided by K against overflow in half-precision inputs; cancels in the quotient.
             key = _positive(self._heads(self.key(normed)) + text_key[:, chunk]) / x.shape[1]
-            value = _at_least_float32(self._heads(self.value(normed)))
+            value = at_least_float32(self._heads(self.value(normed)))
             with torch.autocast(x.device.type, enabled=False):
                 part = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)
                 keys = key.sum(dim=1)
@@ -82,9 +82,10 @@ class ClassAttention(nn.Module):
 
 
 def _positive(x: Tensor) -> Tensor:
-    """Feature map elu + 1 of linear attention (Katharopoulos et al., 2020)."""
-    return F.elu(_at_least_float32(x)) + 1.0
+    """Applies the feature map elu + 1 of linear attention (Katharopoulos et al., 2020)."""
+    return F.elu(at_least_float32(x)) + 1.0
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Raises half precision to float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -13,12 +13,12 @@ PRUNED_LOGIT = -100.0
 
 
 def likeliest_classes(best: Tensor, keep: int) -> Tensor:
-    """The ``keep`` classes with the highest values, (B, K) to (B, keep), ascending."""
+    """Picks the ``keep`` classes with the highest values, (B, K) to (B, keep), ascending."""
     return best.topk(keep, dim=1).indices.sort(dim=1).values
 
 
 def take_classes(correlation: Tensor, classes: Tensor) -> Tensor:
-    """(B, P, K, H, W) to (B, P, K', H, W), by indices (B, K')."""
+    """Keeps some classes, by indices (B, K'): (B, P, K, H, W) to (B, P, K', H, W)."""
     if classes.shape[1] == correlation.shape[2]:
         return correlation
     index = classes[:, None, :, None, None].expand(
@@ -28,7 +28,7 @@ def take_classes(correlation: Tensor, classes: Tensor) -> Tensor:
 
 
 def restore_classes(logits: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """(B, K', h, w) to (B, K, h, w); classes that were pruned get PRUNED_LOGIT."""
+    """Undoes the pruning, (B, K', h, w) to (B, K, h, w); pruned classes get PRUNED_LOGIT."""
     if classes.shape[1] == num_classes:
         return logits
     full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), PRUNED_LOGIT)
@@ -36,7 +36,7 @@ def restore_classes(logits: Tensor, classes: Tensor, num_classes: int) -> Tensor
 
 
 def class_chunks(num_classes: int, chunk_size: int) -> list[slice]:
-    """Slices that cover ``range(num_classes)`` in order.
+    """Cuts ``range(num_classes)`` into slices, in order.
 
     Args:
         num_classes: K, 1 or more.

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .guided_linear import guided_linear
+from .class_attention import at_least_float32
+from .guided_linear import GuidedProjections
 
 ATTENTION_TYPES = ("linear", "full")
 _EPSILON = 1e-6
@@ -65,7 +66,9 @@ class ClassTransformer(nn.Module):
         self.pooling, self.test_pooling = tuple(pooling), tuple(test_pooling)
         self.attention_type = attention_type
         self.pad_length = pad_length
-        self.attention = _ClassAttention(dim, text_dim, num_heads)
+        self.num_heads = num_heads
+        # The releases project the result of the attention no further.
+        self.attention = GuidedProjections(dim, text_dim)
         self.MLP = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
@@ -105,7 +108,7 @@ class ClassTransformer(nn.Module):
         return maps.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
     def _attend(self, x: Tensor, guidance: Tensor | None) -> Tensor:
-        query, key, value = (_at_least_float32(t) for t in self.attention(x, guidance))
+        query, key, value = self._heads(x, guidance)
         missing = max(self.pad_length - x.shape[1], 0)
         padding = None
         # In training even for no copy: distributed training asks every weight for a gradient.
@@ -113,40 +116,26 @@ class ClassTransformer(nn.Module):
             token = self.norm1(self.padding_tokens)[0, 0]
             text = None if self.padding_guidance is None else self.padding_guidance[0, 0]
             # Keys and values alone: nobody reads what the copies attend to.
-            _, *padding = (_at_least_float32(t) for t in self.attention(token, text))
+            _, *padding = self._heads(token, text)
         attend = _linear_attention if self.attention_type == "linear" else _full_attention
         with torch.autocast(x.device.type, enabled=False):
             out = attend(query, key, value, padding, missing)
         return out.flatten(-2).to(x.dtype)
 
-
-class _ClassAttention(nn.Module):
-    """Projections only; the releases have none after the attention."""
-
-    def __init__(self, dim: int, text_dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(dim + text_dim, dim)
-        self.k = nn.Linear(dim + text_dim, dim)
-        self.v = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, guidance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (..., heads, D)."""
-        parts = (guided_linear(self.q, x, guidance), guided_linear(self.k, x, guidance), self.v(x))
-        return tuple(part.unflatten(-1, (self.num_heads, -1)) for part in parts)
+    def _heads(self, x: Tensor, guidance: Tensor | None) -> list[Tensor]:
+        """Projects to queries, keys and values, (..., heads, D) each."""
+        return [
+            at_least_float32(part.unflatten(-1, (self.num_heads, -1)))
+            for part in self.attention(x, guidance)
+        ]
 
 
 def _linear_attention(
     query: Tensor, key: Tensor, value: Tensor, padding: list[Tensor] | None, missing: int
 ) -> Tensor:
-    """Linear attention over the classes (Katharopoulos et al., 2020).
+    """Attends linearly (Katharopoulos et al., 2020) over the classes, (B, K, h, w, heads, D).
 
-    Args:
-        query: (B, K, h, w, heads, D); ``key`` and ``value`` alike.
-        key: see above.
-        value: see above.
-        padding: key and value of the padding token, (heads, D) each.
-        missing: copies of it.
+    ``missing`` copies of one more token, ``padding``, take part: its key and value, (heads, D).
     """
     query, key = F.elu(query) + 1, F.elu(key) + 1
     total = key.shape[1] + missing
@@ -166,7 +155,7 @@ def _linear_attention(
 def _full_attention(
     query: Tensor, key: Tensor, value: Tensor, padding: list[Tensor] | None, missing: int
 ) -> Tensor:
-    """Softmax attention over the classes; arguments as :func:`_linear_attention`."""
+    """Attends by a softmax; arguments as :func:`_linear_attention`."""
     scale = query.shape[-1] ** -0.5
     logits = scale * torch.einsum("bkhwnd,blhwnd->bhwnkl", query, key)
     if padding is None:
@@ -177,7 +166,3 @@ def _full_attention(
     weights = torch.cat([logits, pad_logit], dim=-1).softmax(dim=-1)
     out = torch.einsum("bhwnkl,blhwne->bkhwne", weights[..., :-1], value)
     return out + torch.einsum("bhwnk,ne->bkhwne", weights[..., -1], padding[1])
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

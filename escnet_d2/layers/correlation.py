@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 
 def image_text_correlation(image_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-    """Cosine similarity of every patch with every prompted class name.
+    """Computes the cosine similarity of every patch with every prompted class name.
 
-    Both inputs are L2-normalised here, so callers may pass raw CLIP outputs. Always computed in
+    Both inputs are L2-normalized here, so callers may pass raw CLIP outputs. Always computed in
     float32: CLIP's temperature of 100 would turn half-precision rounding into visible noise.
 
     Args:

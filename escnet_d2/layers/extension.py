@@ -23,12 +23,12 @@ _RECORD = re.compile(
 
 
 class ExtensionError(RuntimeError):
-    """The extension is there and can't be used; the message has the command that mends it."""
+    """The extension is there and can't be used; the message has the command that repairs it."""
 
     def __init__(self, library: Path, reason: str) -> None:
         self.reason = reason
         self.fix = f"{_build_command()}, or delete {library}"
-        super().__init__(f"{library}: {reason}. To mend it: {self.fix}")
+        super().__init__(f"{library}: {reason}. To fix it: {self.fix}")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,7 @@ class Extension:
 
 
 def find_extension(folder: Path = FOLDER) -> Path | None:
-    """The library for this interpreter, None where none was built.
-
-    Args:
-        folder: where the build puts it.
-    """
+    """Returns the library for this interpreter in ``folder``, None where none was built."""
     # Those of other interpreters may lie beside it.
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         library = folder / f"_C{suffix}"
@@ -65,11 +61,8 @@ def find_extension(folder: Path = FOLDER) -> Path | None:
 def load_extension(folder: Path = FOLDER) -> Extension | None:
     """Loads the library and so registers its operators; loading it again changes nothing.
 
-    Args:
-        folder: where the build puts it.
-
     Returns:
-        What was loaded, None where none was built.
+        None where none was built.
 
     Raises:
         ExtensionError: built for another torch, damaged, or something that it needs is missing.

@@ -45,7 +45,7 @@ class DoubleConv(nn.Module):
 
 
 def convolve_parts(layer: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
-    """A convolution without bias of the concatenation of ``parts``.
+    """Convolves the concatenation of ``parts``, without a bias.
 
     A part that all classes of an image share is convolved once per image.
 
@@ -66,20 +66,20 @@ def convolve_parts(layer: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
 
 
 def upsample(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """A transposed convolution class by class, (B, K, C, h, w) to (B, K, C', 2 h, 2 w)."""
+    """Applies a transposed convolution class by class, (B, K, C, h, w) to (B, K, C', 2 h, 2 w)."""
     return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def classwise(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer with one output channel class by class, (B, K, C, h, w) to (B, K, h, w)."""
+    """Applies a layer with one output channel class by class, (B, K, C, h, w) to (B, K, h, w)."""
     return layer(x.flatten(0, 1)).squeeze(1).unflatten(0, x.shape[:2])
 
 
 def channels_first(x: Tensor) -> Tensor:
-    """(B, K, h, w, C) to (B, K, C, h, w)."""
+    """Moves the channels, (B, K, h, w, C) to (B, K, C, h, w)."""
     return torch.movedim(x, -1, 2)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """(B, K, C, h, w) to (B, K, h, w, C)."""
+    """Moves the channels, (B, K, C, h, w) to (B, K, h, w, C)."""
     return torch.movedim(x, 2, -1)

@@ -1,6 +1,6 @@
 """The operator ``escnet_d2::masked_kmeans`` in plain torch, for any device.
 
-Serves where no compiled kernel does. Positions and centres are integers in fixed point, chosen so
+It is used where no compiled kernel is. Positions and centers are integers in fixed point, chosen so
 that every intermediate value is an integer of at most 2^24: a float32 computation of them is exact,
 whatever its order, device or vector width.
 
@@ -18,14 +18,7 @@ FLOAT_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def check_arguments(scores: Tensor, mask: Tensor, k: int, max_iter: int) -> None:
-    """Raises ``ValueError`` where the arguments are none of the operator's.
-
-    Args:
-        scores: (..., H, W) float32, float16 or bfloat16, H and W 1 to 128.
-        mask: (..., H, W) bool, on the same device.
-        k: 1 to 8.
-        max_iter: 0 or more.
-    """
+    """Raises ``ValueError`` unless the arguments are as ``masked_kmeans`` takes them."""
     if scores.dim() < 2 or scores.shape != mask.shape:
         raise ValueError(
             "scores and mask must both be (..., H, W), "
@@ -49,17 +42,7 @@ def check_arguments(scores: Tensor, mask: Tensor, k: int, max_iter: int) -> None
 def kmeans_reference(
     scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Labels, centers, counts and points as ``escnet_d2.layers.masked_kmeans`` describes them.
-
-    Args:
-        scores: (..., H, W) float32, float16 or bfloat16.
-        mask: (..., H, W) bool.
-        k: clusters, 1 to 8.
-        max_iter: Lloyd iterations at most, 0 or more.
-
-    Raises:
-        ValueError: see :func:`check_arguments`.
-    """
+    """Computes what ``escnet_d2.layers.masked_kmeans`` describes; arguments as there."""
     check_arguments(scores, mask, k, max_iter)
     leading, (height, width) = scores.shape[:-2], scores.shape[-2:]
     num_maps, num_pixels = leading.numel(), height * width
@@ -86,7 +69,7 @@ def _score_rank(scores: Tensor) -> Tensor:
 
 
 def _fraction_bits(side: int) -> int:
-    """Fraction bits q of the centres: 2 log2(side) + 2 q + 1 <= 24."""
+    """Fraction bits q of the centers: 2 log2(side) + 2 q + 1 <= 24."""
     return 6 if side <= 32 else 5 if side <= 64 else 4
 
 
@@ -103,7 +86,7 @@ class _Foreground:
         self.x, self.y = self._position(self.pixel)
 
     def cluster(self, max_iter: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Labels (M, L), centres (M, k, 2), counts (M, k) and points (M, k)."""
+        """Returns labels (M, L), centers (M, k, 2), counts (M, k) and points (M, k)."""
         centers, exists = self._seed()
         for _ in range(max_iter):
             moved = self._means(self._nearest(centers, exists), centers)
@@ -111,7 +94,7 @@ class _Foreground:
                 break
             centers = moved
         nearest = self._nearest(centers, exists)
-        cluster = self._cluster(nearest)
+        cluster = self.map * self.k + nearest
         labels = self.map.new_full((self.num_maps, self.num_pixels), -1, dtype=torch.int8)
         labels[self.map, self.pixel] = nearest.to(torch.int8)
         counts = cluster.bincount(minlength=self.num_maps * self.k).view(self.num_maps, self.k)
@@ -134,12 +117,8 @@ class _Foreground:
         """(num_groups,) largest key of each group, 0 for empty ones."""
         return key.new_zeros(num_groups).scatter_reduce_(0, group, key, "amax")
 
-    def _cluster(self, nearest: Tensor) -> Tensor:
-        """(T,) numbers of clusters among those of all maps."""
-        return self.map * self.k + nearest
-
     def _seed(self) -> tuple[Tensor, Tensor]:
-        """Farthest-first centres (2, M, k) in fixed point and which of them exist (M, k)."""
+        """Picks centers farthest first, (2, M, k) in fixed point; tells if each exists (M, k)."""
         count = self.map.bincount(minlength=self.num_maps)
         exists = torch.arange(self.k, device=count.device) < count.unsqueeze(1)
         chosen = [self._pixel_of(self._highest(self.score_key, self.map, self.num_maps))]
@@ -155,8 +134,8 @@ class _Foreground:
         return positions * self.scale * exists, exists
 
     def _nearest(self, centers: Tensor, exists: Tensor) -> Tensor:
-        """(T,) cluster of each pixel: the nearest centre that exists, the lowest of several."""
-        # |c|^2 - 2 p c orders centres as |p - c|^2 does, and is as exact. No matrix product: TF32
+        """Returns the nearest center that exists of each pixel (T,), the lowest of several."""
+        # |c|^2 - 2 p c orders centers as |p - c|^2 does, and is as exact. No matrix product: TF32
         # would round it.
         slopes = (-2.0 * self.scale) * centers
         squared = centers.square().sum(dim=0).masked_fill(~exists, float("inf"))
@@ -174,8 +153,8 @@ class _Foreground:
         return label
 
     def _means(self, nearest: Tensor, centers: Tensor) -> Tensor:
-        """Means of the clusters, rounded half up in fixed point; empty ones stay."""
-        cluster = self._cluster(nearest)
+        """Returns the means of the clusters, rounded half up in fixed point; empty ones stay."""
+        cluster = self.map * self.k + nearest
         ones = torch.ones_like(self.x)
         # Sums of at most 2^14 positions below 2^7: exact in any order.
         sums = torch.stack(

@@ -41,10 +41,10 @@ def masked_kmeans(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) 
     """Clusters the positions of the foreground pixels of each map; deterministic.
 
     Lloyd's algorithm on pixel positions (ESC-Net section 3.2 asks for k-means; seeding and ties are
-    ours). The first centre is the best-scoring pixel, the others follow farthest-first (maximin,
-    Gonzalez 1985); iterations run until no centre moves. Ties go to the lowest index. NaN scores
+    ours). The first center is the best-scoring pixel, the others follow farthest-first (maximin,
+    Gonzalez 1985); iterations run until no center moves. Ties go to the lowest index. NaN scores
     rank lowest. With fewer foreground pixels than k each is a cluster of its own and the rest are
-    invalid; a cluster that loses all its pixels keeps its centre. Centres are rounded to 1/64 of a
+    invalid; a cluster that loses all its pixels keeps its center. Centers are rounded to 1/64 of a
     pixel (1/32 from 33 pixels along a side on, 1/16 from 65 on).
 
     No gradient. Autocast leaves the scores as they are. Under ``torch.vmap`` the mapped dimension
@@ -69,7 +69,7 @@ def masked_kmeans(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) 
 
 
 def _shapes(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) -> tuple[Tensor, ...]:
-    """Empty results, for tracing."""
+    """Makes empty results, for tracing."""
     check_arguments(scores, mask, k, max_iter)
     leading = scores.shape[:-2]
     return (
@@ -88,7 +88,7 @@ def _batched(
     k: int = 5,
     max_iter: int = 10,
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """The mapped dimension first; the operator takes any number of leading ones."""
+    """Puts the mapped dimension first; the operator takes any number of leading ones."""
     scores, mask = (
         x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip((scores, mask), in_dims)

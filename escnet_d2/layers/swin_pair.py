@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .feed_forward import FeedForward
-from .guided_linear import guided_linear
+from .guided_linear import GuidedProjections
 from .window_attention import window_mask, windowed_attention
 
 # What the releases add to the logits of pairs of patches that may not see each other.
@@ -38,15 +38,10 @@ class SwinPair(nn.Module):
             window_size: patches on a side of a window.
         """
         super().__init__()
-        options = {
-            "dim": dim,
-            "guidance_dim": guidance_dim,
-            "grid": grid,
-            "num_heads": num_heads,
-            "window_size": window_size,
-        }
-        self.block_1 = _SwinBlock(shifted=False, **options)
-        self.block_2 = _SwinBlock(shifted=True, **options)
+        self.block_1, self.block_2 = (
+            _SwinBlock(dim, guidance_dim, grid, num_heads, window_size, shifted=shifted)
+            for shifted in (False, True)
+        )
         self.guidance_norm = nn.LayerNorm(guidance_dim) if guidance_dim else None
 
     def forward(self, x: Tensor, guidance: Tensor | None = None) -> Tensor:
@@ -67,12 +62,12 @@ class SwinPair(nn.Module):
 class _SwinBlock(nn.Module):
     def __init__(
         self,
-        *,
         dim: int,
         guidance_dim: int,
         grid: tuple[int, int],
         num_heads: int,
         window_size: int,
+        *,
         shifted: bool,
     ) -> None:
         super().__init__()
@@ -80,11 +75,13 @@ class _SwinBlock(nn.Module):
         self.shifted = shifted and min(grid) > window_size
         self.window_size = min(window_size, *grid)
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = _GuidedAttention(dim, guidance_dim, num_heads)
+        self.num_heads = num_heads
+        self.attn = GuidedProjections(dim, guidance_dim)
+        self.attn.proj = nn.Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, 4 * dim)
         # The release's checkpoints hold the mask, which follows from the sizes: it is kept so that
-        # names agree, and computed anew for the grid at hand.
+        # names agree, and computed again for the grid at hand.
         mask = None
         if self.shifted:
             window = (self.window_size, self.window_size)
@@ -93,30 +90,11 @@ class _SwinBlock(nn.Module):
         self.register_buffer("attn_mask", mask)
 
     def forward(self, x: Tensor, guidance: Tensor | None) -> Tensor:
-        query, key, value = self.attn.project(self.norm1(x), guidance)
         attended = windowed_attention(
-            torch.cat([query, key, value], dim=-1).flatten(0, 1),
-            num_heads=self.attn.num_heads,
+            torch.cat(self.attn(self.norm1(x), guidance), dim=-1).flatten(0, 1),
+            num_heads=self.num_heads,
             window_size=self.window_size,
             shifted=self.shifted,
         )
         x = x + self.attn.proj(attended.view_as(x))
         return x + self.mlp(self.norm2(x))
-
-
-class _GuidedAttention(nn.Module):
-    def __init__(self, dim: int, guidance_dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(dim + guidance_dim, dim)
-        self.k = nn.Linear(dim + guidance_dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def project(self, x: Tensor, guidance: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each like ``x``."""
-        return (
-            guided_linear(self.q, x, guidance),
-            guided_linear(self.k, x, guidance),
-            self.v(x),
-        )

@@ -46,7 +46,7 @@ class GuidedSwinBlock(nn.Module):
 
         Args:
             x: (B, K, H, W, C).
-            guidance: (B, H, W, G), normalised.
+            guidance: (B, H, W, G), normalized.
 
         Returns:
             (B, K, H, W, C).
@@ -65,7 +65,7 @@ class GuidedSwinBlock(nn.Module):
 
 
 def windowed_attention(qkv: Tensor, *, num_heads: int, window_size: int, shifted: bool) -> Tensor:
-    """Multi-head attention within windows of maps of any size.
+    """Attends within windows of maps of any size, with several heads.
 
     Args:
         qkv: queries, keys and values side by side, (N, H, W, 3 C).
@@ -111,7 +111,7 @@ def window_mask(
     shift: tuple[int, int],
     device: torch.device | None = None,
 ) -> Tensor:
-    """Which tokens of a window may see each other: bool (windows, 1, T, T).
+    """Tells of any two tokens of a window if they see each other: bool (windows, 1, T, T).
 
     After the cyclic shift a window can hold patches from opposite borders, and padding; only
     patches of the same piece of the map see each other (padding sees padding).
@@ -126,7 +126,7 @@ def window_mask(
 
 
 def _pieces(extent: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Piece of each position along an axis after padding and shift: 0 body, 1 wrapped, 2 pad."""
+    """Numbers the piece of each position along an axis: 0 body, 1 wrapped, 2 padding."""
     padded = extent + (-extent % window)
     source = (torch.arange(padded, device=device) + shift) % padded
     wrapped = (torch.arange(padded, device=device) + shift >= padded).long()

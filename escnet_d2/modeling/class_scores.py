@@ -19,7 +19,7 @@ _STRIP = 2**20
 
 
 def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Best entry of each class: (B, K, h, w) to (B, scored classes, h, w).
+    """Takes the best entry of each class: (B, K, h, w) to (B, scored classes, h, w).
 
     A background by threshold has no entry and no logit: see :func:`class_scores`.
     """
@@ -33,7 +33,7 @@ def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
 
 
 def class_scores(logits: Tensor, vocabulary: Vocabulary, loss: str) -> Tensor:
-    """Scores in [0, 1] of all output classes, (B, classes, h, w), float32.
+    """Scores all output classes in [0, 1]: (B, classes, h, w), float32.
 
     A sigmoid per class, or a softmax over the classes, as in training. A background by threshold
     scores its threshold everywhere, so that it wins where all classes stay below.
@@ -52,7 +52,7 @@ def class_scores(logits: Tensor, vocabulary: Vocabulary, loss: str) -> Tensor:
 
 
 def resize_scores(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear (classes, h, w) to (classes, H, W); scores stay in [0, 1]."""
+    """Resizes bilinearly, (classes, h, w) to (classes, H, W); scores stay in [0, 1]."""
     resized = F.interpolate(
         scores.unsqueeze(0), size=tuple(size), mode="bilinear", align_corners=False
     )
@@ -60,7 +60,7 @@ def resize_scores(scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def label_map(scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Arg-max of :func:`resize_scores` without holding all classes at full size.
+    """Takes the arg-max of :func:`resize_scores` without holding all classes at full size.
 
     Args:
         scores: (classes, h, w).

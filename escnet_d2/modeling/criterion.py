@@ -6,32 +6,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from escnet_d2.config import check_choice
+
 LOSSES = ("bce", "ce")
-UNLABELLED_MODES = ("negative", "skip")
+UNLABELED_MODES = ("negative", "skip")
 
 
-def check_loss_options(loss: str, unlabelled: str) -> None:
+def check_loss_options(loss: str, unlabeled: str) -> None:
     """Refuses unknown values of MODEL.ESCNET.LOSS and MODEL.ESCNET.UNLABELLED (ValueError)."""
-    if loss not in LOSSES:
-        raise ValueError(f"MODEL.ESCNET.LOSS must be one of {', '.join(LOSSES)}, got {loss!r}.")
-    if unlabelled not in UNLABELLED_MODES:
+    check_choice("MODEL.ESCNET.LOSS", loss, LOSSES)
+    if unlabeled not in UNLABELED_MODES:
         raise ValueError(
-            f"MODEL.ESCNET.UNLABELLED must be auto or one of {', '.join(UNLABELLED_MODES)}, "
-            f"got {unlabelled!r}."
+            f"MODEL.ESCNET.UNLABELLED must be auto or one of {', '.join(UNLABELED_MODES)}, "
+            f"got {unlabeled!r}."
         )
 
 
 def sem_seg_loss(
-    logits: Tensor, target: Tensor, *, loss: str = "bce", unlabelled: str = "negative"
+    logits: Tensor, target: Tensor, *, loss: str = "bce", unlabeled: str = "negative"
 ) -> Tensor:
-    """Loss of one image, or of images of one size, in float32.
+    """Computes the loss of one image, or of images of one size, in float32.
 
     Args:
         logits: (B, K, H, W).
         target: int64 (B, H, W); values outside 0..K-1 are unlabeled.
         loss: "bce", the mean over pixels and classes of a sigmoid's binary cross-entropy (CAT-Seg),
             or "ce", the mean over labeled pixels of a softmax's cross-entropy.
-        unlabelled: under "bce", unlabeled pixels are "negative" of every class, as in the CAT-Seg
+        unlabeled: under "bce", unlabeled pixels are "negative" of every class, as in the CAT-Seg
             release, or "skip"; "ce" always skips them.
 
     Returns:
@@ -39,15 +40,15 @@ def sem_seg_loss(
     """
     logits = logits.float()
     num_classes = logits.shape[1]
-    labelled = (target >= 0) & (target < num_classes)
+    labeled = (target >= 0) & (target < num_classes)
     if loss == "ce":
-        target = torch.where(labelled, target, -1)
+        target = torch.where(labeled, target, -1)
         total = F.cross_entropy(logits, target, ignore_index=-1, reduction="sum")
-        return total / labelled.sum().clamp(min=1)
+        return total / labeled.sum().clamp(min=1)
     # softplus(z) - z y: the sum over classes needs no one-hot target of K x H x W.
     per_pixel = F.softplus(logits).sum(dim=1)
-    positive = logits.gather(1, target.where(labelled, 0).unsqueeze(1)).squeeze(1)
-    per_pixel = per_pixel - positive * labelled
-    if unlabelled == "negative":
+    positive = logits.gather(1, target.where(labeled, 0).unsqueeze(1)).squeeze(1)
+    per_pixel = per_pixel - positive * labeled
+    if unlabeled == "negative":
         return per_pixel.mean() / num_classes
-    return (per_pixel * labelled).sum() / (labelled.sum().clamp(min=1) * num_classes)
+    return (per_pixel * labeled).sum() / (labeled.sum().clamp(min=1) * num_classes)

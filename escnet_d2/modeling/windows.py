@@ -1,4 +1,4 @@
-"""The views of an image that a model scores: the whole image, sliding windows, or both.
+"""Views of an image that a model scores: the whole image, sliding windows, or both.
 
 ESC-Net places windows on the grid of CLIP's patches (:class:`PatchViews`), CAT-Seg's release on an
 image that is squashed to one size (:class:`SquashedViews`).
@@ -8,23 +8,22 @@ Shapes: n views of one size, P pixels on a side of a patch.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice, product
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from escnet_d2.config import method_of
+from escnet_d2.config import check_at_least, check_choice, method_of
 from escnet_d2.layers import MAX_SIDE
 
 from .class_scores import resize_scores
 
-ASPECTS = ("squash", "keep")
 # Score maps have four cells on a side of a patch.
 CELLS_PER_PATCH = 4
 
@@ -57,14 +56,10 @@ class ViewOptions:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if self.aspect not in ASPECTS:
-            raise ValueError(
-                f"MODEL.CLIP.ASPECT must be one of {', '.join(ASPECTS)}, got {self.aspect!r}."
-            )
+        check_choice("MODEL.CLIP.ASPECT", self.aspect, ("squash", "keep"))
         if not 0.0 <= self.overlap < 1.0:
             raise ValueError(f"TEST.WINDOW_OVERLAP must be in [0, 1), got {self.overlap}.")
-        if self.batch_size < 1:
-            raise ValueError(f"TEST.WINDOW_BATCH_SIZE must be 1 or more, got {self.batch_size}.")
+        check_at_least("TEST.WINDOW_BATCH_SIZE", self.batch_size, 1)
         size = self.window_image_size
         if len(size) != 2 or min(size) < 0 or (min(size) == 0 and max(size) > 0):
             raise ValueError(
@@ -118,7 +113,7 @@ class PatchViews:
         self.window = window
 
     def scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
-        """Class scores of images of any size, at four cells to a patch of each view.
+        """Scores the classes of images of any size, at four cells to a patch of each view.
 
         Args:
             images: normalized, (3, h, w).
@@ -138,7 +133,7 @@ class PatchViews:
         ]
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Size in pixels at which CLIP sees a whole image of this (height, width).
+        """Returns the size in pixels at which CLIP sees a whole image of this (height, width).
 
         The square, or under "keep" about its area at the image's aspect, in whole patches, at least
         one and at most MAX_SIDE on a side.
@@ -152,7 +147,7 @@ class PatchViews:
         return (rows * self.patch, columns * self.patch)
 
     def _whole(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
-        """One view of each image; those of one input size share a forward pass."""
+        """Scores one view of each image; those of one input size share a forward pass."""
         by_size = defaultdict(list)
         for index, image in enumerate(images):
             by_size[self.input_size(image.shape[1:])].append(index)
@@ -177,11 +172,9 @@ class PatchViews:
         rows, columns = (max(side, -(-extent // patch)) for extent in (height, width))
         padded = F.pad(image, (0, columns * patch - width, 0, rows * patch - height))
         stride = max(1, round(side * (1.0 - self.options.overlap)))
-        corners = [
-            (row, column)
-            for row in window_starts(rows, side, stride)
-            for column in window_starts(columns, side, stride)
-        ]
+        corners = list(
+            product(window_starts(rows, side, stride), window_starts(columns, side, stride))
+        )
         views = (
             padded[:, r * patch : r * patch + window, c * patch : c * patch + window]
             for r, c in corners
@@ -232,7 +225,7 @@ class SquashedViews:
         return torch.cat([_resize(x[None], self.resolution) for x in padded])
 
     def scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
-        """Scores in [0, 1] of images of any size.
+        """Scores images of any size, in [0, 1].
 
         Args:
             images: normalized, (3, h, w).
@@ -250,11 +243,7 @@ class SquashedViews:
         size, window = self.options.window_image_size, self.options.window_size
         squashed = _resize(image[None], size)[0]
         stride = max(1, int(window * (1 - self.options.overlap)))
-        corners = [
-            (top, left)
-            for top in window_starts(size[0], window, stride)
-            for left in window_starts(size[1], window, stride)
-        ]
+        corners = list(product(*(window_starts(extent, window, stride) for extent in size)))
         views = [squashed[:, top : top + window, left : left + window] for top, left in corners]
         if self.options.global_view:
             views.append(_resize(image[None], (window, window))[0])
@@ -270,7 +259,7 @@ class SquashedViews:
 
 
 def window_starts(extent: int, window: int, stride: int) -> list[int]:
-    """First place of each window along an axis; where they do not fit, one more ends at the border.
+    """Places windows along an axis; where they do not fit, one more ends at the border.
 
     Args:
         extent: of the axis, at least ``window``.
@@ -282,7 +271,7 @@ def window_starts(extent: int, window: int, stride: int) -> list[int]:
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, h, w) to (3, *size); antialiased, since photos are mostly shrunk."""
+    """Resizes (3, h, w) to (3, *size), antialiased since photos are mostly shrunk."""
     size = tuple(size)
     if image.shape[1:] == size:
         return image
@@ -293,7 +282,7 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(n, C, h, w) to (n, C, *size), without antialiasing as in the releases."""
+    """Resizes (n, C, h, w) to (n, C, *size), without antialiasing as in the releases."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
@@ -301,14 +290,14 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _batches(views: Iterator[Tensor], size: int) -> Iterator[Tensor]:
     views = iter(views)
-    while batch := list(itertools.islice(views, size)):
+    while batch := list(islice(views, size)):
         yield torch.stack(batch)
 
 
 def _average(
     scores: Iterator[Tensor], corners: list[tuple[int, int]], size: tuple[int, int]
 ) -> Tensor:
-    """Mean over the windows (classes, s, s) at each place of a map (classes, *size).
+    """Averages the windows (classes, s, s) at each place of a map (classes, *size).
 
     Takes one window from ``scores`` for each corner and leaves the rest.
     """

@@ -60,7 +60,7 @@ def build_parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any
 
 
 def _trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
-    """Full name, owning module and value of each trainable parameter, shared ones once."""
+    """Yields full name, owning module and value of each trainable parameter, shared ones once."""
     seen: set[nn.Parameter] = set()
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -76,7 +76,7 @@ def _source(name: str) -> str:
 
 
 def _kind(name: str, module: nn.Module) -> str:
-    """``embedding``, ``norm``, ``norm bias``, ``bias`` or ``weight``."""
+    """Returns ``embedding``, ``norm``, ``norm bias``, ``bias`` or ``weight``."""
     last = name.rpartition(".")[2]
     if isinstance(module, nn.Embedding) or last in _EMBEDDING_NAMES:
         return "embedding"

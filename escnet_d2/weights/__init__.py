@@ -11,7 +11,6 @@ from .fetch import (
     sam_weights_file,
     verify,
 )
-from .sam import sam_decoder_state_dict
 from .shipped import MANIFEST, SHIPPED_DIR, model_weights_path, shipped_manifest
 from .state_dict import WeightsError, load_checkpoint_file, load_state_dict
 from .token_rows import keep_token_rows
@@ -29,7 +28,6 @@ __all__ = [
     "load_state_dict",
     "model_weights_path",
     "released_file",
-    "sam_decoder_state_dict",
     "sam_weights_file",
     "shipped_manifest",
     "verify",

@@ -30,14 +30,7 @@ _METHOD_MARKS = {
 
 
 def baseline_method(names: Mapping[str, object]) -> str:
-    """The method that a checkpoint is of: "CATSeg" or "SED".
-
-    Args:
-        names: tensors by name.
-
-    Raises:
-        ValueError: of neither.
-    """
+    """Returns the method that a checkpoint is of, "CATSeg" or "SED"; ValueError for others."""
     for method, mark in _METHOD_MARKS.items():
         if mark in names:
             return method
@@ -48,10 +41,7 @@ def baseline_method(names: Mapping[str, object]) -> str:
 
 
 def join_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Stacks query, key and value weights into open_clip's single tensor.
-
-    Args:
-        tensors: by name; those joined already stay.
+    """Stacks query, key and value weights into open_clip's single tensor; joined ones stay.
 
     Raises:
         ValueError: one of the three is missing.
@@ -85,16 +75,10 @@ def split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP of a checkpoint of CAT-Seg, SED or ESC-Net under open_clip's names.
-
-    Args:
-        tensors: the checkpoint's, by name.
-
-    Returns:
-        What ``open_clip``'s model loads, and MODEL.CLIP.WEIGHTS reads from a file.
+    """Takes CLIP out of a checkpoint of CAT-Seg, SED or ESC-Net, under open_clip's names.
 
     Raises:
-        ValueError: there is no CLIP in it, or an incomplete one.
+        ValueError: it holds no CLIP, or an incomplete one.
     """
     for prefix in (CLIP_PREFIX, ESCNET_CLIP_PREFIX):
         found = {
@@ -105,22 +89,17 @@ def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if found:
             return join_attention(found)
     raise ValueError(
-        f"There is no CLIP in it: no name begins with {CLIP_PREFIX} or {ESCNET_CLIP_PREFIX}"
+        f"It holds no CLIP: none of its names begins with {CLIP_PREFIX} or {ESCNET_CLIP_PREFIX}"
     )
 
 
 def baseline_clip_tensors(tensors: Mapping[str, Tensor], *, method: str) -> dict[str, Tensor]:
-    """open_clip's tensors under a release's names; inverts :func:`open_clip_tensors`.
+    """Names open_clip's tensors as the release of a method; inverts :func:`open_clip_tensors`.
 
     Args:
         tensors: by open_clip's names.
         method: "CATSeg", which splits attention weights, or "SED".
-
-    Raises:
-        ValueError: another method.
     """
-    if method not in _METHOD_MARKS:
-        raise ValueError(f"method must be one of {', '.join(_METHOD_MARKS)}, got {method!r}.")
     named = split_attention(tensors) if method == "CATSeg" else tensors
     return {f"{CLIP_PREFIX}{name}": tensor for name, tensor in named.items()}
 

@@ -30,12 +30,10 @@ UNVERIFIED_VARIABLE = "ESCNET_ALLOW_UNVERIFIED"
 
 @dataclass(frozen=True)
 class UrlFile:
-    """A file behind an address, kept in torch.hub's folder.
+    """Address and SHA-256 of a file that is kept in torch.hub's folder.
 
     Attributes:
         name: by which ``tools/download_weights.py`` and messages call it.
-        url: the address.
-        sha256: of the file.
     """
 
     name: str
@@ -44,12 +42,12 @@ class UrlFile:
 
     @property
     def origin(self) -> str:
-        """Where the file comes from, in words."""
+        """Source of the file, in words."""
         return f"{self.url}, SHA-256 {self.sha256}"
 
     @property
     def place(self) -> Path:
-        """Where the file is, or would be."""
+        """Path of the file, whether it is there or not."""
         return Path(torch.hub.get_dir()).absolute() / "checkpoints" / self.url.rpartition("/")[2]
 
     def find(self) -> Path | None:
@@ -70,7 +68,7 @@ class UrlFile:
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a Hugging Face repository, kept in Hugging Face's cache.
+    """File of a Hugging Face repository, kept in Hugging Face's cache.
 
     Attributes:
         name: by which ``tools/download_weights.py`` and messages call it.
@@ -85,12 +83,12 @@ class HubFile:
 
     @property
     def origin(self) -> str:
-        """Where the file comes from, in words."""
+        """Source of the file, in words."""
         return f"https://huggingface.co/{self.repo_id}"
 
     @property
     def place(self) -> Path:
-        """The folder of the cache where the repository is, or would be."""
+        """Folder of the repository in the cache, whether it is there or not."""
         return Path(constants.HF_HUB_CACHE) / f"models--{self.repo_id.replace('/', '--')}"
 
     def find(self) -> Path | None:
@@ -149,9 +147,6 @@ def clip_weights_file(name: str, spec: str) -> Path:
         spec: the path of a file, the name of shipped weights ("clip_shapes"), or a pre-training tag
             that open_clip has for the model.
 
-    Returns:
-        The path of a file.
-
     Raises:
         WeightsError: the path or the tag does not exist (lists the accepted tags), or the file is
             not on this machine and cannot be downloaded (says how to get it).
@@ -166,12 +161,8 @@ def sam_weights_file(spec: str) -> Path:
         spec: the path of a file, the name of shipped weights ("sam_shapes"), or "vit_b" for the
             official ViT-B checkpoint.
 
-    Returns:
-        The path of a file.
-
     Raises:
-        WeightsError: the path or the name does not exist, or the file is not on this machine and
-            cannot be downloaded (says how to get it).
+        WeightsError: as :func:`clip_weights_file`.
     """
     given = _given_file(spec)
     if given is None and spec != "vit_b":

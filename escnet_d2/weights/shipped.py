@@ -14,12 +14,7 @@ MANIFEST = "manifest.json"
 
 
 def shipped_manifest() -> dict[str, dict[str, Any]]:
-    """Reads what is known of each shipped file.
-
-    Returns:
-        By name: ``file``, ``sha256``, ``bytes``, ``config``, ``command``, ``date``, ``device`` and
-        ``metrics``.
-    """
+    """Reads the manifest: ``file``, ``sha256``, ``bytes``, ``config``, ``metrics``... by name."""
     path = SHIPPED_DIR / MANIFEST
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

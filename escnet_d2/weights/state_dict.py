@@ -43,12 +43,9 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Reads the tensors of a weights file onto the CPU.
 
     Takes files of ``torch.save`` (a state dict, or a checkpoint with one under ``state_dict`` or
-    ``model``), safetensors, and the TorchScript archives of CLIP that
-    OpenAI published, known by their SHA-256. Where the format allows it
-    the tensors are mapped from the file, so that only those used are read.
-
-    Args:
-        path: the file.
+    ``model``), safetensors, and the TorchScript archives of CLIP that OpenAI published, known by
+    their SHA-256. Where the format allows it the tensors are mapped from the file, so that only
+    those used are read.
 
     Returns:
         Parameter names, without the ``module.`` of parallel training, and tensors in the precision
@@ -83,12 +80,6 @@ def load_checkpoint_file(path: str | PathLike[str]) -> dict[str, Any]:
     """Reads all that a file of one of these formats holds, onto the CPU, as it is.
 
     The tensors are in memory, so that the file may be replaced while they are in use.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The content of the outermost dict.
 
     Raises:
         WeightsError: as :func:`load_state_dict`, but for a file without weights.

@@ -36,7 +36,7 @@ def test_guidance_is_as_if_concatenated():
 def plain_class_transformer(layer, x, text, pad_length, attention_type, pooling):
     """One image and one patch at a time, every padding token written out."""
     B, K, H, W, C = x.shape
-    heads = layer.attention.num_heads
+    heads = layer.num_heads
     pooled = F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), pooling)
     pooled = pooled.permute(0, 2, 3, 1).unflatten(0, (B, K))
     out = torch.empty_like(pooled)
@@ -108,7 +108,7 @@ def plain_swin_block(block, x, guidance, shift, window):
     normed = block.norm1(x)
     joined = normed if guidance is None else torch.cat([normed, guidance], dim=-1)
     q, k, v = block.attn.q(joined), block.attn.k(joined), block.attn.v(normed)
-    heads = block.attn.num_heads
+    heads = block.num_heads
     attended = torch.empty_like(x)
     for i in range(H):
         for j in range(W):

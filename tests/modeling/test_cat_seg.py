@@ -32,7 +32,7 @@ def segment(model, batch):
 
 
 def logits_of(model, image, vocabulary):
-    """The release's way to whole images: normalise, pad with zeros to 32, squash."""
+    """The release's way to whole images: normalize, pad with zeros to 32, squash."""
     mean = torch.tensor([122.7709383, 116.7460125, 104.09373615]).view(3, 1, 1)
     std = torch.tensor([68.5005327, 66.6321579, 70.3231630]).view(3, 1, 1)
     image = (image - mean) / std
@@ -61,7 +61,7 @@ def test_every_image_of_a_batch_gets_its_own_result(model, batch):
         torch.testing.assert_close(a["sem_seg"], b["sem_seg"], rtol=1e-4, atol=1e-6)
 
 
-def test_loss_is_binary_cross_entropy_with_unlabelled_pixels_as_negatives(model, batch):
+def test_loss_is_binary_cross_entropy_with_unlabeled_pixels_as_negatives(model, batch):
     model.train()
     inputs = batch[0]
     inputs["sem_seg"][:9] = 255

@@ -4,37 +4,37 @@ from torch.nn import functional as F
 
 from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
 
-TARGET = torch.tensor([[[0, 1, 2], [255, 3, -1]]])  # K = 3: 3, 255 and -1 are unlabelled
+TARGET = torch.tensor([[[0, 1, 2], [255, 3, -1]]])  # K = 3: 3, 255 and -1 are unlabeled
 
 
 def one_hot(target, num_classes):
     return torch.stack([(target == k) for k in range(num_classes)], dim=1).float()
 
 
-def test_bce_counts_unlabelled_pixels_as_negatives():
+def test_bce_counts_unlabeled_pixels_as_negatives():
     logits = torch.randn(1, 3, 2, 3)
     expected = F.binary_cross_entropy_with_logits(logits, one_hot(TARGET, 3))
     torch.testing.assert_close(sem_seg_loss(logits, TARGET), expected)
 
 
-def test_bce_can_skip_unlabelled_pixels():
+def test_bce_can_skip_unlabeled_pixels():
     logits = torch.randn(1, 3, 2, 3)
     each = F.binary_cross_entropy_with_logits(logits, one_hot(TARGET, 3), reduction="none")
-    labelled = ((TARGET >= 0) & (TARGET < 3)).unsqueeze(1)
-    expected = (each * labelled).sum() / (3 * 3)
-    torch.testing.assert_close(sem_seg_loss(logits, TARGET, unlabelled="skip"), expected)
+    labeled = ((TARGET >= 0) & (TARGET < 3)).unsqueeze(1)
+    expected = (each * labeled).sum() / (3 * 3)
+    torch.testing.assert_close(sem_seg_loss(logits, TARGET, unlabeled="skip"), expected)
 
 
-def test_ce_skips_unlabelled_pixels():
+def test_ce_skips_unlabeled_pixels():
     logits = torch.randn(1, 3, 2, 3)
     expected = F.cross_entropy(logits[:, :, 0], TARGET[:, 0])
     torch.testing.assert_close(sem_seg_loss(logits, TARGET, loss="ce"), expected)
 
 
-@pytest.mark.parametrize(("loss", "unlabelled"), [("ce", "negative"), ("bce", "skip")])
-def test_nothing_labelled(loss, unlabelled):
+@pytest.mark.parametrize(("loss", "unlabeled"), [("ce", "negative"), ("bce", "skip")])
+def test_nothing_labeled(loss, unlabeled):
     logits = torch.randn(1, 3, 2, 3, requires_grad=True)
-    value = sem_seg_loss(logits, torch.full((1, 2, 3), 255), loss=loss, unlabelled=unlabelled)
+    value = sem_seg_loss(logits, torch.full((1, 2, 3), 255), loss=loss, unlabeled=unlabeled)
     value.backward()
     assert value.item() == 0
     assert (logits.grad == 0).all()

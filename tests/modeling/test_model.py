@@ -326,7 +326,7 @@ def test_unlabeled_pixels_of_folders_of_ones_own_are_not_trained_on(tiny_cfg, tm
     ):
         tiny_cfg.DATASETS.TRAIN = train
         tiny_cfg.MODEL.ESCNET.UNLABELLED = mode
-        assert build_model(tiny_cfg).unlabelled == expected
+        assert build_model(tiny_cfg).unlabeled == expected
     for name in names:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)

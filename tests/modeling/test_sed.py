@@ -82,7 +82,7 @@ def test_images_are_padded_in_training_only(batch):
     hook = model.sem_seg_head.predictor.clip_model.visual.trunk.stem.register_forward_pre_hook(
         lambda module, args: seen.append(args[0])
     )
-    image = model._normalise(batch[1]["image"])
+    image = model._normalize(batch[1]["image"])
     segment(model, batch[1:])
     model.train()(batch[1:])
     hook.remove()
@@ -100,7 +100,7 @@ def test_four_losses_of_one_form(batch):
     assert list(losses) == names
     vocabulary, target = batch[0]["vocabulary"], batch[0]["sem_seg"]
     text = model.sem_seg_head.encode_text(vocabulary.entries)
-    images = model.views.squash([model._normalise(batch[0]["image"])])
+    images = model.views.squash([model._normalize(batch[0]["image"])])
     features, skips = model._features(images)
     final, early = model.sem_seg_head.predictor.transformer(features.dense, text, skips)
     one_hot = torch.stack([(target == k).float() for k in range(5)])[None]
@@ -163,7 +163,7 @@ def test_rejected_classes_leave_the_attention_and_score_zero(batch):
     vocabulary = Vocabulary.from_classes([f"class {i}" for i in range(12)])
     with torch.no_grad():
         text = model.sem_seg_head.encode_text(vocabulary.entries)
-        squashed = model.views.squash([model._normalise(inputs["image"])], pad=False)
+        squashed = model.views.squash([model._normalize(inputs["image"])], pad=False)
         features, skips = model._features(squashed)
         _, early = decoder(features.dense, text, skips)
         first = early[0][0].argmax(dim=0).unique()

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+@pytest.fixture
+def load_tool():
+    """Imports a program of tools/ by name."""
+
+    def load(name):
+        specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +47,7 @@ class Server:
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self._answer(with_body=False)
-
             def do_GET(self):
-                self._answer(with_body=True)
-
-            def _answer(self, with_body):
                 name = self.path.split("/")[-1]
                 owner.requests.append((self.command, name))
                 body = owner.files.get(name)
@@ -50,8 +61,11 @@ class Server:
                     self.send_header("ETag", f'"{sha256}"')
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                if with_body:
+                if self.command == "GET":
                     self.wfile.write(body)
+
+            def do_HEAD(self):
+                self.do_GET()
 
             def log_message(self, *arguments):
                 pass

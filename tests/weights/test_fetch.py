@@ -20,12 +20,13 @@ from escnet_d2.weights import (
 from escnet_d2.weights.fetch import SAM_VIT_B, HubFile, UrlFile
 
 CONTENT = b"PK\x03\x04" + bytes(1000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HUB_FILE = HubFile("m:t", "owner/model", ("m.safetensors", "m.bin"))
 
 
-def url_file(server, sha256=None):
+def url_file(server, sha256=SHA256):
     server.files["a.pth"] = CONTENT
-    return UrlFile("a", f"{server.address}/a.pth", sha256 or hashlib.sha256(CONTENT).hexdigest())
+    return UrlFile("a", f"{server.address}/a.pth", sha256)
 
 
 def put_sam():
@@ -34,11 +35,11 @@ def put_sam():
     return SAM_VIT_B.place
 
 
-def put_clip(repo_id="timm/vit_base_patch16_clip_224.openai"):
-    """A file as Hugging Face's cache has it."""
-    file = HubFile("", repo_id, ())
+def put_clip():
+    """Writes a file as Hugging Face's cache has it."""
+    file = HubFile("", "timm/vit_base_patch16_clip_224.openai", ())
     path = file.place / "snapshots" / ("c" * 40) / "open_clip_model.safetensors"
-    blob = file.place / "blobs" / hashlib.sha256(CONTENT).hexdigest()
+    blob = file.place / "blobs" / SHA256
     for folder in (path.parent, blob.parent, file.place / "refs"):
         folder.mkdir(parents=True)
     (file.place / "refs" / "main").write_text("c" * 40)
@@ -47,9 +48,11 @@ def put_clip(repo_id="timm/vit_base_patch16_clip_224.openai"):
     return path
 
 
-def test_a_hub_file_is_fetched_in_the_preferred_format_and_once(server):
+def test_a_hub_file_is_fetched_in_the_preferred_format_and_once(server, caplog):
     server.files = {"m.safetensors": CONTENT, "m.bin": b"other"}
-    path = fetch(HUB_FILE)
+    with caplog.at_level("INFO"):
+        path = fetch(HUB_FILE)
+    assert f"{path} has the SHA-256 that its publisher states, {SHA256}" in caplog.text
     assert path.read_bytes() == CONTENT
     assert path.name == "m.safetensors"
     assert HUB_FILE.place in path.parents
@@ -93,18 +96,11 @@ def test_a_hub_file_without_a_sha256_is_refused_unless_accepted(server, monkeypa
     assert "m.safetensors is not verified" in caplog.text
 
 
-def test_the_log_says_what_was_verified(server, caplog):
-    server.files = {"m.safetensors": CONTENT}
-    file, digest = url_file(server), hashlib.sha256(CONTENT).hexdigest()
-    with caplog.at_level("INFO"):
-        paths = [fetch(HUB_FILE), fetch(file)]
-    for path in paths:
-        assert f"{path} has the SHA-256 that its publisher states, {digest}" in caplog.text
-
-
-def test_a_file_behind_an_address_arrives_whole_and_once(server, tmp_path):
+def test_a_file_behind_an_address_arrives_whole_and_once(server, tmp_path, caplog):
     file = url_file(server)
-    path = fetch(file)
+    with caplog.at_level("INFO"):
+        path = fetch(file)
+    assert f"{path} has the SHA-256 that its publisher states, {SHA256}" in caplog.text
     assert path == tmp_path / "torch" / "hub" / "checkpoints" / "a.pth"
     assert path.read_bytes() == CONTENT
     assert os.listdir(path.parent) == ["a.pth"]
@@ -163,19 +159,15 @@ def test_what_is_on_this_machine_is_found_without_network():
         verify(SAM_VIT_B, sam)
 
 
-def test_paths_come_before_words(tmp_path, monkeypatch):
+def test_paths_come_before_words_and_wrong_ones_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "own").write_bytes(CONTENT)
+    (tmp_path / "folder").mkdir()
     for spec in ("own", "~/own", str(tmp_path / "own")):
         path = Path(os.path.expanduser(spec))
         assert clip_weights_file("ViT-B-16", spec) == path
         assert sam_weights_file(spec) == path
-
-
-def test_wrong_paths_are_named(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
     with pytest.raises(WeightsError, match=f"{tmp_path}/none.pth does not exist"):
         sam_weights_file("none.pth")
     with pytest.raises(WeightsError, match=f"{tmp_path}/weights/clip does not exist"):

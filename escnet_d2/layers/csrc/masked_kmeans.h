@@ -1,11 +1,11 @@
 // The algorithm of escnet_d2::masked_kmeans for one map, the same source for every device.
 //
-// k-means over the positions of the foreground pixels: the first centre is the best-scoring pixel,
+// k-means over the positions of the foreground pixels: the first center is the best-scoring pixel,
 // the others follow farthest-first, then Lloyd iterations. escnet_d2/layers/masked_kmeans.py states
 // the semantics in full.
 //
 // Every result is the same bit by bit, whatever the device, the vector width or the number of
-// lanes: positions and centres are integers in fixed point below 2^13, so that every float here
+// lanes: positions and centers are integers in fixed point below 2^13, so that every float here
 // is an integer of at most 2^24. Additions in any order and fused multiply-adds are then exact.
 //
 // A Team is what solves one map: a CPU thread, a GPU warp or 32 threads that stand for one. It has
@@ -50,7 +50,7 @@ struct MapResult {
   int32_t* points;  // (k)
 };
 
-// Fraction bits q of centres: 2 log2(side) + 2 q + 1 <= 24.
+// Fraction bits q of centers: 2 log2(side) + 2 q + 1 <= 24.
 ESCNET_INLINE constexpr int fraction_bits(int side) {
   return side <= 32 ? 6 : side <= 64 ? 5 : 4;
 }
@@ -162,7 +162,7 @@ class KMeans {
     return kMaxPixels - 1 - (team_.max(static_cast<uint32_t>(best)) & (kMaxPixels - 1));
   }
 
-  // |c|^2 - 2 p c, in fixed point, orders the centres as |p - c|^2 does. Centres that do not exist
+  // |c|^2 - 2 p c, in fixed point, orders the centers as |p - c|^2 does. Centers that do not exist
   // are infinitely far.
   struct Distances {
     float x[K];
@@ -215,7 +215,7 @@ class KMeans {
     return groups_ - start < kBlock ? groups_ - start : kBlock;
   }
 
-  // One Lloyd iteration; whether a centre moved.
+  // One Lloyd iteration; whether a center moved.
   ESCNET_INLINE bool update() {
     const Distances to = distances();
     uint32_t count[kCounted] = {};
@@ -256,7 +256,7 @@ class KMeans {
       count_left -= n;
       x_left -= sum_x;
       y_left -= sum_y;
-      // A cluster without pixels keeps its centre.
+      // A cluster without pixels keeps its center.
       const int new_x = n > 0 ? rounded_mean(sum_x, n, scale_) : center_x_[c];
       const int new_y = n > 0 ? rounded_mean(sum_y, n, scale_) : center_y_[c];
       moved |= new_x != center_x_[c] || new_y != center_y_[c];

@@ -6,7 +6,7 @@ shared space, C channels of the embedded correlation, G_t text guidance channels
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +39,10 @@ class CostAggregator(nn.Module):
         skip_dims: Sequence[int],
         skip_guidance_dims: Sequence[int],
         num_layers: int,
-        num_heads: int,
         hidden_dim: int,
-        pooling: Sequence[int],
-        test_pooling: Sequence[int],
+        make_swin_pair: Callable[..., SwinPair],
+        make_attention: Callable[..., ClassTransformer],
         grid: tuple[int, int],
-        window_size: int,
-        attention_type: str,
         pad_length: int,
         class_chunk_size: int = 0,
     ) -> None:
@@ -61,13 +58,10 @@ class CostAggregator(nn.Module):
             skip_dims: channels of the two skips; a first one of 0 leaves them out.
             skip_guidance_dims: channels of the projected skips.
             num_layers: how often the correlation is refined.
-            num_heads: of every attention.
             hidden_dim: C.
-            pooling: (rows, columns) averaged before the attention over the classes, in training.
-            test_pooling: likewise in testing.
+            make_swin_pair: of channels and grid.
+            make_attention: over the classes, of channels.
             grid: (H, W).
-            window_size: of the Swin blocks, in patches.
-            attention_type: over the classes, "linear" or "full".
             pad_length: classes that the attention is filled up to, and that are kept where there
                 are more; 0 for neither.
             class_chunk_size: classes at a time outside the attention over them, in testing.
@@ -85,23 +79,15 @@ class CostAggregator(nn.Module):
         self.pad_length = pad_length
         self.class_chunk_size = class_chunk_size
         self.layers = nn.ModuleList(
-            _AggregatorLayer(
-                swin_block=SwinPair(
-                    dim=hidden_dim,
-                    guidance_dim=image_guidance_dim,
-                    grid=grid,
-                    num_heads=num_heads,
-                    window_size=window_size,
-                ),
-                attention=ClassTransformer(
-                    dim=hidden_dim,
-                    text_dim=text_guidance_dim,
-                    num_heads=num_heads,
-                    pooling=pooling,
-                    test_pooling=test_pooling,
-                    attention_type=attention_type,
-                    pad_length=pad_length,
-                ),
+            nn.ModuleDict(
+                {
+                    "swin_block": make_swin_pair(
+                        dim=hidden_dim, guidance_dim=image_guidance_dim, grid=grid
+                    ),
+                    "attention": make_attention(
+                        dim=hidden_dim, text_dim=text_guidance_dim, pad_length=pad_length
+                    ),
+                }
             )
             for _ in range(num_layers)
         )
@@ -143,39 +129,36 @@ class CostAggregator(nn.Module):
         else:
             skips = [None, None]
 
-        chunks = self._chunks(correlation.shape[2])
+        chunks = class_chunks(correlation.shape[2], 0 if self.training else self.class_chunk_size)
         x = torch.cat([self._embed(correlation[:, :, chunk]) for chunk in chunks], dim=1)
         for layer in self.layers:
-            x = torch.cat([layer.swin_block(x[:, chunk], guidance) for chunk in chunks], dim=1)
-            x = layer.attention(x, text)
+            x = torch.cat([layer["swin_block"](x[:, chunk], guidance) for chunk in chunks], dim=1)
+            x = layer["attention"](x, text)
         logits = torch.cat([self._decode(x[:, chunk], skips) for chunk in chunks], dim=1)
         return restore_classes(logits, classes, num_classes)
 
     def _likeliest(self, correlation: Tensor) -> Tensor:
-        """Classes to compute for each image, (B, K'), by the best cosine of any template."""
+        """Picks the classes of each image, (B, K'), by the best cosine of any template."""
         B, _, K, _, _ = correlation.shape
         if not 0 < self.pad_length < K:
             return torch.arange(K, device=correlation.device).expand(B, K)
         return likeliest_classes(correlation.detach().amax(dim=(1, 3, 4)), self.pad_length)
 
     def _project_text(self, text: Tensor, classes: Tensor) -> Tensor | None:
-        """(K, P, D) to (B, K', G_t)."""
+        """Projects text embeddings, (K, P, D) to (B, K', G_t)."""
         if self.text_guidance_projection is None:
             return None
         mean = F.normalize(F.normalize(text, dim=-1).mean(dim=1), dim=-1)
         return self.text_guidance_projection(mean)[classes]
 
-    def _chunks(self, num_classes: int) -> list[slice]:
-        return class_chunks(num_classes, 0 if self.training else self.class_chunk_size)
-
     def _embed(self, correlation: Tensor) -> Tensor:
-        """(B, P, k, H, W) to (B, k, H, W, C)."""
+        """Embeds the correlation, (B, P, k, H, W) to (B, k, H, W, C)."""
         maps = correlation.transpose(1, 2)
         embedded = self.conv1(maps.flatten(0, 1)).permute(0, 2, 3, 1)
         return embedded.unflatten(0, maps.shape[:2])
 
     def _decode(self, x: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
-        """(B, k, H, W, C) to (B, k, 4 H, 4 W)."""
+        """Decodes classes, (B, k, H, W, C) to (B, k, 4 H, 4 W)."""
         maps = self.decoder1(channels_first(x), skips[0])
         return classwise(self.head, self.decoder2(maps, skips[1]))
 
@@ -194,15 +177,6 @@ class UpBlock(nn.Module):
         if skip is not None:
             parts.append(skip.unsqueeze(1))
         return self.conv(parts)
-
-
-class _AggregatorLayer(nn.Module):
-    """Holds the two parts under the release's names."""
-
-    def __init__(self, *, swin_block: SwinPair, attention: ClassTransformer) -> None:
-        super().__init__()
-        self.swin_block = swin_block
-        self.attention = attention
 
 
 def _conv_relu(in_dim: int, out_dim: int) -> nn.Sequential:

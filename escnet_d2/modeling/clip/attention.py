@@ -39,17 +39,7 @@ class SplitAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, None]:
-        """Attends as torch's module does.
-
-        Args:
-            query: (N, L, C).
-            key: (N, S, C).
-            value: (N, S, C).
-            need_weights: must be False; torch's signature.
-            attn_mask: additive, broadcast to (L, S).
-
-        Returns:
-            (N, L, C), and None in place of the weights.
+        """Attends as torch's module does, from (N, L, C) to (N, S, C); returns no weights.
 
         Raises:
             ValueError: ``need_weights`` was asked for.

@@ -46,13 +46,8 @@ BASELINE_CLIPS = {
 
 
 def baseline_embed_dim(name: str) -> int:
-    """Channels of the space that images and texts share.
-
-    Args:
-        name: of the baselines or of open_clip.
-    """
-    clip = BASELINE_CLIPS.get(name, BaselineClip(name))
-    return open_clip.get_model_config(clip.name)["embed_dim"]
+    """Returns the channels that images and texts share, by a name of the baselines or open_clip."""
+    return open_clip.get_model_config(_clip(name).name)["embed_dim"]
 
 
 def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Module, Tokenizer]:
@@ -70,13 +65,12 @@ def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modu
         WeightsError: the weights cannot be found, or do not fit.
     """
     wanted = cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED
-    known = open_clip.list_models()
-    if wanted not in BASELINE_CLIPS and wanted not in known:
+    if wanted not in BASELINE_CLIPS and wanted not in open_clip.list_models():
         raise ValueError(
             f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must be one of {', '.join(BASELINE_CLIPS)} or an "
             f"open_clip model, got {wanted!r}."
         )
-    clip = BASELINE_CLIPS.get(wanted, BaselineClip(wanted))
+    clip = _clip(wanted)
     weights = cfg.MODEL.CLIP.WEIGHTS
     model = build_clip_model(
         clip.name,
@@ -86,3 +80,7 @@ def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modu
         vision_options=clip.vision_options,
     )
     return model, open_clip.get_tokenizer(clip.name)
+
+
+def _clip(name: str) -> BaselineClip:
+    return BASELINE_CLIPS.get(name, BaselineClip(name))

@@ -27,15 +27,7 @@ class PyramidFeatures:
 
 
 def check_convnext(visual: nn.Module, name: str) -> None:
-    """Refuses image towers that are not a ConvNeXt with a projection.
-
-    Args:
-        visual: ``model.visual`` of an open_clip model.
-        name: the open_clip name, for the message.
-
-    Raises:
-        ValueError: another kind of tower.
-    """
+    """Raises ValueError for image towers that are not a ConvNeXt with a projection."""
     trunk = getattr(visual, "trunk", None)
     plain = (
         len(getattr(trunk, "stages", ())) == _NUM_STAGES
@@ -51,7 +43,7 @@ def check_convnext(visual: nn.Module, name: str) -> None:
 
 
 def stage_dims(visual: nn.Module) -> tuple[int, ...]:
-    """Channels of the four stages."""
+    """Returns the channels of the four stages."""
     return tuple(info["num_chs"] for info in visual.trunk.feature_info)
 
 

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, configurable
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
+from escnet_d2.config import check_choice
 from escnet_d2.structures import ClipFeatures
 
 from .build import build_clip_model
@@ -55,11 +56,7 @@ class ClipEncoder(nn.Module):
         """
         super().__init__()
         check_plain_vit(model.visual, name)
-        if dense_residual not in DENSE_RESIDUALS:
-            raise ValueError(
-                f"MODEL.CLIP.DENSE_RESIDUAL must be one of {', '.join(DENSE_RESIDUALS)}, "
-                f"got {dense_residual!r}."
-            )
+        check_choice("MODEL.CLIP.DENSE_RESIDUAL", dense_residual, DENSE_RESIDUALS)
         depth = len(model.visual.transformer.resblocks)
         blocks = tuple(intermediate_blocks)
         if len(blocks) != 2 or not 0 <= blocks[0] < blocks[1] < depth - 1:
@@ -96,12 +93,8 @@ class ClipEncoder(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds the model; loads its weights unless a checkpoint (MODEL.WEIGHTS) brings them."""
         node = cfg.MODEL.CLIP
-        if node.TEMPLATE_ENSEMBLE not in ("mean", "channels"):
-            raise ValueError(
-                "MODEL.CLIP.TEMPLATE_ENSEMBLE must be mean or channels, "
-                f"got {node.TEMPLATE_ENSEMBLE!r}."
-            )
-        # What open_clip knows of a pre-training tag; empty for a path.
+        check_choice("MODEL.CLIP.TEMPLATE_ENSEMBLE", node.TEMPLATE_ENSEMBLE, ("mean", "channels"))
+        # Empty for a path.
         tag = open_clip.get_pretrained_cfg(node.NAME, node.WEIGHTS)
         return {
             "model": build_clip_model(node.NAME, node.WEIGHTS, load=not cfg.MODEL.WEIGHTS),
@@ -149,7 +142,7 @@ class ClipEncoder(nn.Module):
         return 255 * torch.tensor(self._pixel_mean), 255 * torch.tensor(self._pixel_std)
 
     def encode_image(self, images: Tensor) -> ClipFeatures:
-        """Dense features of normalized images (B, 3, h, w), sides multiples of the patch size."""
+        """Encodes normalized images (B, 3, h, w) whose sides are multiples of the patch size."""
         return dense_image_features(
             self.model.visual,
             images,
@@ -159,11 +152,11 @@ class ClipEncoder(nn.Module):
         )
 
     def encode_text(self, entries: Entries) -> Tensor:
-        """Unit text embeddings (K, P, C) of vocabulary entries."""
+        """Embeds vocabulary entries: unit vectors, (K, P, C)."""
         return self.text.encode(entries)
 
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Unit embeddings (sentences, C) of sentences that are put into no template."""
+        """Embeds sentences that are put into no template: unit vectors, (sentences, C)."""
         return self.text.encode_sentences(sentences)
 
     def train(self, mode: bool = True) -> ClipEncoder:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import nn
 
+from escnet_d2.config import check_choice
+
 
 def _nothing(name: str) -> bool:
     del name
@@ -71,7 +73,7 @@ def set_trainable(
         model: an open_clip model.
         policy: one of ``policies``.
         policies: of the method.
-        key: the configuration key that said so, for the message.
+        key: the configuration key, for the message.
         without_gradient: names that stay frozen under every policy, as nothing depends on them.
 
     Returns:
@@ -80,8 +82,7 @@ def set_trainable(
     Raises:
         ValueError: another policy.
     """
-    if policy not in policies:
-        raise ValueError(f"{key} must be one of {', '.join(policies)}, got {policy!r}.")
+    check_choice(key, policy, policies)
     opens = policies[policy]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(opens(name) and name not in without_gradient)

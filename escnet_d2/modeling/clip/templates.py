@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
+from escnet_d2.config import check_choice
+
 # CAT-Seg's sentence; no full stop.
 _SINGLE = ("A photo of a {} in the scene",)
 
@@ -51,6 +53,5 @@ def prompt_templates(name: str, *, key: str = "MODEL.CLIP.TEMPLATES") -> tuple[s
     Raises:
         ValueError: another name.
     """
-    if name not in _TEMPLATES:
-        raise ValueError(f"{key} must be one of {', '.join(_TEMPLATES)}, got {name!r}.")
+    check_choice(key, name, _TEMPLATES)
     return _TEMPLATES[name]

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from escnet_d2.config import check_at_least
+
 logger = logging.getLogger(__name__)
 
 # Of open_clip: sentences, and the number of tokens to cut or pad them to, to tokens.
@@ -56,8 +58,7 @@ class TextEncoder:
         Raises:
             ValueError: a batch size below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"MODEL.CLIP.TEXT_BATCH_SIZE must be 1 or more, got {batch_size}.")
+        check_at_least("MODEL.CLIP.TEXT_BATCH_SIZE", batch_size, 1)
         self.tokenizer = tokenizer
         self.templates = tuple(templates)
         self._model = model
@@ -177,14 +178,14 @@ class TextEncoder:
 
 @functools.lru_cache(maxsize=4)
 def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tensor:
-    """Tokens, (sentences, length): each training step reads the same names once more."""
+    """Tokenizes to (sentences, length): each training step reads the same names once more."""
     # What is remembered from inference mode must be good for training, too.
     with torch.inference_mode(False):
         return tokenizer(sentences)
 
 
 def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
-    """``model.encode_text``, over the tokens in use where the tower is causal.
+    """Runs ``model.encode_text``, over the tokens in use where the tower is causal.
 
     A causal tower pooled at the end-of-text token (the highest id) never looks at the padding
     behind it, and class names fill 8 of the 77 positions or so.

@@ -16,15 +16,7 @@ DENSE_RESIDUALS = ("cls", "token")
 
 
 def check_plain_vit(visual: nn.Module, name: str) -> None:
-    """Refuses image towers whose dense features are not defined here.
-
-    Args:
-        visual: ``model.visual`` of an open_clip model.
-        name: the open_clip name, for the message.
-
-    Raises:
-        ValueError: not a ViT with a class token, a linear projection and ordinary blocks.
-    """
+    """Raises ValueError unless a tower is a ViT whose dense features are defined here."""
     plain = (
         isinstance(visual, VisionTransformer)
         and visual.attn_pool is None
@@ -101,7 +93,7 @@ def _embed(visual: VisionTransformer, images: Tensor, grid: tuple[int, int]) -> 
 
 
 def _position_embedding(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings at this grid; bicubic without antialiasing, as the CAT-Seg release."""
+    """Resizes the position embeddings to a grid, bicubic and not antialiased as in CAT-Seg."""
     embedding = visual.positional_embedding
     if tuple(visual.grid_size) == grid:
         return embedding
@@ -118,5 +110,5 @@ def _value_path(block: ResidualAttentionBlock, x: Tensor, residual: str) -> Tens
 
 
 def _to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, 1 + H W, width) to (B, width, H, W), leaving out the class token."""
+    """Lays out patches, (B, 1 + H W, width) to (B, width, H, W), without the class token."""
     return tokens[:, 1:].transpose(1, 2).unflatten(2, grid)

@@ -26,26 +26,18 @@ class EscBlock(nn.Module):
     def __init__(
         self, *, image_dim: int, sam: SamBlock | None, fusion: VisionLanguageFusion
     ) -> None:
-        """Composes the block.
-
-        Args:
-            image_dim: D.
-            sam: None leaves the image features as they are.
-            fusion: the vision-language fusion.
-        """
+        """Composes the block for D image channels; a ``sam`` of None leaves them as they are."""
         super().__init__()
         self.sam = sam
         self.fusion = fusion
         if sam is not None:
-            # SAM's own image encoder ends in a normalised 1 x 1 projection, too.
+            # SAM's own image encoder ends in a normalized 1 x 1 projection, too.
             self.to_sam = nn.Sequential(
                 nn.Linear(image_dim, sam.embed_dim), nn.LayerNorm(sam.embed_dim)
             )
             # Zero at first: SAM reads projected features that it never saw, so training starts from
             # CLIP's own features and lets SAM's in as they begin to help.
-            self.from_sam = nn.Linear(sam.embed_dim, image_dim)
-            nn.init.zeros_(self.from_sam.weight)
-            nn.init.zeros_(self.from_sam.bias)
+            self.from_sam = zero_linear(sam.embed_dim, image_dim)
 
     def forward(
         self,
@@ -76,7 +68,7 @@ class EscBlock(nn.Module):
     def _refine(
         self, image: Tensor, class_map: Tensor, prompts: PseudoPrompts, chunk_size: int
     ) -> Tensor:
-        """Mean over the classes of what SAM makes of the image, (B, H, W, SAM channels)."""
+        """Averages over the classes what SAM makes of the image, (B, H, W, SAM channels)."""
         B, K, H, W = class_map.shape
         embedding = self.to_sam(image).permute(0, 3, 1, 2)
         position = self.sam.image_position(H, W)
@@ -97,18 +89,19 @@ class EscBlock(nn.Module):
         return mixed.unflatten(1, (H, W))
 
 
+def zero_linear(in_dim: int, out_dim: int) -> nn.Linear:
+    """Makes a linear layer that starts at zero."""
+    layer = nn.Linear(in_dim, out_dim)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def _prompt_sets(class_map: Tensor, has_foreground: Tensor) -> tuple[Tensor, Tensor]:
-    """Which (image, class) pairs SAM has to see, and the weight of each in the mean.
+    """Lists the (image, class) pairs that SAM has to see, and their weights in the mean.
 
     Classes without foreground have the same prompts (none): one of them stands for all, with the
-    sum of their weights.
-
-    Args:
-        class_map: (B, K, H, W) logits.
-        has_foreground: (B, K).
-
-    Returns:
-        Pairs (M, 2) and weights (M, H, W), which sum to 1 over the pairs of an image.
+    sum of their weights. Pairs are (M, 2), weights (M, H, W); those of an image sum to 1.
     """
     probability = class_map.float().softmax(dim=1)
     empty = ~has_foreground

@@ -14,20 +14,21 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escnet_d2.config import check_at_least
 from escnet_d2.layers import class_chunks, image_text_correlation
 from escnet_d2.layers.class_subsets import likeliest_classes, sample_entries, take_classes
 from escnet_d2.modeling.sam import build_sam_blocks
 from escnet_d2.structures import ClipFeatures, PseudoPrompts
 
 from .decoder import MaskDecoder
-from .esc_block import EscBlock
+from .esc_block import EscBlock, zero_linear
 from .pseudo_prompts import PseudoPromptGenerator
 from .vision_language_fusion import VisionLanguageFusion
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the head predicts.
+    """Predictions of the head.
 
     Attributes:
         logits: (B, K', 4 H, 4 W) of the entries that were computed.
@@ -96,21 +97,14 @@ class ESCNetHead(nn.Module):
         # Heads for the maps of the second block on; zero at first, so that training starts from
         # prompts of CLIP's own correlation.
         self.map_heads = nn.ModuleList(
-            _zero_linear(embed_dim) for _ in range(len(blocks) - 1 if with_map_heads else 0)
+            zero_linear(embed_dim, 1) for _ in range(len(blocks) - 1 if with_map_heads else 0)
         )
 
     @classmethod
     def from_config(
         cls, cfg: CfgNode, *, clip_dim: int, clip_width: int, num_templates: int
     ) -> dict[str, object]:
-        """Builds the submodules.
-
-        Args:
-            cfg: the configuration.
-            clip_dim: D.
-            clip_width: channels of CLIP's intermediate features.
-            num_templates: P.
-        """
+        """Builds the submodules for D, the channels of CLIP's intermediate features, and P."""
         _check_ranges(cfg)
         node = cfg.MODEL.ESCNET
         sam_blocks = build_sam_blocks(cfg) if node.USE_SAM else [None] * node.NUM_BLOCKS
@@ -199,7 +193,7 @@ class ESCNetHead(nn.Module):
         )
 
     def _choose_entries(self, correlation: Tensor, present: Tensor | None) -> Tensor:
-        """Entries to compute for each image, (B, K'), ascending."""
+        """Chooses the entries to compute for each image, (B, K'), ascending."""
         B, _, K, _, _ = correlation.shape
         limit = self.train_classes if self.training else self.max_classes
         if not 0 < limit < K:
@@ -210,7 +204,7 @@ class ESCNetHead(nn.Module):
         return likeliest_classes(best, limit)
 
     def _embed(self, correlation: Tensor) -> Tensor:
-        """(B, P, K, H, W) to (B, K, H, W, C)."""
+        """Embeds the correlation, (B, P, K, H, W) to (B, K, H, W, C)."""
         maps = correlation.transpose(1, 2)
         parts = []
         for chunk in class_chunks(maps.shape[1], self.class_chunk_size):
@@ -223,17 +217,10 @@ class ESCNetHead(nn.Module):
 def _check_ranges(cfg: CfgNode) -> None:
     """Refuses numbers that no module would explain by their keys."""
     node, sam = cfg.MODEL.ESCNET, cfg.MODEL.SAM
-    at_least = {
-        "WINDOW_SIZE": 1,
-        "NUM_HEADS": 1,
-        "CLASS_CHUNK_SIZE": 0,
-        "TRAIN_CLASSES": 0,
-        "MAX_CLASSES": 0,
-        "KMEANS_ITERATIONS": 0,
-    }
-    for key, minimum in at_least.items():
-        if node[key] < minimum:
-            raise ValueError(f"MODEL.ESCNET.{key} must be {minimum} or more, got {node[key]}.")
+    for key in ("WINDOW_SIZE", "NUM_HEADS"):
+        check_at_least(f"MODEL.ESCNET.{key}", node[key], 1)
+    for key in ("CLASS_CHUNK_SIZE", "TRAIN_CLASSES", "MAX_CLASSES", "KMEANS_ITERATIONS"):
+        check_at_least(f"MODEL.ESCNET.{key}", node[key], 0)
     if node.EMBED_DIM % node.NUM_HEADS:
         raise ValueError(
             "MODEL.ESCNET.NUM_HEADS must divide MODEL.ESCNET.EMBED_DIM, "
@@ -245,10 +232,3 @@ def _check_ranges(cfg: CfgNode) -> None:
             "MODEL.SAM.EMBED_DIM must be a multiple of 2 x MODEL.SAM.NUM_HEADS, "
             f"got {sam.EMBED_DIM} and {sam.NUM_HEADS}."
         )
-
-
-def _zero_linear(dim: int) -> nn.Linear:
-    layer = nn.Linear(dim, 1)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

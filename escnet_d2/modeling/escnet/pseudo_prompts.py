@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from escnet_d2.config import check_choice
 from escnet_d2.layers import masked_kmeans
 from escnet_d2.structures import PseudoPrompts
-
-SOFTMAX_MODES = ("class", "spatial")
 
 
 class PseudoPromptGenerator(nn.Module):
@@ -33,10 +32,7 @@ class PseudoPromptGenerator(nn.Module):
             ValueError: unknown ``softmax``, ``alpha`` outside (0, 1], ``num_points`` outside 1..8.
         """
         super().__init__()
-        if softmax not in SOFTMAX_MODES:
-            raise ValueError(
-                f"MODEL.ESCNET.SOFTMAX must be one of {', '.join(SOFTMAX_MODES)}, got {softmax!r}."
-            )
+        check_choice("MODEL.ESCNET.SOFTMAX", softmax, ("class", "spatial"))
         if not 0.0 < alpha <= 1.0:
             raise ValueError(f"MODEL.ESCNET.ALPHA must be in (0, 1], got {alpha}.")
         if not 1 <= num_points <= 8:
@@ -72,7 +68,7 @@ class PseudoPromptGenerator(nn.Module):
         )
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Probability map in [0, 1], float32, same shape as ``logits`` (B, K, H, W)."""
+        """Returns the probability map in [0, 1], float32, same shape as ``logits`` (B, K, H, W)."""
         logits = logits.float()
         if self.softmax == "class":
             return logits.softmax(dim=1)

@@ -1,9 +1,10 @@
-"""What CAT-Seg and SED share beyond every meta-architecture: keys, sizes, vocabularies."""
+"""The common part of CAT-Seg and SED: keys, sizes, vocabularies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.nn import functional as F
 
-from escnet_d2.config import synonym_mode
+from escnet_d2.config import check_at_least, synonym_mode
+from escnet_d2.layers.class_transformer import ClassTransformer
+from escnet_d2.layers.swin_pair import SwinPair
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
 from escnet_d2.modeling.clip.baseline_clip import baseline_embed_dim
 from escnet_d2.modeling.criterion import sem_seg_loss
@@ -27,10 +30,7 @@ class BaselineOptions:
     """Options of :class:`BaselineSegmentor`.
 
     Attributes:
-        view_options: how images are tested.
-        resolution: (height, width) that CLIP sees.
-        size_divisibility: images are padded to a multiple of this before they are squashed; 1 or
-            less does not.
+        views: the resolution that CLIP sees, and how images are tested.
         pixel_mean: of R, G and B on the scale 0 to 255.
         pixel_std: likewise.
         label_map_only: TEST.LABEL_MAP_ONLY.
@@ -39,9 +39,7 @@ class BaselineOptions:
         train_vocabulary: default vocabulary in training.
     """
 
-    view_options: ViewOptions
-    resolution: tuple[int, int]
-    size_divisibility: int
+    views: SquashedViews
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
     label_map_only: bool = False
@@ -77,9 +75,11 @@ class BaselineOptions:
             )
         rows, columns = feature_grid(cfg)
         return cls(
-            view_options=view_options,
-            resolution=(rows * stride, columns * stride),
-            size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+            views=SquashedViews(
+                view_options,
+                resolution=(rows * stride, columns * stride),
+                size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+            ),
             pixel_mean=tuple(cfg.MODEL.CLIP_PIXEL_MEAN),
             pixel_std=tuple(cfg.MODEL.CLIP_PIXEL_STD),
             label_map_only=cfg.TEST.LABEL_MAP_ONLY,
@@ -98,12 +98,7 @@ class BaselineSegmentor(OpenVocabSegmentor):
     """
 
     def __init__(self, sem_seg_head: BaselineHead, options: BaselineOptions) -> None:
-        """Composes the model.
-
-        Args:
-            sem_seg_head: CLIP and what makes logits of its features.
-            options: sizes, vocabularies and how images are tested.
-        """
+        """Composes the model of CLIP with what makes logits of its features, and the options."""
         super().__init__(
             pixel_mean=torch.tensor(options.pixel_mean),
             pixel_std=torch.tensor(options.pixel_std),
@@ -111,12 +106,8 @@ class BaselineSegmentor(OpenVocabSegmentor):
             vocabulary=options.vocabulary,
         )
         self.sem_seg_head = sem_seg_head
-        self.resolution = options.resolution
-        self.views = SquashedViews(
-            options.view_options,
-            resolution=options.resolution,
-            size_divisibility=options.size_divisibility,
-        )
+        self.views = options.views
+        self.resolution = options.views.resolution
         self.gradient_checkpointing = options.gradient_checkpointing
         self.train_vocabulary = options.train_vocabulary
 
@@ -149,9 +140,9 @@ class BaselineSegmentor(OpenVocabSegmentor):
 
 
 def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> Tensor:
-    """Binary cross-entropy at the size of the labels, the mean over the images.
+    """Averages over the images the binary cross-entropy at the size of the labels.
 
-    Unlabelled pixels count as negatives of every class, as in the releases.
+    Unlabeled pixels count as negatives of every class, as in the releases.
 
     Args:
         logits: of entries, (B, K, h, w).
@@ -200,22 +191,24 @@ def decoder_options(
             f"{list(joined)} of HIDDEN_DIMS and DECODER_DIMS; got "
             f"{list(head.DECODER_GUIDANCE_PROJ_DIMS)}."
         )
-    if cfg.TEST.CLASS_CHUNK_SIZE < 0:
-        raise ValueError(
-            f"TEST.CLASS_CHUNK_SIZE must be 0 or more, got {cfg.TEST.CLASS_CHUNK_SIZE}."
-        )
+    check_at_least("TEST.CLASS_CHUNK_SIZE", cfg.TEST.CLASS_CHUNK_SIZE, 0)
     return {
         "text_dim": head.TEXT_GUIDANCE_DIM,
         "decoder_dims": head.DECODER_DIMS,
         "skip_dims": head.DECODER_GUIDANCE_DIMS,
         "skip_guidance_dims": head.DECODER_GUIDANCE_PROJ_DIMS,
-        "num_heads": head.NUM_HEADS,
         "hidden_dim": head.HIDDEN_DIMS,
-        "pooling": head.POOLING_SIZES,
-        "test_pooling": cfg.TEST.POOLING_SIZES,
+        "make_swin_pair": partial(
+            SwinPair, num_heads=head.NUM_HEADS, window_size=head.WINDOW_SIZES
+        ),
+        "make_attention": partial(
+            ClassTransformer,
+            num_heads=head.NUM_HEADS,
+            pooling=head.POOLING_SIZES,
+            test_pooling=cfg.TEST.POOLING_SIZES,
+            attention_type=head.ATTENTION_TYPE,
+        ),
         "grid": feature_grid(cfg),
-        "window_size": head.WINDOW_SIZES,
-        "attention_type": head.ATTENTION_TYPE,
         "class_chunk_size": cfg.TEST.CLASS_CHUNK_SIZE,
     }
 

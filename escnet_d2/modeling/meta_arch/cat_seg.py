@@ -8,18 +8,15 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from escnet_d2.config import check_choice
 from escnet_d2.modeling.cat_seg import CostAggregator
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
 from escnet_d2.modeling.clip.finetune import CAT_SEG_POLICIES, set_trainable
-from escnet_d2.modeling.clip.visual import (
-    DENSE_RESIDUALS,
-    check_plain_vit,
-    dense_image_features,
-)
+from escnet_d2.modeling.clip.visual import DENSE_RESIDUALS, check_plain_vit, dense_image_features
 from escnet_d2.modeling.windows import ViewOptions
 from escnet_d2.structures import Vocabulary
 
-from .baseline_head import BaselineHead, build_baseline_head
+from .baseline_head import BaselineHead
 from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
 
 
@@ -52,11 +49,7 @@ class CATSeg(BaselineSegmentor):
             ValueError: another residual.
         """
         super().__init__(sem_seg_head, options)
-        if dense_residual not in DENSE_RESIDUALS:
-            raise ValueError(
-                f"MODEL.CLIP.DENSE_RESIDUAL must be one of {', '.join(DENSE_RESIDUALS)}, "
-                f"got {dense_residual!r}."
-            )
+        check_choice("MODEL.CLIP.DENSE_RESIDUAL", dense_residual, DENSE_RESIDUALS)
         self._dense_residual = dense_residual
         visual = sem_seg_head.predictor.clip_model.visual
         width = visual.transformer.width
@@ -81,7 +74,7 @@ class CATSeg(BaselineSegmentor):
             )
         set_trainable(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
         return {
-            "sem_seg_head": build_baseline_head(
+            "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
             ),
             "options": BaselineOptions.from_config(
@@ -92,10 +85,10 @@ class CATSeg(BaselineSegmentor):
         }
 
     def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
-        """Logits of images of CLIP's resolution.
+        """Predicts logits of images of CLIP's resolution.
 
         Args:
-            images: normalised, (B, 3, *resolution).
+            images: normalized, (B, 3, *resolution).
             text_embeddings: (K, P, D) of ``sem_seg_head.encode_text``.
 
         Returns:
@@ -124,7 +117,7 @@ class CATSeg(BaselineSegmentor):
         return {"loss_sem_seg": loss + 0.0 * self._idle_weights()}
 
     def _idle_weights(self) -> Tensor | float:
-        """Sum of the open weights that the losses do not depend on.
+        """Sums the open weights that the losses do not depend on.
 
         The release opens the query (and key) weights of the last image block too. Their gradient is
         zero, but distributed training asks for one.

@@ -9,6 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 from torch.nn import functional as F
 
+from escnet_d2.config import check_at_least
 from escnet_d2.layers.class_subsets import restore_classes
 from escnet_d2.modeling.class_scores import class_scores, merge_entries
 from escnet_d2.modeling.clip import ClipEncoder
@@ -35,7 +36,7 @@ class ESCNet(OpenVocabSegmentor):
         sem_seg_head: ESCNetHead,
         resolution: int,
         loss: str = "bce",
-        unlabelled: str = "negative",
+        unlabeled: str = "negative",
         aux_loss_weight: float = 0.0,
         view_options: ViewOptions,
         label_map_only: bool = False,
@@ -48,7 +49,7 @@ class ESCNet(OpenVocabSegmentor):
             sem_seg_head: from features to logits.
             resolution: side of the square in pixels that CLIP sees.
             loss: "bce" or "ce".
-            unlabelled: "negative" or "skip", for "bce".
+            unlabeled: "negative" or "skip", for "bce".
             aux_loss_weight: weight of the cross-entropy on later class maps; 0 leaves it out.
             view_options: how images are tested.
             label_map_only: TEST.LABEL_MAP_ONLY.
@@ -57,11 +58,8 @@ class ESCNet(OpenVocabSegmentor):
         Raises:
             ValueError: options out of range; the message names the key.
         """
-        check_loss_options(loss, unlabelled)
-        if aux_loss_weight < 0:
-            raise ValueError(
-                f"MODEL.ESCNET.AUX_LOSS_WEIGHT must be 0 or more, got {aux_loss_weight}."
-            )
+        check_loss_options(loss, unlabeled)
+        check_at_least("MODEL.ESCNET.AUX_LOSS_WEIGHT", aux_loss_weight, 0)
         mean, std = clip.pixel_statistics
         super().__init__(
             pixel_mean=mean, pixel_std=std, label_map_only=label_map_only, vocabulary=vocabulary
@@ -71,7 +69,7 @@ class ESCNet(OpenVocabSegmentor):
         self.clip = clip
         self.sem_seg_head = sem_seg_head
         self.loss = loss
-        self.unlabelled = unlabelled
+        self.unlabeled = unlabeled
         self.aux_loss_weight = aux_loss_weight
 
     @classmethod
@@ -89,7 +87,7 @@ class ESCNet(OpenVocabSegmentor):
             ),
             "resolution": cfg.MODEL.CLIP.RESOLUTION,
             "loss": cfg.MODEL.ESCNET.LOSS,
-            "unlabelled": _unlabelled_mode(cfg),
+            "unlabeled": _unlabeled_mode(cfg),
             "aux_loss_weight": cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT,
             "view_options": ViewOptions.from_config(cfg),
             "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
@@ -101,7 +99,7 @@ class ESCNet(OpenVocabSegmentor):
         """Runs CLIP's image tower and the head.
 
         Args:
-            images: normalised, (B, 3, h, w), sides multiples of the patch size.
+            images: normalized, (B, 3, h, w), sides multiples of the patch size.
             text_embeddings: (K, P, C) of ``clip.encode_text``.
             present: entries that training must not leave out, bool (B, K).
         """
@@ -117,7 +115,7 @@ class ESCNet(OpenVocabSegmentor):
         Returns:
             Maps and prompts of B = 1.
         """
-        image = self._squash(self._normalise(inputs["image"]))
+        image = self._squash(self._normalize(inputs["image"]))
         return self.predict(image.unsqueeze(0), self.clip.encode_text(inputs["vocabulary"].entries))
 
     def _squash(self, image: Tensor) -> Tensor:
@@ -152,8 +150,8 @@ class ESCNet(OpenVocabSegmentor):
         return losses
 
     def _image_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of one image; the mean over images then equals that of any split into batches."""
-        return sem_seg_loss(logits, target.unsqueeze(0), loss=self.loss, unlabelled=self.unlabelled)
+        """Computes the loss of one image, so that the mean is that of any split into batches."""
+        return sem_seg_loss(logits, target.unsqueeze(0), loss=self.loss, unlabeled=self.unlabeled)
 
     # -- inference --
 
@@ -168,7 +166,7 @@ class ESCNet(OpenVocabSegmentor):
         return self.views.scores(images, predict)
 
 
-def _unlabelled_mode(cfg: CfgNode) -> str:
+def _unlabeled_mode(cfg: CfgNode) -> str:
     """Returns MODEL.ESCNET.UNLABELLED with "auto" resolved.
 
     Benchmarks keep what the papers do. In a folder of one's own an unlabeled pixel is seldom known
@@ -184,7 +182,7 @@ def _unlabelled_mode(cfg: CfgNode) -> str:
 def _class_maps(
     output: HeadOutput, targets: list[Tensor], vocabulary: Vocabulary
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Logits and later class maps (B, classes, h, w), and label maps numbered as they are.
+    """Returns logits and later class maps (B, classes, h, w), and labels numbered as they are.
 
     The first class map is CLIP's own correlation, which nothing trains.
     """
@@ -202,7 +200,7 @@ def _class_maps(
 
 
 def _renumber(target: Tensor, entries: Tensor, number: int) -> Tensor:
-    """Label values as positions in ``entries``; -1 for all others."""
+    """Turns label values into positions in ``entries``, all others into -1."""
     positions = torch.full((number + 1,), -1, device=target.device)
     positions[entries] = torch.arange(len(entries), device=target.device)
     return positions[torch.where((target >= 0) & (target < number), target, number)]
@@ -215,13 +213,13 @@ def _present_entries(target: Tensor, vocabulary: Vocabulary) -> Tensor:
 
 
 def _resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(K, h, w) to (1, K, *size), float32."""
+    """Resizes (K, h, w) to (1, K, *size), float32."""
     return F.interpolate(
         logits.unsqueeze(0).float(), size=tuple(size), mode="bilinear", align_corners=False
     )
 
 
 def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Label at the centre of each cell of a coarser grid, (h, w) to (1, *size)."""
+    """Reads labels at the centers of the cells of a coarser grid, (h, w) to (1, *size)."""
     resized = F.interpolate(target[None, None].double(), size=tuple(size), mode="nearest-exact")
     return resized[0].long()

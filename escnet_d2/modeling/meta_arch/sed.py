@@ -6,6 +6,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
+from escnet_d2.config import check_at_least
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
 from escnet_d2.modeling.clip.convnext import (
     STRIDE,
@@ -19,7 +20,7 @@ from escnet_d2.modeling.sed import GradualDecoder
 from escnet_d2.modeling.windows import ViewOptions
 from escnet_d2.structures import Vocabulary
 
-from .baseline_head import BaselineHead, build_baseline_head
+from .baseline_head import BaselineHead
 from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
 
 _STAGES = ("res2", "res3", "res4", "res5")
@@ -29,8 +30,8 @@ _STAGES = ("res2", "res3", "res4", "res5")
 class SED(BaselineSegmentor):
     """A simple encoder-decoder for open-vocabulary semantic segmentation (arXiv 2311.15537).
 
-    Images and class names -> ConvNeXt CLIP -> correlation -> gradual fusion decoder. There is no
-    sliding window: the release switches it off, whatever TEST.SLIDING_WINDOW says.
+    Images and class names -> ConvNeXt CLIP -> correlation -> gradual fusion decoder. Images
+    are seen whole: the release ignores TEST.SLIDING_WINDOW.
     """
 
     @configurable
@@ -56,8 +57,7 @@ class SED(BaselineSegmentor):
             ValueError: ``top_k`` below 1.
         """
         super().__init__(sem_seg_head, options)
-        if top_k < 1:
-            raise ValueError(f"TEST.TOPK must be 1 or more, got {top_k}.")
+        check_at_least("TEST.TOPK", top_k, 1)
         self.reject_early = reject_early
         self.top_k = top_k
         self.heads_only = heads_only
@@ -75,7 +75,7 @@ class SED(BaselineSegmentor):
         set_trainable(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
             "options": BaselineOptions.from_config(cfg, stride=STRIDE, view_options=ViewOptions()),
-            "sem_seg_head": build_baseline_head(
+            "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
             "reject_early": cfg.TEST.FAST_INFERENCE,
@@ -84,7 +84,7 @@ class SED(BaselineSegmentor):
         }
 
     def _features(self, images: Tensor) -> tuple[PyramidFeatures, list[Tensor]]:
-        """Features, and the stages that the decoder reads: strides 16, 8 and 4, without gradient.
+        """Returns the features and, without gradient, the stages of strides 16, 8 and 4.
 
         As in the release, the image tower learns through its last output alone.
         """

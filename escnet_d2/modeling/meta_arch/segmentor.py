@@ -48,7 +48,7 @@ class OpenVocabSegmentor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
@@ -76,20 +76,20 @@ class OpenVocabSegmentor(nn.Module):
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
-        """Losses of images with one vocabulary, each the mean over these images.
+        """Computes losses of images with one vocabulary, each the mean over these images.
 
         Args:
-            images: normalised, (3, h, w).
-            targets: int64 (h, w); values outside the classes are unlabelled.
+            images: normalized, (3, h, w).
+            targets: int64 (h, w); values outside the classes are unlabeled.
             vocabulary: of all of them.
         """
 
     @abstractmethod
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
-        """Scores of each image with one vocabulary, of any resolution.
+        """Scores each image with one vocabulary, at any resolution.
 
         Args:
-            images: normalised, (3, h, w).
+            images: normalized, (3, h, w).
             vocabulary: of all of them.
         """
 
@@ -110,7 +110,7 @@ class OpenVocabSegmentor(nn.Module):
         losses: dict[str, Tensor] = defaultdict(lambda: 0.0)
         for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
             inputs = [batched_inputs[index] for index in indices]
-            images = [self._normalise(x["image"]) for x in inputs]
+            images = [self._normalize(x["image"]) for x in inputs]
             group = self._group_losses(images, [self._target(x) for x in inputs], vocabulary)
             share = len(inputs) / len(batched_inputs)
             for name, value in group.items():
@@ -121,7 +121,7 @@ class OpenVocabSegmentor(nn.Module):
         results: list[dict] = [{}] * len(batched_inputs)
         for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
             inputs = [batched_inputs[index] for index in indices]
-            images = [self._normalise(x["image"]) for x in inputs]
+            images = [self._normalize(x["image"]) for x in inputs]
             scores = self._group_scores(images, vocabulary)
             for index, x, image, score in zip(indices, inputs, images, scores):
                 if score.isnan().any():
@@ -145,7 +145,7 @@ class OpenVocabSegmentor(nn.Module):
             groups[vocabulary].append(index)
         return groups
 
-    def _normalise(self, image: Tensor) -> Tensor:
+    def _normalize(self, image: Tensor) -> Tensor:
         return (image.to(self.device).float() - self.pixel_mean) / self.pixel_std
 
     def _target(self, inputs: dict) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from segment_anything.modeling import PromptEncoder, TwoWayTransformer
 
-from escnet_d2.weights import WeightsError, sam_decoder_state_dict, sam_weights_file
+from escnet_d2.weights import WeightsError, load_state_dict, sam_weights_file
 
 from .sam_block import SamBlock
 
@@ -61,8 +61,13 @@ def _build_sam_block(cfg: CfgNode) -> SamBlock:
 
 def _load(blocks: list[SamBlock], node: CfgNode) -> None:
     path = sam_weights_file(node.WEIGHTS)
-    # The mask heads of SAM's decoder have no place in a block.
-    weights = sam_decoder_state_dict(path, blocks[0].state_dict())
+    tensors, names = load_state_dict(path), blocks[0].state_dict()
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise WeightsError(f"{path} is not a complete SAM checkpoint: it lacks {missing[0]}{more}.")
+    # SAM's image encoder and mask heads have no place in a block.
+    weights = {name: tensors[name] for name in names}
     for block in blocks:
         try:
             block.load_state_dict(weights)

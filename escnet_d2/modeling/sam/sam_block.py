@@ -11,15 +11,16 @@ from segment_anything.modeling import PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escnet_d2.config import check_choice
+
 from .two_way_attention import two_way_layer
 
-MASK_VALUES = ("probability", "logit")
 # SAM clamps nothing, but its own low-resolution logits rarely leave this range.
 _MAX_LOGIT = 10.0
 
 
 class TokenDecoder(nn.Module):
-    """The parts of SAM's ``MaskDecoder`` that come before its mask heads, under the same names."""
+    """Parts of SAM's ``MaskDecoder`` that come before its mask heads, under the same names."""
 
     def __init__(self, transformer: TwoWayTransformer, num_mask_tokens: int) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class TokenDecoder(nn.Module):
 
         Returns:
             Image side after the last two-way layer, (M, H W, C). SAM's final attention from tokens
-            to image only serves its mask heads, and is left out.
+            to image is for its mask heads alone, and left out.
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
@@ -79,11 +80,7 @@ class SamBlock(nn.Module):
             ValueError: unknown ``mask_values``.
         """
         super().__init__()
-        if mask_values not in MASK_VALUES:
-            raise ValueError(
-                f"MODEL.ESCNET.MASK_VALUES must be one of {', '.join(MASK_VALUES)}, "
-                f"got {mask_values!r}."
-            )
+        check_choice("MODEL.ESCNET.MASK_VALUES", mask_values, ("probability", "logit"))
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = TokenDecoder(transformer, num_mask_tokens)
         self.use_points = use_points
@@ -97,7 +94,7 @@ class SamBlock(nn.Module):
         return self.prompt_encoder.embed_dim
 
     def image_position(self, height: int, width: int) -> Tensor:
-        """SAM's ``get_dense_pe`` on this grid, (1, H W, C)."""
+        """Computes SAM's ``get_dense_pe`` on this grid, (1, H W, C)."""
         layer = self.prompt_encoder.pe_layer
         # As for points: high frequencies, which half precision cannot hold.
         with torch.autocast(layer.positional_encoding_gaussian_matrix.device.type, enabled=False):
@@ -125,10 +122,10 @@ class SamBlock(nn.Module):
         return self.mask_decoder(image.flatten(2).transpose(1, 2) + dense, image_pe, sparse)
 
     def _sparse_embeddings(self, points: Tensor, labels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(M, N + 1, C): SAM adds one "not a point" where no box is given."""
+        """Encodes points, (M, N + 1, C): SAM adds one "not a point" where no box is given."""
         if not self.use_points:
             labels = torch.full_like(labels, -1)
-        # SAM divides (x + 0.5) by its nominal input size: express patch centres in that frame.
+        # SAM divides (x + 0.5) by its nominal input size: express patch centers in that frame.
         height, width = self.prompt_encoder.input_image_size
         scale = points.new_tensor([width / grid[1], height / grid[0]])
         nominal = (points + 0.5) * scale - 0.5
@@ -136,7 +133,7 @@ class SamBlock(nn.Module):
         return sparse
 
     def _dense_embeddings(self, masks: Tensor, has_foreground: Tensor) -> Tensor:
-        """(M, H W, C), or (1, 1, C) without mask prompts; without foreground ``no_mask_embed``."""
+        """Encodes masks, (M, H W, C), empty ones as ``no_mask_embed``; (1, 1, C) without masks."""
         encoder = self.prompt_encoder
         no_mask = encoder.no_mask_embed.weight
         if not self.use_masks:

@@ -29,7 +29,7 @@ def two_way_layer(
     query_pe: Tensor,
     key_pe: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What ``layer(queries, keys, query_pe, key_pe)`` computes.
+    """Computes ``layer(queries, keys, query_pe, key_pe)``.
 
     Args:
         layer: holds the weights.
@@ -62,7 +62,7 @@ def two_way_layer(
 
 
 def _tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``attention(q, k, v)`` for tokens q (M, T, C) and an image k, v (M, S, C)."""
+    """Computes ``attention(q, k, v)`` for tokens q (M, T, C) and an image k, v (M, S, C)."""
     heads = attention.num_heads
     scores = _scores(attention.q_proj(q), attention.k_proj, k, heads)
     mixed = torch.bmm(scores.softmax(dim=-1), v)
@@ -75,7 +75,7 @@ def _tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) ->
 
 
 def _image_from_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``attention(q, k, v)`` for an image q (M, S, C) and tokens k, v (M, T, C)."""
+    """Computes ``attention(q, k, v)`` for an image q (M, S, C) and tokens k, v (M, T, C)."""
     heads = attention.num_heads
     scores = _scores(attention.k_proj(k), attention.q_proj, q, heads)
     # Over the tokens of each head. Patches stay innermost: a softmax over rows of T is slow.
@@ -86,7 +86,7 @@ def _image_from_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) ->
 
 
 def _scores(tokens: Tensor, projection: nn.Linear, image: Tensor, heads: int) -> Tensor:
-    """Scaled products of projected tokens (M, T, I) with ``projection(image)``, (M, h T, S)."""
+    """Multiplies and scales projected tokens (M, T, I) with ``projection(image)``, (M, h T, S)."""
     tokens = tokens * (tokens.shape[-1] // heads) ** -0.5
     folded = _fold(tokens, projection.weight, heads)
     bias = (tokens * projection.bias).unflatten(-1, (heads, -1)).sum(dim=-1)
@@ -95,7 +95,7 @@ def _scores(tokens: Tensor, projection: nn.Linear, image: Tensor, heads: int) ->
 
 
 def _fold(tokens: Tensor, weight: Tensor, heads: int) -> Tensor:
-    """Each head of tokens (M, T, I) times its rows of a weight (I, C): (M, h T, C)."""
+    """Multiplies each head of tokens (M, T, I) by its rows of a weight (I, C): (M, h T, C)."""
     by_head = tokens.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1)
     folded = torch.bmm(by_head, weight.unflatten(0, (heads, -1)))
     return folded.unflatten(1, tokens.shape[:2]).transpose(0, 1).flatten(1, 2)

@@ -21,7 +21,7 @@ class ConvNextBlock(nn.Module):
         Args:
             dim: C.
             kernel_size: odd.
-            version: "V1", which scales the channels of the result, or "V2", which normalises the
+            version: "V1", which scales the channels of the result, or "V2", which normalizes the
                 hidden channels by their response over the map.
 
         Raises:
@@ -53,7 +53,7 @@ class ConvNextBlock(nn.Module):
 
 
 class _ResponseNorm(nn.Module):
-    """Global response normalisation (ConvNeXt V2), on (N, h, w, C)."""
+    """Global response normalization (ConvNeXt V2), on (N, h, w, C)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

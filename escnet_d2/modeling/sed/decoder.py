@@ -6,12 +6,14 @@ channels of CLIP's shared space, C channels of the class maps, G_t text guidance
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escnet_d2.config import check_choice
 from escnet_d2.layers import class_chunks, image_text_correlation
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.guided_upsampling import (
@@ -25,7 +27,6 @@ from escnet_d2.layers.swin_pair import SwinPair
 
 from .convnext_block import ConvNextBlock
 
-BLOCK_TYPES = ("V1", "V2", "Swin")
 _NUM_LEVELS = 3
 
 
@@ -45,13 +46,10 @@ class GradualDecoder(nn.Module):
         decoder_dims: Sequence[int],
         skip_dims: Sequence[int],
         skip_guidance_dims: Sequence[int],
-        num_heads: int,
         hidden_dim: int,
-        pooling: Sequence[int],
-        test_pooling: Sequence[int],
+        make_swin_pair: Callable[..., SwinPair],
+        make_attention: Callable[..., ClassTransformer],
         grid: tuple[int, int],
-        window_size: int,
-        attention_type: str,
         block_type: str,
         kernel_sizes: Sequence[int],
         class_chunk_size: int = 0,
@@ -65,13 +63,10 @@ class GradualDecoder(nn.Module):
             skip_dims: channels of the stages at strides 16, 8 and 4.
             skip_guidance_dims: channels of the projected stages, and of the correlation that joins
                 at the same level.
-            num_heads: of every attention.
             hidden_dim: C of the first level.
-            pooling: (rows, columns) averaged before the attention over the classes, in training.
-            test_pooling: likewise in testing.
+            make_swin_pair: of channels and grid.
+            make_attention: over the classes, of channels.
             grid: (H, W).
-            window_size: of Swin blocks, in cells.
-            attention_type: over the classes, "linear" or "full".
             block_type: what refines in space: "V1" or "V2" of ConvNeXt's blocks, or "Swin".
             kernel_sizes: of ConvNeXt's blocks, by level.
             class_chunk_size: classes at a time outside the attention over them, in testing.
@@ -87,11 +82,7 @@ class GradualDecoder(nn.Module):
                 "DECODER_GUIDANCE_PROJ_DIMS and KERNEL_SIZE of SED need three values each, got "
                 f"{', '.join(str(list(size)) for size in sizes)}."
             )
-        if block_type not in BLOCK_TYPES:
-            raise ValueError(
-                f"MODEL.SEM_SEG_HEAD.CNEXT_TYPE must be one of {', '.join(BLOCK_TYPES)}, "
-                f"got {block_type!r}."
-            )
+        check_choice("MODEL.SEM_SEG_HEAD.CNEXT_TYPE", block_type, ("V1", "V2", "Swin"))
         dims = (hidden_dim, *decoder_dims)
         self.conv1 = nn.Conv2d(num_templates, hidden_dim, kernel_size=7, padding=3)
         self.text_guidance_projection = (
@@ -115,15 +106,14 @@ class GradualDecoder(nn.Module):
                 in_dim=dims[level],
                 out_dim=dims[level + 1],
                 skip_dim=skip_guidance_dims[level],
-                text_dim=dims[level] if text_dim else 0,
-                num_heads=num_heads,
-                pooling=pooling,
-                test_pooling=test_pooling,
-                grid=tuple(side * 2**level for side in grid),
-                window_size=window_size,
-                attention_type=attention_type,
-                block_type=block_type,
-                kernel_size=kernel_sizes[level],
+                make_block=(
+                    partial(
+                        make_swin_pair, guidance_dim=0, grid=tuple(side * 2**level for side in grid)
+                    )
+                    if block_type == "Swin"
+                    else partial(ConvNextBlock, kernel_size=kernel_sizes[level], version=block_type)
+                ),
+                make_attention=partial(make_attention, text_dim=dims[level] if text_dim else 0),
                 class_chunk_size=class_chunk_size,
             )
             for level in range(_NUM_LEVELS)
@@ -150,22 +140,16 @@ class GradualDecoder(nn.Module):
         early = []
         for level, head in enumerate(self._early_heads):
             early.append(classwise(head, x.detach()))
-            correlation = self._upsample_correlation(correlation, level)
+            correlation = upsample(self.decoder_corr_guidance_projection[level], correlation)
             x = self._levels[level](x, skips[level], correlation, text_guidance[level])
         return classwise(self.head, x), early
 
     def forward_rejecting(
         self, image: Tensor, text: Tensor, skips: Sequence[Tensor], top_k: int
     ) -> Tensor:
-        """Predicts class logits, dropping classes at each level.
+        """Predicts class logits, dropping classes at each level; arguments as :meth:`forward`.
 
         A class goes on where the level's head puts it among the ``top_k`` of some cell.
-
-        Args:
-            image: as :meth:`forward`.
-            text: as :meth:`forward`.
-            skips: as :meth:`forward`.
-            top_k: 1 or more.
 
         Returns:
             (B, K, 8 H, 8 W); minus infinity for classes that were dropped.
@@ -189,7 +173,7 @@ class GradualDecoder(nn.Module):
             going_on = ranked.unique()
             kept = kept[going_on]
             x, correlation = x[:, going_on], correlation[:, going_on]
-            correlation = self._upsample_correlation(correlation, level)
+            correlation = upsample(self.decoder_corr_guidance_projection[level], correlation)
             guidance = text_guidance[level]
             guidance = None if guidance is None else guidance[:, kept]
             x = self._levels[level](x, skips[level], correlation, guidance)
@@ -208,7 +192,7 @@ class GradualDecoder(nn.Module):
     def _start(
         self, image: Tensor, text: Tensor, skips: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor | None], list[Tensor]]:
-        """Class maps (B, K, C, H, W), correlation (B, K, P, H, W), text and image guidance."""
+        """Makes class maps (B, K, C, H, W), correlation (B, K, P, H, W) and both guidances."""
         correlation = image_text_correlation(image, text).transpose(1, 2)
         x = self.conv1(correlation.flatten(0, 1)).unflatten(0, correlation.shape[:2])
         skips = [layer(skip) for layer, skip in zip(self.decoder_guidance_projection, skips)]
@@ -220,9 +204,6 @@ class GradualDecoder(nn.Module):
         ]
         return x, correlation, text_guidance, skips
 
-    def _upsample_correlation(self, correlation: Tensor, level: int) -> Tensor:
-        return upsample(self.decoder_corr_guidance_projection[level], correlation)
-
 
 class _Level(nn.Module):
     """One level of the decoder."""
@@ -233,47 +214,21 @@ class _Level(nn.Module):
         in_dim: int,
         out_dim: int,
         skip_dim: int,
-        text_dim: int,
-        num_heads: int,
-        pooling: Sequence[int],
-        test_pooling: Sequence[int],
-        grid: tuple[int, int],
-        window_size: int,
-        attention_type: str,
-        block_type: str,
-        kernel_size: int,
+        make_block: Callable[..., nn.Module],
+        make_attention: Callable[..., ClassTransformer],
         class_chunk_size: int,
     ) -> None:
         super().__init__()
         self.class_chunk_size = class_chunk_size
         self.up = nn.ConvTranspose2d(in_dim, in_dim - skip_dim, kernel_size=2, stride=2)
         self.conv = DoubleConv(in_dim + skip_dim, out_dim)
-        if block_type == "Swin":
-            self.cnext = SwinPair(
-                dim=in_dim, guidance_dim=0, grid=grid, num_heads=num_heads, window_size=window_size
-            )
-        else:
-            self.cnext = ConvNextBlock(in_dim, kernel_size, version=block_type)
-        self.attention = ClassTransformer(
-            dim=in_dim,
-            text_dim=text_dim,
-            num_heads=num_heads,
-            pooling=pooling,
-            test_pooling=test_pooling,
-            attention_type=attention_type,
-        )
+        self.cnext = make_block(dim=in_dim)
+        self.attention = make_attention(dim=in_dim)
 
     def forward(self, x: Tensor, skip: Tensor, correlation: Tensor, text: Tensor | None) -> Tensor:
-        """Refines and doubles class maps.
+        """Refines class maps (B, K, in_dim, h, w) and doubles them, (B, K, out_dim, 2 h, 2 w).
 
-        Args:
-            x: (B, K, in_dim, h, w).
-            skip: (B, skip_dim, 2 h, 2 w), the same for all classes.
-            correlation: (B, K, skip_dim, 2 h, 2 w).
-            text: (B, K, in_dim), or None.
-
-        Returns:
-            (B, K, out_dim, 2 h, 2 w).
+        The skip (B, skip_dim, 2 h, 2 w) is that of all classes, the correlation has each class's.
         """
         chunks = class_chunks(x.shape[1], 0 if self.training else self.class_chunk_size)
         x = torch.cat([self._refine(x[:, chunk]) for chunk in chunks], dim=1)
