@@ -21,7 +21,6 @@ from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
 
 from .checkpoint import TrainingCheckpointer
-from .config_checks import check_choice
 from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
 from .setup import load_config
