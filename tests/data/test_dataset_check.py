@@ -134,7 +134,7 @@ def test_main_on_a_prepared_folder(tmp_path, make_folders, capsys):
 def test_main_on_missing_benchmarks(tmp_path, capsys):
     assert main(["benchmarks", "--root", str(tmp_path)]) == 1
     output = capsys.readouterr().out
-    assert output.count("does not exist") == 8
+    assert output.count("does not exist") == 2 * 8
     assert str(tmp_path / "VOCdevkit/VOC2012") in output
 
 
