@@ -78,6 +78,19 @@ def test_large_images_resize_class_by_class(monkeypatch):
     assert torch.equal(one_by_one[decided], labels[decided])
 
 
+def test_label_map_keeps_whatever_wins_anywhere():
+    even = torch.full((4, 4), 0.5)
+    # A class that is low on the average, and one that is never as high as the other's mean.
+    spike = torch.zeros(4, 4)
+    spike[1, 2] = 0.9
+    steps = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4)
+    for scores in (torch.stack([even, spike]), torch.stack([steps, 0.8 * even])):
+        labels, best = label_map(scores, (4, 4))
+        assert torch.equal(labels, scores.argmax(dim=0))
+        assert torch.equal(best, scores.amax(dim=0))
+        assert set(labels.flatten().tolist()) == {0, 1}
+
+
 def test_ties_go_to_the_lower_class():
     labels, _ = label_map(torch.full((20, 3, 3), 0.5), (6, 6))
     assert (labels == 0).all()

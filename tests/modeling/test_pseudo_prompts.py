@@ -36,6 +36,18 @@ def test_hand_worked():
     assert prompts.has_foreground.tolist() == [[True, True]]
 
 
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.75])
+def test_foreground_begins_at_alpha(alpha):
+    probability = torch.tensor([[0.95, 0.99, 1.01, 1.05]]) * alpha
+    logits = torch.stack([probability, 1 - probability]).log().unsqueeze(0)
+    options = {} if alpha == 0.1 else {"alpha": alpha}  # The default is 0.1.
+    generator = PseudoPromptGenerator(num_points=1, **options)
+    assert (generator(logits).regions[0, 0] >= 0).tolist() == [[False, False, True, True]]
+    # alpha itself is foreground.
+    generator = PseudoPromptGenerator(alpha=0.5, num_points=1)
+    assert (generator(torch.zeros(1, 2, 1, 3)).regions[0] == 0).all()
+
+
 def test_few_and_no_foreground_pixels():
     probability = torch.full((3, 5, 5), 0.01)
     probability[0, 1, 2] = 0.6  # one pixel for five points
