@@ -40,7 +40,7 @@ _BUNDLED_DIR = Path(__file__).parent / "datasets" / "class_names"
 
 
 def bundled_class_lists() -> tuple[str, ...]:
-    """Names of the class lists that come with the package, such as ``ade150``."""
+    """Lists the names of the class lists that come with the package, such as ``ade150``."""
     return tuple(sorted(path.stem for path in _BUNDLED_DIR.glob("*.txt")))
 
 
@@ -70,7 +70,7 @@ def find_class_list(spec: str | os.PathLike) -> Path | None:
 
 
 def class_list_variant(family: str, variant: str) -> str:
-    """The bundled list that a release names the classes of a benchmark by.
+    """Finds the bundled list that a release names the classes of a benchmark by.
 
     Args:
         family: ``class_list`` in a benchmark's metadata, such as ``ade847``.
@@ -96,7 +96,7 @@ def read_class_list(spec: str | os.PathLike) -> tuple[str, ...]:
 
     Raises:
         FileNotFoundError: there is no such file or bundled list.
-        ValueError: the file is no class list, or has empty or duplicate names; names the file.
+        ValueError: the file is not a class list, or has empty or duplicate names; names the file.
     """
     path = find_class_list(spec)
     if path is None:
@@ -107,11 +107,8 @@ def read_class_list(spec: str | os.PathLike) -> tuple[str, ...]:
     return _class_strings(Vocabulary.from_file(path, synonyms="mean"))
 
 
-def normalise_classes(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
+def normalize_classes(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
     """Brings class names into the form of :func:`read_class_list`: stripped, joined by ``", "``.
-
-    Args:
-        classes: as in ``Vocabulary.from_classes``.
 
     Raises:
         ValueError: empty or duplicate names.
@@ -127,5 +124,5 @@ def _class_strings(vocabulary: Vocabulary) -> tuple[str, ...]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # A long inline vocabulary is no valid file name (ENAMETOOLONG).
+    except OSError:  # A long inline vocabulary is not a valid file name (ENAMETOOLONG).
         return False

@@ -43,8 +43,8 @@ def pair_files(
     Args:
         image_root: folder of the images.
         sem_seg_root: folder of the label maps.
-        image_suffixes: lower-case suffixes of images; other files are left alone.
-        label_suffixes: likewise for label maps.
+        image_suffixes: in lower case; other files are left alone.
+        label_suffixes: likewise.
 
     Raises:
         FileNotFoundError: a folder does not exist.
@@ -54,12 +54,12 @@ def pair_files(
     """
     roots = {"image": Path(image_root), "label": Path(sem_seg_root)}
     missing = [
-        f"the {kind} folder {root}" for kind, root in roots.items() if not os.path.isdir(root)
+        f"The {kind} folder {root} does not exist."
+        for kind, root in roots.items()
+        if not os.path.isdir(root)
     ]
     if missing:
-        first, *rest = missing
-        also = "".join(f", nor does {other}" for other in rest)
-        raise FileNotFoundError(f"T{first[1:]} does not exist{also}.")
+        raise FileNotFoundError(" ".join(missing))
     not_files: list[Path] = []
     images = _files_by_stem(roots["image"], image_suffixes, "image", not_files)
     labels = _files_by_stem(roots["label"], label_suffixes, "label", not_files)
@@ -93,7 +93,7 @@ def _files_by_stem(
 
 
 def _entries(folder: str | Path, parents: frozenset[str] = frozenset()) -> Iterator[os.DirEntry]:
-    """All that is not a folder, at any depth; links to folders are followed."""
+    """Yields all that is not a folder, at any depth; links to folders are followed."""
     # Not os.walk, which passes over folders that may not be read, and follows a link to a parent.
     here = os.path.realpath(folder)
     if here in parents:

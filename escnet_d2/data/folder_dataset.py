@@ -17,7 +17,7 @@ from detectron2.data import MetadataCatalog
 
 from escnet_d2.io import write_json
 
-from .class_lists import normalise_classes, read_class_list
+from .class_lists import normalize_classes, read_class_list
 from .sem_seg_dataset import SemSegDataset, register_sem_seg
 
 MANIFEST_NAME = "dataset.json"
@@ -25,7 +25,6 @@ _PREPARE_HINT = "tools/prepare_folder_dataset.py writes it"
 _VERSION = 1
 # Label maps hold at most 32 bits.
 _IGNORE_LABELS = (-(2**31), 2**31 - 1)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # What dataset.json holds, and what each of its splits holds.
 _KEYS = {"name": str, "classes": list, "ignore_label": int, "splits": dict}
 _SPLIT_KEYS = {"image_root": str, "sem_seg_root": str, "num_images": int}
@@ -44,17 +43,17 @@ def folder_dataset(
 
     Args:
         name: letters, digits, ``_``, ``-`` and ``.``, with a letter or digit first.
-        image_root: folder of the images.
-        sem_seg_root: folder of the label maps.
-        classes: the class names in label order, or the file of a class list.
-        ignore_label: the value of unlabeled pixels.
+        image_root: as the rest, see :func:`register_folder_dataset`.
+        sem_seg_root: see there.
+        classes: see there.
+        ignore_label: see there.
         expected_images: number of labeled images, if known.
 
     Raises:
         FileNotFoundError: the class list does not exist.
         ValueError: the name, the classes or the ignore label are unfit.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ValueError(
             f"The name {name!r} is unfit: use letters, digits, '_', '-' and '.', "
             "with a letter or digit first."
@@ -67,7 +66,7 @@ def folder_dataset(
         name=name,
         image_dir=str(Path(image_root).expanduser().absolute()),
         sem_seg_dir=str(Path(sem_seg_root).expanduser().absolute()),
-        classes=read_class_list(classes) if is_file else normalise_classes(classes),
+        classes=read_class_list(classes) if is_file else normalize_classes(classes),
         ignore_label=ignore_label,
         expected_images=expected_images,
     )
@@ -106,14 +105,14 @@ def register_prepared_folder(path: str | os.PathLike) -> list[str]:
     Registering the same content again does nothing.
 
     Args:
-        path: the folder, or its ``dataset.json``.
+        path: as of :func:`read_manifest`.
 
     Returns:
         The names of the data sets, ``<name>_<split>`` in the file's order.
 
     Raises:
-        FileNotFoundError: there is no ``dataset.json``.
-        ValueError: the file is damaged, or a name is taken by another data set.
+        FileNotFoundError, ValueError: as of :func:`read_manifest`; or a name is taken by another
+            data set.
     """
     _, splits = read_manifest(path)
     for dataset in splits.values():
@@ -164,10 +163,10 @@ def write_manifest(
 
 
 def read_manifest(path: str | os.PathLike) -> tuple[str, dict[str, SemSegDataset]]:
-    """Reads and checks ``dataset.json``; the folders it names need not exist.
+    """Reads and checks a ``dataset.json``; the folders it names need not exist.
 
     Args:
-        path: the folder, or its ``dataset.json``.
+        path: the folder that holds it, or the file.
 
     Returns:
         The name of the data set, and its splits by name.
@@ -220,15 +219,15 @@ def _register(dataset: SemSegDataset) -> None:
 def _earlier_splits(
     path: Path, name: str, splits: Mapping[str, SemSegDataset]
 ) -> dict[str, SemSegDataset]:
-    """The splits of a file that another run prepared and this one does not."""
+    """Returns the splits of a file that another run prepared and this one does not."""
     earlier_name, earlier = read_manifest(path)
+    # Splits that are all prepared again may have other classes than before.
     kept = {split: dataset for split, dataset in earlier.items() if split not in splits}
     new = next(iter(splits.values()))
     differences = ["name"] if earlier_name != name else []
-    # Splits that are all prepared again may have other classes than before.
-    for old in kept.values():
-        differences += ["classes"] if old.classes != new.classes else []
-        differences += ["ignore_label"] if old.ignore_label != new.ignore_label else []
+    for key in ("classes", "ignore_label"):
+        if any(getattr(old, key) != getattr(new, key) for old in kept.values()):
+            differences.append(key)
     if differences:
         raise FileExistsError(
             f"{path} is of the data set {earlier_name!r} with the splits {', '.join(earlier)}, "

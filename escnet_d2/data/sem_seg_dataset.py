@@ -22,7 +22,7 @@ _ROOT_KEYS = ("image_root", "sem_seg_root", "seg_seg_root")
 
 
 def datasets_root() -> Path:
-    """The folder that holds the benchmarks: ``$DETECTRON2_DATASETS``, by default ``./datasets``."""
+    """Returns the folder of the benchmarks: ``$DETECTRON2_DATASETS``, by default ``./datasets``."""
     return Path(os.environ.get(ROOT_VARIABLE) or "datasets").expanduser().absolute()
 
 
@@ -70,31 +70,21 @@ class SemSegDataset:
     dataset_ids: tuple[int, ...] | None = None
 
     def prepared_folders(self, root: Path | None = None) -> tuple[Path, Path]:
-        """Folders of the images and of the label maps in the layout that is written for it.
+        """Returns the folders of images and of label maps that a preparation writes for it.
 
         Args:
-            root: what relative folders are below; by default :func:`datasets_root` as it is now.
+            root: where relative folders are; by default :func:`datasets_root` as it is now.
         """
         return self._layouts(root)[0]
 
     def folders(self, root: Path | None = None) -> tuple[Path, Path]:
-        """Folders of the images and of the label maps: the first layout of which both exist.
-
-        Args:
-            root: as in :meth:`prepared_folders`.
-
-        Returns:
-            Where no layout is complete, the folders of :meth:`prepared_folders`.
-        """
+        """Finds the first pair of folders that both exist, else :meth:`prepared_folders`."""
         layouts = self._layouts(root)
         # Not Path.is_dir, which raises below a folder that this user may not enter.
         return next((pair for pair in layouts if all(map(os.path.isdir, pair))), layouts[0])
 
     def find_files(self, root: Path | None = None) -> FilePairs:
-        """Pairs images and label maps.
-
-        Args:
-            root: as in :meth:`folders`.
+        """Pairs images and label maps in :meth:`folders`.
 
         Raises:
             FileNotFoundError: a folder does not exist.
@@ -116,7 +106,7 @@ class SemSegDataset:
         return files
 
     def metadata(self) -> dict[str, Any]:
-        """The entries of the data set in Detectron2's MetadataCatalog."""
+        """Returns the entries of the data set in Detectron2's MetadataCatalog."""
         image_root, sem_seg_root = (str(folder) for folder in self.folders())
         metadata = {
             "stuff_classes": list(self.classes),
@@ -147,8 +137,7 @@ class SemSegDataset:
             Dicts with ``file_name``, ``sem_seg_file_name`` and ``dataset_name``, sorted by file.
 
         Raises:
-            FileNotFoundError: a folder does not exist.
-            ValueError: a folder is empty, or no image has a label map.
+            FileNotFoundError, ValueError: as in :meth:`find_files`.
         """
         files = self.find_files()
         current = self.metadata()
@@ -168,12 +157,8 @@ class SemSegDataset:
                 self.expected_images,
             )
         return [
-            {
-                "file_name": str(image),
-                "sem_seg_file_name": str(label),
-                "dataset_name": self.name,
-            }
-            for image, label in files.pairs
+            {"file_name": str(i), "sem_seg_file_name": str(s), "dataset_name": self.name}
+            for i, s in files.pairs
         ]
 
     def _layouts(self, root: Path | None) -> list[tuple[Path, Path]]:
@@ -188,10 +173,7 @@ class SemSegDataset:
 
 
 def register_sem_seg(dataset: SemSegDataset) -> list[str]:
-    """Registers a data set, unless its name is taken.
-
-    Args:
-        dataset: the data set; its folders need not exist yet.
+    """Registers a data set, unless its name is taken; its folders need not exist yet.
 
     Returns:
         What differs from a data set registered before under this name; empty when it was free or

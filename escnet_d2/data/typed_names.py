@@ -51,6 +51,12 @@ def clean_classes(classes: Sequence[Sequence[str]], *, synonyms: str) -> Classes
     counts = Counter(_key(name) for names in read for name in names)
     shared = {_key(name): name for names in read for name in names if counts[_key(name)] > 1}
     _warn("A name of several classes, of which only rounding tells: %s.", shared.values())
+    if synonyms == "first":
+        _warn(
+            "Of each class only the first name is read, not %s: VOCABULARY.SYNONYMS max or mean "
+            "(--synonyms) reads all of them.",
+            [name for names in merged.values() for name in names[1:]],
+        )
     return list(merged.values())
 
 

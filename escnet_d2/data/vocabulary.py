@@ -40,7 +40,7 @@ def vocabulary_of_dataset(
     entries share 21 classes by its metadata.
 
     Args:
-        dataset_name: a name in Detectron2's catalogues whose metadata hold ``stuff_classes``.
+        dataset_name: a name in Detectron2's catalogs whose metadata hold ``stuff_classes``.
         override: a class list used instead of the data set's own names (``VOCABULARY.TRAIN`` and
             ``.TEST``): a file or the name of a bundled list, with one line per text entry; or a
             release (``catseg``, ``san``, ``fcclip``, ``mess``), whose own list for the data set's
@@ -134,8 +134,6 @@ def resolve_vocabulary(
         classes, is_typed = _classes_of(spec, has_background=background != "none")
         if is_typed:
             classes = clean_classes(classes, synonyms=synonyms)
-        if is_typed and synonyms == "first":
-            _warn_of_synonyms(classes)
     return Vocabulary.from_classes(
         classes,
         synonyms=synonyms,
@@ -148,7 +146,7 @@ def resolve_vocabulary(
 def _classes_of(
     spec: Sequence[str | Sequence[str]] | str | os.PathLike, *, has_background: bool
 ) -> tuple[list[tuple[str, ...]], bool]:
-    """The names of each class, and whether the user wrote them, as opposed to a bundled list."""
+    """Returns the names of each class, and True unless they are of a bundled list."""
     if isinstance(spec, (list, tuple)):
         return [split_names(item) for item in spec], True
     if not isinstance(spec, (str, os.PathLike)):
@@ -182,17 +180,6 @@ def _classes_of(
             has_background=has_background,
         )
     return classes, True
-
-
-def _warn_of_synonyms(classes: Sequence[tuple[str, ...]]) -> None:
-    unused = [name for names in classes for name in names[1:]]
-    if unused:
-        logger.warning(
-            "Of each class only the first name is read, not %s%s: VOCABULARY.SYNONYMS max or "
-            "mean (--synonyms) reads all of them.",
-            ", ".join(unused[:5]),
-            f" and {len(unused) - 5} more" if len(unused) > 5 else "",
-        )
 
 
 def _is_dataset(name: str) -> bool:

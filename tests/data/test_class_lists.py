@@ -7,7 +7,7 @@ from escnet_d2.data.class_lists import (
     bundled_class_lists,
     class_list_variant,
     find_class_list,
-    normalise_classes,
+    normalize_classes,
     read_class_list,
 )
 
@@ -141,4 +141,4 @@ def test_folder_called_like_a_list_is_not_the_list():
 
 
 def test_normalise_strips_and_joins():
-    assert normalise_classes([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")
+    assert normalize_classes([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")

@@ -173,7 +173,7 @@ def test_names_that_are_not_read_are_told(kind, tmp_path, caplog):
     sources = {"text": "couch|sofa|settee, grass", "list": [["couch", "sofa", "settee"], "grass"]}
     spec = sources.get(kind, str(path))
     assert resolve_vocabulary(spec).entries == (("couch",), ("grass",))
-    assert "not sofa, settee: VOCABULARY.SYNONYMS max or mean" in caplog.text
+    assert "not 'sofa', 'settee': VOCABULARY.SYNONYMS max or mean" in caplog.text
     caplog.clear()
     assert resolve_vocabulary(spec, synonyms="mean").entries[0] == ("couch", "sofa", "settee")
     assert resolve_vocabulary("couch, grass").num_entries == 2

@@ -1,7 +1,9 @@
 """From what the owners of the benchmarks ship to the label maps that are registered.
 
-Each module reads one owner's formats; ``conversion`` writes what it reads.
-``tools/prepare_dataset.py`` is the command.
+Each module reads one owner's formats; ``conversion`` writes what it reads. A preparation raises
+FileNotFoundError where an archive is missing, with the address of it, and ValueError, with the name
+of the file, where one is damaged or of another data set. ``tools/prepare_dataset.py`` is the
+command.
 """
 
 from __future__ import annotations
@@ -24,8 +26,7 @@ class Preparation:
     """One thing that ``tools/prepare_dataset.py`` can do.
 
     Attributes:
-        run: does it, and returns the data sets that it wrote; raises FileNotFoundError where an
-            archive is missing, which it names.
+        run: does it, and returns the data sets that it wrote.
         datasets: the data sets that are complete afterwards, if all archives were there.
         archives: what must be there, images included.
     """

@@ -11,21 +11,13 @@ from .archives import ADE20K_CHALLENGE
 from .conversion import LabelWriter, read_8bit_labels
 
 CHALLENGE_FOLDER = "ADEChallengeData2016"
-DATASET = "ade20k_150_test_sem_seg"
+_DATASET = "ade20k_150_test_sem_seg"
 _NUM_CLASSES = 150
 _UNLABELED = 255
 
 
 def prepare_ade20k_150(writer: LabelWriter) -> list[str]:
-    """Converts the validation split: 1 to 150 become 0 to 149, 0 ("other") becomes 255.
-
-    Args:
-        writer: its root holds ``ADEChallengeData2016/annotations/validation``.
-
-    Raises:
-        FileNotFoundError: the label maps are not there; names another variant of ADE20K that is.
-        ValueError: a label map cannot be read, or is of another variant.
-    """
+    """Converts the validation split: 1 to 150 become 0 to 149, 0 ("other") becomes 255."""
     source = writer.root / CHALLENGE_FOLDER / "annotations/validation"
     files = sorted(source.glob("*.png"))
     if not files:
@@ -35,16 +27,11 @@ def prepare_ade20k_150(writer: LabelWriter) -> list[str]:
             f"There are no label maps in {source}.{wrong} "
             f"{ADE20K_CHALLENGE.how_to_get(writer.root)}"
         )
-    writer.write(DATASET, read_challenge_map, {file.stem: (file,) for file in files})
-    return [DATASET]
+    writer.write(_DATASET, _read_labels, {file.stem: (file,) for file in files})
+    return [_DATASET]
 
 
-def read_challenge_map(file: Path) -> np.ndarray:
-    """Reads one label map of the challenge.
-
-    Raises:
-        ValueError: it has colors or values that the challenge's files do not have.
-    """
+def _read_labels(file: Path) -> np.ndarray:
     try:
         labels = read_8bit_labels(file)
     except ValueError as error:

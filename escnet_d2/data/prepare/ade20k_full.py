@@ -9,19 +9,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from escnet_d2.io import DECODING_ERRORS, atomic_path
+from escnet_d2.io import atomic_path
 
 from ..datasets.builtin_meta import all_datasets
 from ..datasets.facts import ade847_object_ids
 from .archives import ADE20K_FULL
-from .conversion import LabelWriter
+from .conversion import LabelWriter, read_rgb
 
 FULL_FOLDER = "ADE20K_2021_17_01"
 _IMAGES = "images/ADE/validation"
-DATASET = "ade20k_full_sem_seg_freq_val_all"
-UNLABELED = 65535
-# Images whose shorter side is longer are made smaller, labels and all.
-MAX_SHORT_SIDE = 512
+_DATASET = "ade20k_full_sem_seg_freq_val_all"
+_UNLABELED = 65535
+_MAX_SHORT_SIDE = 512
 # A-150's, and the full data set of 2016 with other object ids.
 _OTHER_VARIANTS = ("ADEChallengeData2016", "ADE20K_2016_07_26")
 # R = 255, G = 255: the highest code of an object, plus one.
@@ -34,49 +33,24 @@ def prepare_ade20k_847(writer: LabelWriter) -> list[str]:
     An object's id is ``(R // 10) * 256 + G``; the 847 most frequent ones are the classes. As in the
     CAT-Seg release, images and labels whose shorter side exceeds 512 pixels are resized to it,
     images bilinearly and labels to the nearest pixel, and all images are written again as JPEG.
-
-    Args:
-        writer: its root holds ``ADE20K_2021_17_01`` and its ``images``.
-
-    Raises:
-        FileNotFoundError: the data set is not there; names another variant of ADE20K that is.
-        ValueError: an image cannot be read, or is of another variant.
     """
-    images = all_datasets()[DATASET].prepared_folders(writer.root)[0]
+    images = all_datasets()[_DATASET].prepared_folders(writer.root)[0]
+    class_of_object = np.full(_NUM_CODES, _UNLABELED, dtype=np.uint16)
+    object_ids = ade847_object_ids()
+    class_of_object[list(object_ids)] = range(len(object_ids))
     writer.write(
-        DATASET,
-        partial(convert_full_image, table=object_table()),
+        _DATASET,
+        partial(_convert_image, class_of_object=class_of_object),
         {file.stem: (file, images / file.name) for file in _validation_images(writer.root)},
     )
-    return [DATASET]
+    return [_DATASET]
 
 
-def object_table() -> np.ndarray:
-    """Class index by object id: uint16 (6656,), 65535 for all other objects."""
-    table = np.full(_NUM_CODES, UNLABELED, dtype=np.uint16)
-    for index, object_id in enumerate(ade847_object_ids()):
-        table[object_id] = index
-    return table
-
-
-def convert_full_image(file: Path, target: Path, *, table: np.ndarray) -> np.ndarray:
-    """Writes one image, and returns its label map.
-
-    Args:
-        file: the image; ``_seg.png`` is beside it.
-        target: the image to write.
-        table: see :func:`object_table`.
-
-    Returns:
-        uint16 (H, W), as large as the image written.
-
-    Raises:
-        FileNotFoundError: the image has no ``_seg.png`` beside it.
-        ValueError: a file cannot be read, or is not color-coded, or the sizes differ.
-    """
-    image = _read_rgb(file)
+def _convert_image(file: Path, target: Path, *, class_of_object: np.ndarray) -> np.ndarray:
+    """Writes one image, and returns its label map, as large as what was written."""
+    image = read_rgb(file)
     mask_file = file.with_name(f"{file.stem}_seg.png")
-    mask = _read_rgb(mask_file, must_be_colored=True).astype(np.int64)
+    mask = read_rgb(mask_file, must_be_colored=True).astype(np.int64)
     objects = mask[:, :, 0] // 10 * 256 + mask[:, :, 1]
     if objects.shape != image.shape[:2]:
         raise ValueError(f"{file} and {mask_file} differ in size.")
@@ -87,22 +61,16 @@ def convert_full_image(file: Path, target: Path, *, table: np.ndarray) -> np.nda
     # Before the label map, since what has a label map counts as done.
     with atomic_path(target) as temporary:
         Image.fromarray(image).save(temporary, "JPEG")
-    return table[objects]
+    return class_of_object[objects]
 
 
 def target_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width that an image is written with.
-
-    Args:
-        height: in pixels.
-        width: in pixels.
-    """
-    short = min(height, width)
-    if short <= MAX_SHORT_SIDE:
+    """Returns the height and width that an image is written with."""
+    if min(height, width) <= _MAX_SHORT_SIDE:
         return height, width
     if width >= height:
-        return MAX_SHORT_SIDE, round(width / float(height) * MAX_SHORT_SIDE)
-    return round(height / float(width) * MAX_SHORT_SIDE), MAX_SHORT_SIDE
+        return _MAX_SHORT_SIDE, round(width / height * _MAX_SHORT_SIDE)
+    return round(height / width * _MAX_SHORT_SIDE), _MAX_SHORT_SIDE
 
 
 def _resize_linear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -119,10 +87,6 @@ def resize_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes as OpenCV 4 does with INTER_NEAREST: pixel i comes from floor(i * old / new).
 
     Written out, since releases of OpenCV round differently, and labels must not depend on that.
-
-    Args:
-        labels: (H, W).
-        size: height and width wanted.
     """
     rows, columns = (
         # 1 / (new / old) and not old / new: the products differ in the last bit.
@@ -144,18 +108,3 @@ def _validation_images(root: Path) -> list[Path]:
             f"{folder / _IMAGES} has no ADE_val_*.jpg. {ADE20K_FULL.how_to_get(root)}"
         )
     return files
-
-
-def _read_rgb(file: Path, *, must_be_colored: bool = False) -> np.ndarray:
-    """Pixels (H, W, 3) uint8 as stored: no EXIF orientation, as the label maps have none."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist.")
-    try:
-        with Image.open(file) as image:
-            if must_be_colored and image.mode not in ("RGB", "RGBA"):
-                raise ValueError(
-                    f"mode {image.mode}, where objects are coded by color: is it {FULL_FOLDER}?"
-                )
-            return np.asarray(image.convert("RGB"))
-    except DECODING_ERRORS as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error

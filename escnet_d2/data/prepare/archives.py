@@ -28,7 +28,7 @@ class Archive:
     note: str = ""
 
     def how_to_get(self, root: Path) -> str:
-        """One sentence: the archive, its address, and where its content belongs."""
+        """Says in a sentence where the archive is published and where its content belongs."""
         folder = root / self.unpack_to
         verb = "unpack" if self.name.endswith((".zip", ".tar", ".gz")) else "put"
         note = f" ({self.note})" if self.note else ""

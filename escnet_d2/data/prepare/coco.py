@@ -7,13 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
-from escnet_d2.io import DECODING_ERRORS
 
 from ..datasets.builtin_meta import COCO_PANOPTIC_IDS, COCO_STUFF_VALUES
 from .archives import COCO_PANOPTIC, COCO_STUFF_MAPS
-from .conversion import LabelWriter, label_table, read_8bit_labels
+from .conversion import LabelWriter, label_table, read_8bit_labels, read_rgb
 
 _UNLABELED = 255
 # What mmsegmentation's converter writes beside the originals.
@@ -24,13 +21,6 @@ def prepare_coco_stuff(writer: LabelWriter) -> list[str]:
     """Converts the PNGs of stuffthingmaps, those splits that are there.
 
     Values 0 to 181 are COCO's ids less one, of which 171 are classes; 255 and the rest become 255.
-
-    Args:
-        writer: its root holds ``coco-stuff/annotations/{train,val}2017``.
-
-    Raises:
-        FileNotFoundError: neither split is there.
-        ValueError: a label map cannot be read, or has a value that is not a byte.
     """
     table = label_table({value: index for index, value in enumerate(COCO_STUFF_VALUES)})
     written = []
@@ -40,7 +30,7 @@ def prepare_coco_stuff(writer: LabelWriter) -> list[str]:
         if not files:
             continue
         dataset = f"coco_2017_{name}_stuff_all_sem_seg"
-        read = partial(read_stuff_map, table=table)
+        read = partial(_read_stuff_map, table=table)
         writer.write(dataset, read, {file.stem: (file,) for file in files})
         written.append(dataset)
     if not written:
@@ -52,16 +42,7 @@ def prepare_coco_stuff(writer: LabelWriter) -> list[str]:
     return written
 
 
-def read_stuff_map(file: Path, *, table: np.ndarray) -> np.ndarray:
-    """Reads one label map of COCO-Stuff.
-
-    Args:
-        file: the PNG.
-        table: uint8 (256,), class index by value.
-
-    Raises:
-        ValueError: the file has values that stuffthingmaps do not have.
-    """
+def _read_stuff_map(file: Path, *, table: np.ndarray) -> np.ndarray:
     labels = read_8bit_labels(file)
     strange = labels[(labels > COCO_STUFF_VALUES[-1]) & (labels != _UNLABELED)]
     if strange.size:
@@ -73,16 +54,7 @@ def read_stuff_map(file: Path, *, table: np.ndarray) -> np.ndarray:
 
 
 def prepare_coco_panoptic(writer: LabelWriter) -> list[str]:
-    """Converts COCO's panoptic PNGs and JSON, those splits that are there.
-
-    Args:
-        writer: its root holds ``coco/annotations/panoptic_{train,val}2017.json`` and
-            ``coco/panoptic_{train,val}2017``.
-
-    Raises:
-        FileNotFoundError: neither split is there, or a PNG is missing.
-        ValueError: a PNG cannot be read or has segments that the JSON does not.
-    """
+    """Converts COCO's panoptic PNGs and JSON, those splits that are there."""
     written = []
     for split in ("train", "val"):
         annotations = writer.root / f"coco/annotations/panoptic_{split}2017.json"
@@ -105,7 +77,7 @@ def prepare_coco_panoptic(writer: LabelWriter) -> list[str]:
             }
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{annotations} is not a file of COCO panoptic: {error!r}") from error
-        writer.write(dataset, read_panoptic_map, files)
+        writer.write(dataset, _read_panoptic_map, files)
         written.append(dataset)
     if not written:
         raise FileNotFoundError(
@@ -115,24 +87,9 @@ def prepare_coco_panoptic(writer: LabelWriter) -> list[str]:
     return written
 
 
-def read_panoptic_map(file: Path, categories: dict[int, int]) -> np.ndarray:
-    """Reads one panoptic PNG as semantic labels: R + 256 G + 65536 B is the id of a segment.
-
-    Args:
-        file: the PNG.
-        categories: COCO's category id by id of the segment.
-
-    Raises:
-        ValueError: a file that cannot be read, or a segment or category that is not known.
-    """
-    try:
-        with Image.open(file) as image:
-            colors = np.asarray(image.convert("RGB")).astype(np.int64)
-    except FileNotFoundError:
-        raise
-    except DECODING_ERRORS as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    segments = colors @ np.array([1, 256, 65536])
+def _read_panoptic_map(file: Path, categories: dict[int, int]) -> np.ndarray:
+    """Reads one panoptic PNG as semantic labels: R + 256 G + 65536 B is the id of a segment."""
+    segments = read_rgb(file).astype(np.int64) @ np.array([1, 256, 65536])
     labels = np.full(segments.shape, _UNLABELED, dtype=np.uint8)
     unknown = set(np.unique(segments).tolist()) - {0} - set(categories)
     if unknown:

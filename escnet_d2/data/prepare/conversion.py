@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from escnet_d2.io import atomic_path, read_label_map
+from escnet_d2.io import DECODING_ERRORS, atomic_path, read_label_map
 
 from ..datasets.builtin_meta import all_datasets
 from ..parallel import map_files
@@ -67,13 +67,7 @@ def _write_label_map(job: tuple[Path, tuple[Any, ...]], *, read: Callable[..., n
 
 
 def read_8bit_labels(file: Path) -> np.ndarray:
-    """Reads an 8-bit label map as it is.
-
-    Args:
-        file: PNG whose gray values or palette indices are the labels.
-
-    Returns:
-        (H, W), 0..255.
+    """Reads a PNG whose gray values or palette indices are the labels: (H, W), 0..255.
 
     Raises:
         ValueError: the file is colored or damaged, or has other values.
@@ -84,24 +78,33 @@ def read_8bit_labels(file: Path) -> np.ndarray:
     return labels
 
 
-def label_table(index_of_value: Mapping[int, int]) -> np.ndarray:
-    """A look-up table for 8-bit label maps: uint8 (256,), 255 for every value without an index.
+def read_rgb(file: Path, *, must_be_colored: bool = False) -> np.ndarray:
+    """Reads pixels as stored: uint8 (H, W, 3), without EXIF orientation, as label maps have none.
 
-    Args:
-        index_of_value: class index by value of the owners' file.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged or, with ``must_be_colored``, gray or a palette image.
     """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist.")
+    try:
+        with Image.open(file) as image:
+            if must_be_colored and image.mode not in ("RGB", "RGBA"):
+                raise ValueError(f"mode {image.mode}, where objects are coded by color.")
+            return np.asarray(image.convert("RGB"))
+    except DECODING_ERRORS as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+
+
+def label_table(index_of_value: Mapping[int, int]) -> np.ndarray:
+    """Makes a table of class indices by value: uint8 (256,), 255 where none is given."""
     table = np.full(256, 255, dtype=np.uint8)
     table[list(index_of_value)] = list(index_of_value.values())
     return table
 
 
 def listed_files(folder: Path, ids: Iterable[str], suffix: str) -> dict[str, Path]:
-    """The files of a list that exist, by id; a warning counts those that do not.
-
-    Args:
-        folder: where the files are.
-        ids: names without suffix.
-        suffix: such as ``.png``.
+    """Finds the files ``id + suffix`` that exist, by id; a warning counts those that do not.
 
     Raises:
         FileNotFoundError: none exists.
@@ -112,7 +115,6 @@ def listed_files(folder: Path, ids: Iterable[str], suffix: str) -> dict[str, Pat
         raise FileNotFoundError(f"{folder} has none of the {len(files)} files of the split.")
     missing = [file for id_, file in files.items() if id_ not in present]
     if missing:
-        logger.warning(
-            "%d of %d files are missing, such as %s.", len(missing), len(files), missing[0]
-        )
+        message = "%d of %d files are missing, such as %s."
+        logger.warning(message, len(missing), len(files), missing[0])
     return present

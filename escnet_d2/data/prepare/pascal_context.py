@@ -17,7 +17,7 @@ from .conversion import LabelWriter, listed_files
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "VOCdevkit/VOC2010"
+_FOLDER = "VOCdevkit/VOC2010"
 _UNLABELED_8BIT = 255
 _UNLABELED_16BIT = 65535
 # The 59 of the 459 categories that PC-59 keeps, by the owners' ids; sorted, they are the classes.
@@ -35,15 +35,8 @@ def prepare_pascal_context_59(writer: LabelWriter) -> list[str]:
 
     Masks are drawn in the file's order, later ones over earlier ones; what no mask of the 59
     categories covers is unlabeled.
-
-    Args:
-        writer: its root holds ``VOCdevkit/VOC2010/trainval_merged.json``.
-
-    Raises:
-        FileNotFoundError: the file is not there.
-        ValueError: the file is damaged, or an image of the split has no annotation.
     """
-    file = writer.root / FOLDER / "trainval_merged.json"
+    file = writer.root / _FOLDER / "trainval_merged.json"
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} does not exist.{_images_missing(writer.root)} "
@@ -66,21 +59,12 @@ def prepare_pascal_context_59(writer: LabelWriter) -> list[str]:
         )
         for key, image in images.items()
     }
-    writer.write(name, draw_masks, files)
+    writer.write(name, _draw_masks, files)
     return [name]
 
 
-def draw_masks(name: str, size: tuple[int, int], masks: list[tuple[int, dict]]) -> np.ndarray:
-    """Draws one label map.
-
-    Args:
-        name: of the image, for messages.
-        size: its height and width.
-        masks: pairs of a category id and COCO's run lengths.
-
-    Raises:
-        ValueError: a mask has another size than the image.
-    """
+def _draw_masks(name: str, size: tuple[int, int], masks: list[tuple[int, dict]]) -> np.ndarray:
+    """Draws the label map of an image from pairs of a category id and COCO's run lengths."""
     labels = np.full(size, _UNLABELED_8BIT, dtype=np.uint8)
     index_of_id = {id_: index for index, id_ in enumerate(PC59_CATEGORY_IDS)}
     for category, runs in masks:
@@ -99,16 +83,8 @@ def prepare_pascal_context_459(writer: LabelWriter) -> list[str]:
 
     The images are those of ``VOCdevkit/VOC2010/pascalcontext_val.txt`` or, where that is missing,
     of the same list in this package.
-
-    Args:
-        writer: its root holds ``VOCdevkit/VOC2010/trainval/*.mat``.
-
-    Raises:
-        FileNotFoundError: there is no .mat file of the split.
-        ValueError: a file cannot be read.
-        RuntimeError: SciPy, which reads .mat files, is not installed.
     """
-    folder = writer.root / FOLDER
+    folder = writer.root / _FOLDER
     source = folder / "trainval"
     if not source.is_dir():
         raise FileNotFoundError(
@@ -122,16 +98,11 @@ def prepare_pascal_context_459(writer: LabelWriter) -> list[str]:
     files = listed_files(source, ids, ".mat")
     _mat_reader()  # Before processes are started, each of which would fail alike.
     name = "context_459_test_sem_seg"
-    writer.write(name, read_mat, {id_: (file,) for id_, file in files.items()})
+    writer.write(name, _read_mat, {id_: (file,) for id_, file in files.items()})
     return [name]
 
 
-def read_mat(file: Path) -> np.ndarray:
-    """Reads one label map of 16 bits.
-
-    Raises:
-        ValueError: not a .mat file, or without a ``LabelMap`` of integers.
-    """
+def _read_mat(file: Path) -> np.ndarray:
     loadmat = _mat_reader()
     try:
         labels = loadmat(file).get("LabelMap")
@@ -148,7 +119,7 @@ def read_mat(file: Path) -> np.ndarray:
 
 
 def _read_detail(file: Path) -> tuple[dict[Any, dict], dict[Any, list]]:
-    """Validation images by id, and (category id, run lengths) pairs of each in order."""
+    """Reads validation images by id, and (category id, run lengths) pairs of each in order."""
     content = json.loads(file.read_text(encoding="utf-8"))
     images = {item["image_id"]: item for item in content["images"] if item["phase"] == "val"}
     if not images:
@@ -172,7 +143,7 @@ def _mat_reader() -> Any:
 
 
 def _images_missing(root: Path) -> str:
-    if (root / FOLDER / "JPEGImages").is_dir():
+    if (root / _FOLDER / "JPEGImages").is_dir():
         return ""
     found = [year for year in sorted((root / "VOCdevkit").glob("VOC20*")) if year.name != "VOC2010"]
     wrong = f" {found[0]} is another year." if found else ""

@@ -10,7 +10,7 @@ import numpy as np
 from .archives import VOC_2012, VOC_AUG
 from .conversion import LabelWriter, label_table, listed_files, read_8bit_labels
 
-FOLDER = "VOCdevkit/VOC2012"
+_FOLDER = "VOCdevkit/VOC2012"
 _NUM_CLASSES = 20
 _NUM_IMAGES = 1449
 _UNLABELED = 255
@@ -22,17 +22,9 @@ def prepare_voc(writer: LabelWriter) -> list[str]:
     """Converts the validation split of VOC 2012.
 
     1 to 20 become 0 to 19, 255 stays; 0, the background, becomes 255 for PAS-20 and 20 for PAS-20b.
-
-    Args:
-        writer: its root holds ``VOCdevkit/VOC2012`` with ``ImageSets`` and
-            ``SegmentationClassAug`` or, where that is missing, VOC's own ``SegmentationClass``.
-
-    Raises:
-        FileNotFoundError: the list of images or all label maps are missing; names a VOC that is
-            there in the wrong place or of the wrong year.
-        ValueError: the list is another year's, or a label map cannot be read or has other values.
+    Where ``SegmentationClassAug`` is missing, VOC's own ``SegmentationClass`` is read.
     """
-    folder = writer.root / FOLDER
+    folder = writer.root / _FOLDER
     split = folder / "ImageSets/Segmentation/val.txt"
     if not split.is_file():
         raise FileNotFoundError(
@@ -45,10 +37,9 @@ def prepare_voc(writer: LabelWriter) -> list[str]:
             f"{split} lists {len(ids)} images: this is VOC {_OTHER_YEARS[len(ids)]}. PAS-20 needs "
             f"VOC 2012 with {_NUM_IMAGES}. {VOC_2012.how_to_get(writer.root)}"
         )
-    source = folder / "SegmentationClassAug"
-    if not source.is_dir():
-        source = folder / "SegmentationClass"
-    if not source.is_dir():
+    sources = (folder / "SegmentationClassAug", folder / "SegmentationClass")
+    source = next(filter(Path.is_dir, sources), None)
+    if source is None:
         raise FileNotFoundError(
             f"{folder} has neither SegmentationClassAug nor SegmentationClass. "
             f"{VOC_AUG.how_to_get(writer.root)}"
@@ -60,20 +51,11 @@ def prepare_voc(writer: LabelWriter) -> list[str]:
         "voc_2012_test_background_sem_seg": label_table({**classes, 0: _NUM_CLASSES}),
     }
     for name, table in tables.items():
-        writer.write(name, partial(read_voc_map, table=table), files)
+        writer.write(name, partial(_read_labels, table=table), files)
     return list(tables)
 
 
-def read_voc_map(file: Path, *, table: np.ndarray) -> np.ndarray:
-    """Reads one label map.
-
-    Args:
-        file: a PNG whose palette indices or gray values are VOC's ids.
-        table: uint8 (256,), class index by id.
-
-    Raises:
-        ValueError: the file is colored, or has values that are not a class of VOC.
-    """
+def _read_labels(file: Path, *, table: np.ndarray) -> np.ndarray:
     try:
         labels = read_8bit_labels(file)
     except ValueError as error:
@@ -91,11 +73,10 @@ def read_voc_map(file: Path, *, table: np.ndarray) -> np.ndarray:
 
 
 def _wrong_folder(root: Path) -> str:
-    """A sentence about a VOC that is there but not where or what it should be."""
-    misplaced = [root / "VOC2012", root / "VOCdevkit/VOCdevkit/VOC2012", root / "TrainVal" / FOLDER]
-    for folder in misplaced:
-        if (folder / "ImageSets").is_dir():
-            return f" {folder} belongs at {root / FOLDER}."
+    """Writes a sentence about a VOC that is there but not where or what it should be."""
+    for misplaced in ("VOC2012", "VOCdevkit/VOCdevkit/VOC2012", f"TrainVal/{_FOLDER}"):
+        if (root / misplaced / "ImageSets").is_dir():
+            return f" {root / misplaced} belongs at {root / _FOLDER}."
     years = sorted((root / "VOCdevkit").glob("VOC20[01][0-9]"))
     if years:
         found = " and ".join(str(year) for year in years)

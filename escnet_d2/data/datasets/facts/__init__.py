@@ -8,12 +8,12 @@ _FOLDER = Path(__file__).parent
 
 
 def ade847_object_ids() -> tuple[int, ...]:
-    """The object ids of ADE20K_2021_17_01 that are the classes of A-847, in class order."""
+    """Lists the object ids of ADE20K_2021_17_01 that are the classes of A-847, in class order."""
     return tuple(map(int, _lines("ade847_object_ids.txt")))
 
 
 def pascal_context_val_ids() -> tuple[str, ...]:
-    """The 5104 images that PASCAL-Context is evaluated on, as the CAT-Seg release lists them."""
+    """Lists the 5104 images that PASCAL-Context is evaluated on, as the CAT-Seg release does."""
     return tuple(_lines("pascal_context_val.txt"))
 
 
