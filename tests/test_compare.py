@@ -217,7 +217,7 @@ def test_each_model_runs_by_itself_and_a_failure_costs_its_row(folder, tmp_path,
     assert good["cost"]["parameters"] == 4_343_154
     assert good["cost"]["gflops"] > 0.1
     assert good["untrained"]
-    assert "missing.pth does not exist" in bad["error"]
+    assert "missing.pth is not a file" in bad["error"]
     assert "FAILED" in capsys.readouterr().out
     assert (output / "models/02_broken/console.txt").is_file()
 

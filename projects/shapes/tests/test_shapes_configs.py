@@ -63,9 +63,9 @@ def test_an_ablation_changes_one_key(name):
 def test_it_builds_from_what_is_shipped(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cfg = load_config(name)
-    check_config(cfg, world_size=1, eval_only=False)
-    model = build_model(cfg)
-    assert isinstance(model, ZeroShotCLIP if name.startswith("zero") else ESCNet)
+    zero_shot = name.startswith("zero")
+    check_config(cfg, world_size=1, eval_only=zero_shot)
+    assert isinstance(build_model(cfg), ZeroShotCLIP if zero_shot else ESCNet)
 
 
 @pytest.mark.parametrize("name", BASELINES)
