@@ -7,7 +7,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -26,25 +25,6 @@ _FIRST_SLURM_PORT = 15000
 _NUM_SLURM_PORTS = 15000
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ProcessPlace:
-    """Place of this process among those that somebody else has started.
-
-    Attributes:
-        rank: 0 to ``world_size`` - 1.
-        world_size: number of processes.
-        local_rank: 0 to ``local_size`` - 1, counted on this machine.
-        local_size: number of processes on each machine.
-        init_method: URL at which the processes meet, as ``torch.distributed`` takes it.
-    """
-
-    rank: int
-    world_size: int
-    local_rank: int
-    local_size: int
-    init_method: str
 
 
 def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
@@ -68,59 +48,59 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
 
 
 def _launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
-    place = find_place(os.environ, launcher=args.launcher, dist_url=args.dist_url)
-    if place is not None:
-        if args.num_gpus != 1 or args.num_machines != 1:
-            logger.warning(
-                "--num-gpus and --num-machines are ignored: %d processes run already.",
-                place.world_size,
-            )
-        _run_in_place(main, args, place)
+    variables = torchrun_variables(os.environ, args.launcher)
+    if not variables:
+        _check_request(args)
+        detectron2_launch(
+            _run_and_leave,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args),
+        )
         return
-    _check_request(args)
-    detectron2_launch(
-        _run_and_leave,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(main, args),
-    )
+    world_size = int(variables["WORLD_SIZE"])
+    if args.num_gpus != 1 or args.num_machines != 1:
+        logger.warning(
+            "--num-gpus and --num-machines are ignored: %d processes run already.", world_size
+        )
+    if world_size > 1:
+        os.environ.update(variables)
+        _join_processes("env://" if args.dist_url == "auto" else args.dist_url)
+    _run_and_leave(main, args)
 
 
-def find_place(
-    environment: Mapping[str, str], *, launcher: str = "auto", dist_url: str = "auto"
-) -> ProcessPlace | None:
-    """Reads this process's place from what torchrun or srun have set.
+def torchrun_variables(environment: Mapping[str, str], launcher: str = "auto") -> dict[str, str]:
+    """Returns what torchrun tells each process, under srun made of SLURM's variables.
 
     Args:
         environment: environment variables.
         launcher: one of :data:`LAUNCHERS`; ``auto`` takes torchrun's variables if all are there,
             then those of an srun step with several tasks.
-        dist_url: where to meet under SLURM; ``auto`` is the first node, at a port made of the
-            numbers of job and step.
 
     Returns:
-        The place, or None when we start the processes ourselves.
+        Variables by name; none where we start the processes ourselves.
 
     Raises:
-        ValueError: an unknown launcher, or variables that it needs are missing or inconsistent.
+        ValueError: variables that the launcher needs are missing or inconsistent.
     """
-    if launcher not in LAUNCHERS:
-        raise ValueError(f"--launcher must be one of {', '.join(LAUNCHERS)}, got {launcher!r}.")
     if launcher == "auto":
         launcher = _detect_launcher(environment)
-    if launcher == "torchrun":
-        return _torchrun_place(environment)
-    if launcher == "slurm":
-        return _slurm_place(environment, dist_url)
-    return None
-
-
-def first_host(node_list: str) -> str:
-    """Returns the first host of a SLURM node list: ``gpu[03-05,9],login1`` gives ``gpu03``."""
-    # Commas inside brackets separate numbers, not hosts: bring each bracket to its first number.
-    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", node_list).split(",")[0]
+    if launcher == "detectron2":
+        return {}
+    is_slurm = launcher == "slurm"
+    names = _SLURM_VARIABLES if is_slurm else _TORCHRUN_VARIABLES
+    missing = [name for name in names if name not in environment]
+    if missing:
+        raise ValueError(
+            f"--launcher {launcher}: the environment lacks {', '.join(missing)}. Start the program "
+            f"with {'srun' if is_slurm else 'torchrun'}."
+        )
+    if is_slurm:
+        return _from_slurm(environment)
+    local_size = environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])
+    return {**{name: environment[name] for name in names}, "LOCAL_WORLD_SIZE": local_size}
 
 
 def _detect_launcher(environment: Mapping[str, str]) -> str:
@@ -135,41 +115,12 @@ def _detect_launcher(environment: Mapping[str, str]) -> str:
     return "detectron2"
 
 
-def _torchrun_place(environment: Mapping[str, str]) -> ProcessPlace:
-    _require(environment, _TORCHRUN_VARIABLES, "torchrun", "torchrun")
-    world_size = int(environment["WORLD_SIZE"])
-    return ProcessPlace(
-        rank=int(environment["RANK"]),
-        world_size=world_size,
-        local_rank=int(environment["LOCAL_RANK"]),
-        local_size=int(environment.get("LOCAL_WORLD_SIZE", world_size)),
-        init_method="env://",
-    )
-
-
 def _num_srun_tasks(environment: Mapping[str, str]) -> int:
     return int(environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]))
 
 
-def _slurm_place(environment: Mapping[str, str], dist_url: str) -> ProcessPlace:
-    _require(environment, _SLURM_VARIABLES, "slurm", "srun")
+def _from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     world_size = _num_srun_tasks(environment)
-    if dist_url == "auto":
-        nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_JOB_NODELIST"])
-        job, step = (int(environment.get(f"SLURM_{name}_ID", 0)) for name in ("JOB", "STEP"))
-        # Steps of one job may run at once, and so may jobs with neighboring numbers.
-        port = _FIRST_SLURM_PORT + (job * 16 + step) % _NUM_SLURM_PORTS
-        dist_url = f"tcp://{first_host(nodes)}:{port}"
-    return ProcessPlace(
-        rank=int(environment["SLURM_PROCID"]),
-        world_size=world_size,
-        local_rank=int(environment["SLURM_LOCALID"]),
-        local_size=_slurm_tasks_per_node(environment, world_size),
-        init_method=dist_url,
-    )
-
-
-def _slurm_tasks_per_node(environment: Mapping[str, str], world_size: int) -> int:
     # Such as 4(x2), two nodes with four tasks, or 4,4.
     names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
     counts = next((environment[name] for name in names if name in environment), str(world_size))
@@ -179,18 +130,19 @@ def _slurm_tasks_per_node(environment: Mapping[str, str], world_size: int) -> in
             f"Every node must run the same number of tasks, SLURM gives {counts} for {world_size} "
             "tasks: use --ntasks-per-node."
         )
-    return sizes.pop()
-
-
-def _require(
-    environment: Mapping[str, str], names: tuple[str, ...], launcher: str, program: str
-) -> None:
-    missing = [name for name in names if name not in environment]
-    if missing:
-        raise ValueError(
-            f"--launcher {launcher}: the environment lacks {', '.join(missing)}. Start the program "
-            f"with {program}."
-        )
+    nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_JOB_NODELIST"])
+    job, step = (int(environment.get(f"SLURM_{name}_ID", 0)) for name in ("JOB", "STEP"))
+    # Steps of one job may run at once, and so may jobs with neighboring numbers.
+    port = _FIRST_SLURM_PORT + (job * 16 + step) % _NUM_SLURM_PORTS
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": str(sizes.pop()),
+        # The first of gpu[03-05,9],login1 is gpu03: a bracket stands for its first number.
+        "MASTER_ADDR": re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).split(",")[0],
+        "MASTER_PORT": str(port),
+    }
 
 
 def _check_request(args: argparse.Namespace) -> None:
@@ -215,31 +167,28 @@ def _check_request(args: argparse.Namespace) -> None:
         )
 
 
-def _run_in_place(
-    main: Callable[[argparse.Namespace], object], args: argparse.Namespace, place: ProcessPlace
-) -> None:
-    if place.world_size == 1:
-        main(args)
-        return
+def _join_processes(init_method: str) -> None:
+    """Joins the processes that somebody else has started, by torchrun's variables."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    rank, world_size, local_rank, local_size = (int(os.environ[name]) for name in names)
     has_gpu = torch.cuda.is_available()
     if has_gpu:
         num_devices = torch.cuda.device_count()
         # srun --gpus-per-task shows each task nothing but its own GPU.
-        if 1 < num_devices < place.local_size:
+        if 1 < num_devices < local_size:
             raise ValueError(
-                f"{place.local_size} processes on a machine with {num_devices} GPUs: one each."
+                f"{local_size} processes on a machine with {num_devices} GPUs: one each."
             )
-        torch.cuda.set_device(place.local_rank % num_devices)
+        torch.cuda.set_device(local_rank % num_devices)
     dist.init_process_group(
         backend="nccl" if has_gpu else "gloo",
-        init_method=place.init_method,
-        rank=place.rank,
-        world_size=place.world_size,
+        init_method=init_method,
+        rank=rank,
+        world_size=world_size,
         timeout=DEFAULT_TIMEOUT,
     )
-    comm.create_local_process_group(place.local_size)
+    comm.create_local_process_group(local_size)
     comm.synchronize()
-    _run_and_leave(main, args)
 
 
 def _run_and_leave(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:

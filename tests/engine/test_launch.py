@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from escnet_d2.engine.launch import ProcessPlace, find_place, first_host, launch
+from escnet_d2.engine.launch import launch, torchrun_variables
 
 TORCHRUN = {
     "RANK": "5",
@@ -43,45 +43,41 @@ def arguments(**changes):
         ("my-node-[1-2]", "my-node-1"),
     ],
 )
-def test_first_host(nodes, host):
-    assert first_host(nodes) == host
+def test_processes_meet_at_the_first_host(nodes, host):
+    variables = torchrun_variables({**SRUN, "SLURM_STEP_NODELIST": nodes})
+    assert variables["MASTER_ADDR"] == host
+    assert 1024 < int(variables["MASTER_PORT"]) < 32768
 
 
-def test_torchrun_environment():
-    place = find_place({**TORCHRUN, **SRUN})
-    assert place == ProcessPlace(5, 8, 1, 4, "env://")
+STEP = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_PROCID": "3"}
 
 
-def test_torchrun_environment_without_local_size_is_one_machine():
-    environment = {name: value for name, value in TORCHRUN.items() if name != "LOCAL_WORLD_SIZE"}
-    assert find_place(environment).local_size == 8
-
-
-def test_srun_environment():
-    place = find_place(SRUN)
-    assert (place.rank, place.world_size, place.local_rank, place.local_size) == (5, 8, 1, 2)
-    host, port = place.init_method.removeprefix("tcp://").split(":")
-    assert host == "gnode10"
-    assert 1024 < int(port) < 32768
-
-
-def test_an_srun_step_may_have_fewer_tasks_than_the_job():
-    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_PROCID": "3"}
-    place = find_place({**SRUN, **step})
-    assert (place.rank, place.world_size, place.local_size) == (3, 4, 4)
+@pytest.mark.parametrize(
+    ("environment", "launcher", "sizes"),
+    [
+        ({**TORCHRUN, **SRUN}, "auto", "5 8 1 4"),
+        # Without a local size it is one machine.
+        ({**SRUN, **{n: v for n, v in TORCHRUN.items() if "LOCAL_W" not in n}}, "auto", "5 8 1 8"),
+        (SRUN, "auto", "5 8 1 2"),
+        ({**TORCHRUN, **SRUN}, "slurm", "5 8 1 2"),
+        (BATCH_SCRIPT, "slurm", "0 8 0 2"),
+        # A step may have fewer tasks than the job.
+        ({**SRUN, **STEP}, "auto", "3 4 1 4"),
+    ],
+)
+def test_places_of_processes_that_run_already(environment, launcher, sizes):
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    variables = torchrun_variables(environment, launcher)
+    assert [variables.pop(name) for name in names] == sizes.split()
+    assert set(variables) == {"MASTER_ADDR", "MASTER_PORT"}
 
 
 def test_srun_ports_agree_within_a_step_and_differ_between_steps_and_jobs():
-    def url(**changes):
-        return find_place({**SRUN, **changes}).init_method
+    def port(**changes):
+        return torchrun_variables({**SRUN, **changes})["MASTER_PORT"]
 
-    assert url(SLURM_PROCID="0") == url(SLURM_PROCID="7")
-    urls = [url(), url(SLURM_STEP_ID="1"), url(SLURM_JOB_ID="200506")]
-    assert len(set(urls)) == 3
-
-
-def test_given_url_wins_under_srun():
-    assert find_place(SRUN, dist_url="tcp://a:1").init_method == "tcp://a:1"
+    assert port(SLURM_PROCID="0") == port(SLURM_PROCID="7")
+    assert len({port(), port(SLURM_STEP_ID="1"), port(SLURM_JOB_ID="200506")}) == 3
 
 
 @pytest.mark.parametrize(
@@ -102,28 +98,23 @@ def test_given_url_wins_under_srun():
     ],
 )
 def test_own_processes_where_nobody_else_started_several(environment):
-    assert find_place(environment) is None
-
-
-def test_launcher_can_be_forced():
-    assert find_place({**TORCHRUN, **SRUN}, launcher="detectron2") is None
-    assert find_place({**TORCHRUN, **SRUN}, launcher="slurm").local_size == 2
-    assert find_place(BATCH_SCRIPT, launcher="slurm").world_size == 8
-
-
-@pytest.mark.parametrize("counts", ["2,4(x2)", "3"])
-def test_uneven_nodes_are_refused(counts):
-    with pytest.raises(ValueError, match="ntasks-per-node"):
-        find_place({**SRUN, "SLURM_TASKS_PER_NODE": counts})
+    assert torchrun_variables(environment) == {}
+    assert torchrun_variables({**TORCHRUN, **SRUN, **environment}, "detectron2") == {}
 
 
 @pytest.mark.parametrize(
-    ("launcher", "message"),
-    [("torchrun", "lacks RANK, "), ("slurm", "lacks SLURM_PROCID, "), ("mpi", "one of auto, ")],
+    ("changes", "launcher", "message"),
+    [
+        ({"SLURM_TASKS_PER_NODE": "2,4(x2)"}, "auto", "ntasks-per-node"),
+        ({"SLURM_TASKS_PER_NODE": "3"}, "auto", "ntasks-per-node"),
+        ({}, "torchrun", "lacks RANK, .* with torchrun"),
+        (None, "slurm", "lacks SLURM_PROCID, .* with srun"),
+    ],
 )
-def test_launcher_that_is_not_there(launcher, message):
+def test_environments_that_do_not_fit_are_refused(changes, launcher, message):
+    environment = {} if changes is None else {**SRUN, **changes}
     with pytest.raises(ValueError, match=message):
-        find_place({}, launcher=launcher)
+        torchrun_variables(environment, launcher)
 
 
 @pytest.mark.parametrize(
@@ -132,20 +123,15 @@ def test_launcher_that_is_not_there(launcher, message):
         ({"num_gpus": 0}, "at least 1"),
         ({"num_machines": 2, "machine_rank": 2}, r"--machine-rank must be in 0\.\.1, got 2"),
         ({"num_machines": 2}, "--dist-url is needed with several machines"),
+        ({"num_gpus": 3}, "--num-gpus 3: this machine has 2"),
     ],
 )
-def test_contradicting_requests_are_refused(changes, message, capsys):
+def test_contradicting_requests_are_refused(changes, message, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(SystemExit, match="2"):
         launch(print, arguments(**changes))
     assert re.search(message, capsys.readouterr().err)
-
-
-def test_more_gpus_than_the_machine_has(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(SystemExit):
-        launch(print, arguments(num_gpus=3))
-    assert "--num-gpus 3: this machine has 2" in capsys.readouterr().err
 
 
 def test_one_process_runs_in_this_one(monkeypatch):
@@ -154,3 +140,14 @@ def test_one_process_runs_in_this_one(monkeypatch):
     calls = []
     launch(calls.append, arguments())
     assert calls == [arguments()]
+
+
+def test_a_given_url_wins_under_srun(monkeypatch):
+    monkeypatch.setattr("os.environ", dict(SRUN))
+    meetings, calls = [], []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **o: meetings.append(o))
+    monkeypatch.setattr("detectron2.utils.comm.create_local_process_group", lambda size: None)
+    for url in ("auto", "tcp://a:1"):
+        launch(calls.append, arguments(dist_url=url))
+    found = [(o["init_method"], o["rank"], o["world_size"]) for o in meetings]
+    assert (found, len(calls)) == ([("env://", 5, 8), ("tcp://a:1", 5, 8)], 2)
