@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Union
 
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -18,7 +18,7 @@ from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-from .checksum import is_sha256, sha256_of
+from .checksum import sha256_of
 from .shipped import model_weights_path, shipped_manifest
 from .state_dict import WeightsError
 
@@ -29,87 +29,60 @@ UNVERIFIED_VARIABLE = "ESCNET_ALLOW_UNVERIFIED"
 
 
 @dataclass(frozen=True)
-class UrlFile:
-    """Address and SHA-256 of a file that is kept in torch.hub's folder.
+class ReleasedFile:
+    """File of a Hugging Face repository in its cache or, with a SHA-256, of an address.
 
     Attributes:
         name: by which ``tools/download_weights.py`` and messages call it.
+        source: "owner/model", or the address.
+        filenames: in the repository: the same weights in several formats, the preferred one first;
+            it may have only some of them.
+        sha256: of the file behind the address, which is kept in torch.hub's folder.
     """
 
     name: str
-    url: str
-    sha256: str
+    source: str
+    filenames: tuple[str, ...] = ()
+    sha256: str = ""
 
     @property
     def origin(self) -> str:
         """Source of the file, in words."""
-        return f"{self.url}, SHA-256 {self.sha256}"
+        if self.sha256:
+            return f"{self.source}, SHA-256 {self.sha256}"
+        return f"https://huggingface.co/{self.source}"
 
     @property
     def place(self) -> Path:
-        """Path of the file, whether it is there or not."""
-        return Path(torch.hub.get_dir()).absolute() / "checkpoints" / self.url.rpartition("/")[2]
+        """Path of the file, or folder of the repository, whether it is there or not."""
+        if self.sha256:
+            folder = Path(torch.hub.get_dir()).absolute() / "checkpoints"
+            return folder / self.source.rpartition("/")[2]
+        return Path(constants.HF_HUB_CACHE) / f"models--{self.source.replace('/', '--')}"
 
     def find(self) -> Path | None:
         """Returns the file if it is on this machine."""
-        return self.place if os.path.isfile(self.place) else None
+        if self.sha256:
+            return self.place if os.path.isfile(self.place) else None
+        found = (try_to_load_from_cache(self.source, name) for name in self.filenames)
+        return next((Path(path) for path in found if isinstance(path, str)), None)
 
     def stated_sha256(self, path: Path) -> str:
-        """Returns the SHA-256 that the file must have."""
-        del path
-        return self.sha256
-
-    def download(self) -> Path:
-        """Fetches the file; it appears under its name when it is whole and right."""
-        self.place.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(self.url, str(self.place), hash_prefix=self.sha256)
-        return self.place
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """File of a Hugging Face repository, kept in Hugging Face's cache.
-
-    Attributes:
-        name: by which ``tools/download_weights.py`` and messages call it.
-        repo_id: "owner/model".
-        filenames: the same weights in several formats, the preferred one first; a repository may
-            have only some of them.
-    """
-
-    name: str
-    repo_id: str
-    filenames: tuple[str, ...]
-
-    @property
-    def origin(self) -> str:
-        """Source of the file, in words."""
-        return f"https://huggingface.co/{self.repo_id}"
-
-    @property
-    def place(self) -> Path:
-        """Folder of the repository in the cache, whether it is there or not."""
-        return Path(constants.HF_HUB_CACHE) / f"models--{self.repo_id.replace('/', '--')}"
-
-    def find(self) -> Path | None:
-        """Returns the file if it is on this machine."""
-        for filename in self.filenames:
-            found = try_to_load_from_cache(self.repo_id, filename)
-            if isinstance(found, str):
-                return Path(found)
-        return None
-
-    def stated_sha256(self, path: Path) -> str:
-        """Returns the SHA-256 that the repository stated for a file, "" if it stated none."""
+        """Returns the SHA-256 that a file must have, "" if its repository stated none."""
         # The cache is a folder of links to files that are named by their repository's digest.
         name = Path(os.readlink(path)).name if path.is_symlink() else ""
-        return name if is_sha256(name) else ""
+        return self.sha256 or (name if re.fullmatch("[0-9a-f]{64}", name) else "")
 
     def download(self) -> Path:
-        """Fetches the first of the formats that the repository has, and verifies it."""
+        """Fetches and verifies the file, of a repository in the first format that it has."""
+        if self.sha256:
+            # It appears under its name when it is whole and right.
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(self.source, str(self.place), hash_prefix=self.sha256)
+            return self.place
         for filename in self.filenames:
             try:
-                path = Path(hf_hub_download(self.repo_id, filename))
+                path = Path(hf_hub_download(self.source, filename))
             except LocalEntryNotFoundError:
                 # An EntryNotFoundError too, but of the network's making.
                 raise
@@ -121,14 +94,12 @@ class HubFile:
                     part.unlink()
                 raise ValueError(f"{filename} arrived with another SHA-256 than {stated}")
             return path
-        raise FileNotFoundError(f"{self.repo_id} has none of {', '.join(self.filenames)}")
+        raise FileNotFoundError(f"{self.source} has none of {', '.join(self.filenames)}")
 
 
-ReleasedFile = Union[UrlFile, HubFile]
-
-SAM_VIT_B = UrlFile(
+SAM_VIT_B = ReleasedFile(
     name="sam_vit_b",
-    url="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
+    source="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
     sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
 )
 # Names of what the shipped configurations ask for, and open_clip's model and tag.
@@ -266,7 +237,7 @@ def _given_file(spec: str) -> Path | None:
     return None
 
 
-def _clip_file(model: str, tag: str) -> HubFile:
+def _clip_file(model: str, tag: str) -> ReleasedFile:
     location = get_pretrained_cfg(model, tag).get("hf_hub")
     if not location:
         tags = sorted(list_pretrained_tags_by_model(model))
@@ -278,7 +249,7 @@ def _clip_file(model: str, tag: str) -> HubFile:
     repo_id, _, filename = location.rpartition("/")
     safe = PurePosixPath(filename).with_suffix(".safetensors").name if filename else ""
     filenames = (safe, filename) if filename else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-    return HubFile(f"{model}:{tag}", repo_id, filenames)
+    return ReleasedFile(f"{model}:{tag}", repo_id, filenames)
 
 
 def _how_to_get(file: ReleasedFile, reason: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from escnet_d2.weights import WeightsError
-from escnet_d2.weights.fetch import UrlFile
+from escnet_d2.weights.fetch import ReleasedFile
 
 CONTENT = b"PK\x03\x04 weights"
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "download_weights.py"
@@ -18,8 +18,9 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "download_weights.py"
 @pytest.fixture
 def tool(load_tool, server, monkeypatch):
     """The program, with two small files that the server has."""
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
     files = {
-        name: UrlFile(name, f"{server.address}/{name}.pt", hashlib.sha256(CONTENT).hexdigest())
+        name: ReleasedFile(name, f"{server.address}/{name}.pt", sha256=sha256)
         for name in ("first", "second")
     }
     server.files = {f"{name}.pt": CONTENT for name in files}

@@ -17,16 +17,16 @@ from escnet_d2.weights import (
     sam_weights_file,
     verify,
 )
-from escnet_d2.weights.fetch import SAM_VIT_B, HubFile, UrlFile
+from escnet_d2.weights.fetch import SAM_VIT_B, ReleasedFile
 
 CONTENT = b"PK\x03\x04" + bytes(1000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-HUB_FILE = HubFile("m:t", "owner/model", ("m.safetensors", "m.bin"))
+HUB_FILE = ReleasedFile("m:t", "owner/model", ("m.safetensors", "m.bin"))
 
 
 def url_file(server, sha256=SHA256):
     server.files["a.pth"] = CONTENT
-    return UrlFile("a", f"{server.address}/a.pth", sha256)
+    return ReleasedFile("a", f"{server.address}/a.pth", sha256=sha256)
 
 
 def put_sam():
@@ -37,7 +37,7 @@ def put_sam():
 
 def put_clip():
     """Writes a file as Hugging Face's cache has it."""
-    file = HubFile("", "timm/vit_base_patch16_clip_224.openai", ())
+    file = ReleasedFile("", "timm/vit_base_patch16_clip_224.openai", ())
     path = file.place / "snapshots" / ("c" * 40) / "open_clip_model.safetensors"
     blob = file.place / "blobs" / SHA256
     for folder in (path.parent, blob.parent, file.place / "refs"):
@@ -67,7 +67,7 @@ def test_a_hub_file_is_fetched_in_the_preferred_format_and_once(server, caplog):
 
 def test_the_other_format_is_taken_when_the_repository_has_only_that(server):
     with pytest.raises(WeightsError, match="owner/other has none of m.safetensors, m.bin"):
-        fetch(HubFile("m:t", "owner/other", HUB_FILE.filenames))
+        fetch(ReleasedFile("m:t", "owner/other", HUB_FILE.filenames))
     server.files = {"m.bin": CONTENT}
     assert fetch(HUB_FILE).name == "m.bin"
     assert HUB_FILE.find().name == "m.bin"
@@ -121,7 +121,7 @@ def test_failures_say_where_the_file_belongs_and_what_fetches_it(server, tmp_pat
     if kind == "missing":
         server.files.clear()
     elif kind == "refused":
-        file = UrlFile("a", "http://127.0.0.1:9/a.pth", "0" * 64)
+        file = ReleasedFile("a", "http://127.0.0.1:9/a.pth", sha256="0" * 64)
     else:
         (tmp_path / "torch").write_bytes(b"")
     with pytest.raises(WeightsError) as caught:
@@ -197,7 +197,7 @@ def test_names_of_the_command_line():
         "ViT-L-14-336-quickgelu:openai",
     ]
     file = released_file("ViT-B-16:laion2b-s34b-b88k")
-    assert file.repo_id == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+    assert file.source == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
     assert file.filenames == ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     file = released_file("ViTamin-B:datacomp1b")
     assert file.filenames == ("pytorch_model.safetensors", "pytorch_model.bin")
@@ -208,4 +208,4 @@ def test_names_of_the_command_line():
 def test_every_tag_of_open_clip_names_a_repository():
     tags = list_pretrained()
     assert len(tags) > 100
-    assert all(released_file(f"{model}:{tag}").repo_id for model, tag in tags)
+    assert all(released_file(f"{model}:{tag}").source for model, tag in tags)
