@@ -173,7 +173,7 @@ class _Run:
             # Results wait in memory until they are written.
             self.finish(keep=min(2 * _NUM_THREADS, _PIXELS_WAITING // segmentation.labels.size))
 
-    def _write(self, loaded: _Loaded, segmentation: Segmentation) -> dict[int, int]:
+    def _write(self, loaded: _Loaded, segmentation: Segmentation) -> np.ndarray:
         if loaded.image.path.stat().st_mtime_ns != loaded.modified:
             raise ValueError("the file changed while it was segmented; --resume does it again.")
         return self.folder.write(loaded.image, loaded.pixels, segmentation)

@@ -92,11 +92,10 @@ class RunReport:
             f"{len(self.failures)} failed, in {self.seconds:.1f} s"
         )
 
-    def add_areas(self, areas: Mapping[int, int]) -> None:
-        """Counts one image's classes; ``areas`` holds pixels by class index."""
-        for index, area in areas.items():
-            self.class_areas[index] += area
-            self.class_images[index] += 1
+    def add_areas(self, areas: np.ndarray) -> None:
+        """Counts one image's classes; ``areas`` holds the pixels of each, (K,)."""
+        self.class_areas += areas
+        self.class_images += areas > 0
 
     def summary(self, settings: Mapping[str, object]) -> dict[str, object]:
         """Returns plain data for JSON; ``settings`` as in :func:`image_record`."""

@@ -190,19 +190,18 @@ class RunFolder:
             # The image has gone since it was listed; reading it will say so.
             return False
 
-    def areas(self, image: ImageFile) -> dict[int, int]:
-        """Reads a finished image's area by class index; empty where only overlays are wanted."""
-        paths = self.paths(image)
+    def areas(self, image: ImageFile) -> np.ndarray:
+        """Reads the pixels of each class in a finished image, (K,); 0 without records or labels."""
+        paths, areas = self.paths(image), np.zeros(len(self._colors), np.int64)
         if "json" in paths:
             record = json.loads(paths["json"].read_text(encoding="utf-8"))
-            return {found["index"]: found["area"] for found in record["classes"]}
-        if "labels" in paths:
-            return _present(np.bincount(read_label_map(paths["labels"]).ravel()))
-        return {}
+            for found in record["classes"]:
+                areas[found["index"]] = found["area"]
+        elif "labels" in paths:
+            areas += np.bincount(read_label_map(paths["labels"]).ravel(), minlength=len(areas))
+        return areas
 
-    def write(
-        self, image: ImageFile, pixels: np.ndarray, segmentation: Segmentation
-    ) -> dict[int, int]:
+    def write(self, image: ImageFile, pixels: np.ndarray, segmentation: Segmentation) -> np.ndarray:
         """Writes the wanted outputs of one image, each atomically.
 
         Args:
@@ -211,7 +210,7 @@ class RunFolder:
             segmentation: labels and scores (H, W).
 
         Returns:
-            Area in pixels by class index, of the classes present.
+            Pixels of each class, (K,).
 
         Raises:
             ValueError: a label that is not a class, or an image of another size.
@@ -231,16 +230,12 @@ class RunFolder:
                     overlay.save(temporary, format="JPEG", quality=_JPEG_QUALITY)
                 else:
                     overlay.save(temporary, format="PNG")
-        return _present(areas)
+        return areas
 
     def write_summary(self, report: RunReport) -> None:
         """Writes ``summary.json``."""
         settings = {**self.description, "vocabulary": asdict(self.vocabulary)}
         write_json(self.path / SUMMARY_FILE, report.summary(settings))
-
-
-def _present(areas: np.ndarray) -> dict[int, int]:
-    return {index: area for index, area in enumerate(areas.tolist()) if area}
 
 
 def _differences(earlier: object, now: object, name: str = "") -> Iterator[str]:

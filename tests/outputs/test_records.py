@@ -84,8 +84,8 @@ def test_record_holds_all_there_is_to_know():
 
 def test_summary():
     report = RunReport(["sky", "dog"], num_found=6, num_ignored=9, num_done=1, num_skipped=2)
-    report.add_areas({0: 20})
-    report.add_areas({0: 10, 1: 10})
+    report.add_areas(np.array([20, 0]))
+    report.add_areas(np.array([10, 10]))
     report.failures.append(("b.jpg", "broken"))
     report.state, report.seconds = "interrupted", 1.23456
     summary = json.loads(json.dumps(report.summary({"config": "tiny"})))
