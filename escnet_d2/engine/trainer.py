@@ -44,6 +44,10 @@ class Trainer(DefaultTrainer):
     holds all other state.
     """
 
+    build_optimizer = staticmethod(build_optimizer)
+    # Detectron2's schedules, and WarmupPolyLR of its project DeepLab.
+    build_lr_scheduler = staticmethod(build_lr_scheduler)
+
     def __init__(self, cfg: CfgNode) -> None:
         """Builds model, optimizer, schedule and hooks; the data loader waits for :meth:`train`.
 
@@ -144,18 +148,6 @@ class Trainer(DefaultTrainer):
         """Restores :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self._data_seed = state_dict["data_seed"]
-
-    @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """See :func:`escnet_d2.solver.build_optimizer`."""
-        return build_optimizer(cfg, model)
-
-    @classmethod
-    def build_lr_scheduler(
-        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
-    ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Builds Detectron2's schedules, and ``WarmupPolyLR`` of its project DeepLab."""
-        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
