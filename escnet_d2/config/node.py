@@ -13,7 +13,6 @@ import yaml
 from detectron2.config import CfgNode
 
 _BASE_KEY = "_BASE_"
-_URLS = ("http://", "https://")
 # What yacs says of a value of another type than the default's.
 _TYPE_MISMATCH = re.compile(
     r"Type mismatch \(<class '(.+?)'> vs\. <class '(.+?)'>\) with values \((.*) vs\. (.*)\) "
@@ -127,18 +126,14 @@ def _read_with_base(path: str, included_from: tuple[str, ...]) -> dict[str, Any]
     merged: dict[str, Any] = {}
     chain = (*included_from, os.path.realpath(path))
     for base in bases:
-        file = base if base.startswith(_URLS) else _beside(path, base)
-        if not file.startswith(_URLS) and not os.path.isfile(file):
+        file = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+        if not os.path.isfile(file):
             raise ConfigFileError(f"{path}: its {_BASE_KEY} {base} is not a file ({file}).")
         if os.path.realpath(file) in chain:
             raise ConfigFileError(f"{path}: its {_BASE_KEY} {base} inherits it in turn.")
         _merge(_read_with_base(file, chain), merged, path)
     _merge(content, merged, path)
     return merged
-
-
-def _beside(path: str, base: str) -> str:
-    return os.path.join(os.path.dirname(path), os.path.expanduser(base))
 
 
 def _merge(content: dict[str, Any], into: dict[str, Any], path: str) -> None:

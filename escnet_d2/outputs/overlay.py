@@ -101,7 +101,6 @@ def drawable_name(name: str, index: int) -> str:
 
     Pillow's built-in font has ASCII only: accents are dropped, and names in other scripts become
     ``class <index>``, the index of the label PNG, the JSON record and classes.txt.
-
     """
     decomposed = unicodedata.normalize("NFKD", " ".join(name.split()))
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))

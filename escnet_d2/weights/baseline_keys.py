@@ -51,14 +51,13 @@ def join_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         prefix, _, last = name.rpartition(".")
         if last not in SPLIT:
             joined[name] = tensor
-        elif last == SPLIT[0]:
-            parts = [f"{prefix}.{part}" for part in SPLIT]
-            missing = [part for part in parts if part not in tensors]
-            if missing:
-                raise ValueError(f"{name} stands without {', '.join(missing)}.")
+            continue
+        parts = [f"{prefix}.{part}" for part in SPLIT]
+        missing = [part for part in parts if part not in tensors]
+        if missing:
+            raise ValueError(f"{name} stands without {', '.join(missing)}.")
+        if last == SPLIT[0]:
             joined[f"{prefix}.{JOINED}"] = torch.cat([tensors[part] for part in parts])
-        elif f"{prefix}.{SPLIT[0]}" not in tensors:
-            raise ValueError(f"{name} stands without {prefix}.{SPLIT[0]}.")
     return joined
 
 
