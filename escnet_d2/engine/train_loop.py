@@ -28,7 +28,6 @@ class AccumulatingTrainer(SimpleTrainer):
     def __init__(
         self,
         model: nn.Module,
-        data_loader: Iterable | None,
         optimizer: torch.optim.Optimizer,
         *,
         device: torch.device,
@@ -39,20 +38,19 @@ class AccumulatingTrainer(SimpleTrainer):
 
         Args:
             model: possibly wrapped for distributed training; returns a dict of scalar losses.
-            data_loader: an endless loader; None where :meth:`start_loader` gives it later.
             optimizer: over the parameters of ``model``.
             device: of ``model``.
             dtype: of autocast; float16 scales the loss, float32 is plain training.
             accumulation_steps: mini-batches per optimizer step.
         """
-        super().__init__(model, data_loader, optimizer)
+        super().__init__(model, None, optimizer)
         self.device = device
         self.dtype = dtype
         self.accumulation_steps = accumulation_steps
         self.grad_scaler = grad_scaler(device, dtype)
 
     def start_loader(self, data_loader: Iterable) -> None:
-        """Replaces the loader and starts it, with all that it draws from random generators."""
+        """Takes an endless loader and starts it, with all that it draws from random generators."""
         self.data_loader = data_loader
         self._data_loader_iter_obj = iter(data_loader)
 

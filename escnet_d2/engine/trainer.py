@@ -65,7 +65,6 @@ class Trainer(DefaultTrainer):
         amp = cfg.SOLVER.AMP
         self._trainer = AccumulatingTrainer(
             distributed(model),
-            None,
             optimizer,
             device=next(model.parameters()).device,
             dtype=TRAINING_DTYPES[amp.DTYPE] if amp.ENABLED else torch.float32,

@@ -19,7 +19,6 @@ def rescore_predictions(
     dataset_name: str,
     *,
     output_dir: str | Path | None = None,
-    boundary_dilation: float = 0.02,
     allow_incomplete: bool = False,
 ) -> dict[str, float]:
     """Scores a ``sem_seg_predictions.json`` of Detectron2's evaluator, ours or another's.
@@ -30,7 +29,6 @@ def rescore_predictions(
         path: records with ``file_name``, ``category_id`` and ``segmentation`` (COCO run lengths).
         dataset_name: a registered data set, whose ground truth is read.
         output_dir: folder for the evaluator's files; None writes none.
-        boundary_dilation: as of :class:`SemSegEvaluator`.
         allow_incomplete: score what is there where images have no prediction.
 
     Returns:
@@ -62,13 +60,7 @@ def rescore_predictions(
             f"{dataset_name}, such as {missing[0]}."
         )
     ids = MetadataCatalog.get(dataset_name).get("stuff_dataset_id_to_contiguous_id")
-    evaluator = SemSegEvaluator(
-        dataset_name,
-        output_dir=output_dir,
-        distributed=False,
-        boundary_dilation=boundary_dilation,
-        save_predictions=False,
-    )
+    evaluator = SemSegEvaluator(dataset_name, output_dir=output_dir, save_predictions=False)
     for sample in found:
         name = names[sample["file_name"]]
         try:

@@ -46,7 +46,6 @@ class SemSegEvaluator(DatasetEvaluator):
         *,
         output_dir: str | Path | None,
         seen_classes: Sequence[str] | None = None,
-        distributed: bool = True,
         boundary_dilation: float = 0.02,
         save_predictions: bool = True,
     ) -> None:
@@ -56,7 +55,6 @@ class SemSegEvaluator(DatasetEvaluator):
             dataset_name: a data set whose metadata has ``stuff_classes`` and ``ignore_label``.
             output_dir: the data set's own folder for results; None writes nothing.
             seen_classes: the training vocabulary, for the seen and unseen scores.
-            distributed: sum over all processes; otherwise each scores its own images.
             boundary_dilation: width of Boundary IoU's band as a share of the image diagonal, in
                 (0, 1].
             save_predictions: write ``sem_seg_predictions.json`` too.
@@ -88,7 +86,6 @@ class SemSegEvaluator(DatasetEvaluator):
             None if seen_classes is None else match_seen_classes(self._class_names, seen_classes)
         )
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._distributed = distributed
         self._boundary_dilation = boundary_dilation
         self._save_predictions = save_predictions and output_dir is not None
         if self._ignore_label is not None and 0 <= self._ignore_label < self._num_classes:
@@ -162,8 +159,7 @@ class SemSegEvaluator(DatasetEvaluator):
             RuntimeError: no image at all, or an image on more than one process.
         """
         num_images = self._count_images()
-        share = (self._matrix, self._boundary, self._predictions)
-        shares = comm.gather(share) if self._distributed else [share]
+        shares = comm.gather((self._matrix, self._boundary, self._predictions))
         if not shares:
             return None
         matrices, boundaries, predictions = zip(*shares)
@@ -218,8 +214,7 @@ class SemSegEvaluator(DatasetEvaluator):
 
     def _count_images(self) -> int:
         # On every process, so that all raise: where the first alone did, others would wait for it.
-        shares = comm.all_gather(self._images) if self._distributed else [self._images]
-        times_seen = Counter(itertools.chain.from_iterable(shares))
+        times_seen = Counter(itertools.chain.from_iterable(comm.all_gather(self._images)))
         repeated = [file_name for (file_name, _), times in times_seen.items() if times > 1]
         if repeated:
             raise RuntimeError(

@@ -293,7 +293,7 @@ def test_every_registration_loads_maps_and_evaluates(name, tmp_path, monkeypatch
     )
     # The first pixel of class 1 is right, the second is called the last class.
     prediction = torch.tensor([[1, num_classes - 1, num_classes - 1, 0, 0, 0]] * 2)
-    evaluator = SemSegEvaluator(name, output_dir=None, distributed=False)
+    evaluator = SemSegEvaluator(name, output_dir=None)
     evaluator.process([sample], [{"label_map": prediction}])
     scores = evaluator.evaluate()["sem_seg"]
     assert scores["num_classes"] == 2

@@ -39,7 +39,7 @@ def train(model, batches, **options):
     """Trains a copy for as many steps as the batches give; returns copy, trainer and storage."""
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-    trainer = AccumulatingTrainer(model, None, optimizer, device=CPU, **options)
+    trainer = AccumulatingTrainer(model, optimizer, device=CPU, **options)
     trainer.start_loader(batches)
     with EventStorage() as storage:
         for _ in range(len(batches) // trainer.accumulation_steps):
@@ -102,7 +102,7 @@ def test_loss_that_is_not_finite_stops_before_the_step(value):
     model.layer.bias.data.fill_(value)
     weight = model.layer.weight.clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = AccumulatingTrainer(model, None, optimizer, device=CPU)
+    trainer = AccumulatingTrainer(model, optimizer, device=CPU)
     trainer.start_loader([samples(2)])
     with EventStorage(), pytest.raises(FloatingPointError, match="iteration 0.*loss_a"):
         trainer.run_step()
@@ -112,7 +112,7 @@ def test_loss_that_is_not_finite_stops_before_the_step(value):
 def test_model_in_eval_mode_is_refused():
     model = Regression()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = AccumulatingTrainer(model, None, optimizer, device=CPU)
+    trainer = AccumulatingTrainer(model, optimizer, device=CPU)
     model.eval()
     with pytest.raises(RuntimeError, match="eval mode"):
         trainer.run_step()

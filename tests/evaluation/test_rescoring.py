@@ -22,7 +22,6 @@ def dataset(tmp_path):
     generator = np.random.default_rng(0)
     samples = []
     for folder, file in (("a", "x"), ("b", "x"), ("b", "y")):
-        # Blocks, so that bands of different widths differ.
         target = generator.integers(0, 4, (3, 5)).repeat(4, axis=0).repeat(3, axis=1)
         target = target.astype(np.uint8)
         target[target == 3] = 255
@@ -51,7 +50,7 @@ def write(tmp_path, records):
 
 def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
     maps = predictions(dataset)
-    evaluator = SemSegEvaluator(NAME, output_dir=None, distributed=False, boundary_dilation=0.2)
+    evaluator = SemSegEvaluator(NAME, output_dir=None)
     evaluator.process(dataset, [{"label_map": labels} for labels in maps])
     expected = evaluator.evaluate()["sem_seg"]
     # Of another machine, in another order.
@@ -63,7 +62,7 @@ def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
         )
     ]
     path = write(tmp_path, records)
-    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out", boundary_dilation=0.2)
+    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out")
     assert got == dict(expected)
     assert (tmp_path / "out/results.json").is_file()
 
