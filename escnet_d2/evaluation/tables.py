@@ -207,11 +207,19 @@ def write_comparison(
         outcomes = {dataset: {"scores": scores} for dataset, scores in by_dataset.items()}
         groups.append((name, [{"rescored": True, "datasets": outcomes}]))
     papers = [PAPER_NAMES.get(name, name) for name in datasets]
-    header = ["model", *papers, *_COST_COLUMNS, "remark"]
-    rows = [_comparison_row(name, group, datasets, score) for name, group in groups]
+    header, rows = ["model", *papers, *_COST_COLUMNS, "remark"], []
+    for name, group in groups:
+        cost, scores = _cost(group), [_over_runs(group, dataset, score) for dataset in datasets]
+        costs = [render(cost) if cost else "-" for render in _COST_COLUMNS.values()]
+        rows.append([name, *scores, *costs, "; ".join(dict.fromkeys(_remarks(group)))])
     write_csv(folder / "comparison.csv", header, rows)
     detail_header = ["model", "data set", *SCORES]
-    details = [row for name, group in groups for row in _detail_rows(name, group, datasets)]
+    details = [
+        [name, paper, *(_over_runs(group, dataset, column) for column in SCORES)]
+        for name, group in groups
+        for dataset, paper in zip(datasets, papers)
+        if any(_defined(group, dataset, column) for column in SCORES)
+    ]
     write_csv(folder / "scores.csv", detail_header, details)
     sections = [
         "# Comparison",
@@ -292,18 +300,6 @@ def _mess_rows(mess: Mapping[str, Any]) -> list[list[Any]]:
     return rows
 
 
-def _comparison_row(
-    name: str, runs: Sequence[Mapping[str, Any]], datasets: Iterable[str], score: str
-) -> list[str]:
-    cost = _cost(runs)
-    return [
-        name,
-        *(_over_runs(runs, dataset, score) for dataset in datasets),
-        *(render(cost) if cost else "-" for render in _COST_COLUMNS.values()),
-        "; ".join(dict.fromkeys(_remarks(runs))),
-    ]
-
-
 def _remarks(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if len(runs) > 1:
         yield f"{sum('error' not in run for run in runs)} runs"
@@ -324,15 +320,6 @@ def _remarks(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             found = scores.get("num_images")
             if None not in (expected, found) and found != expected:
                 yield f"{paper}: {found:.0f} of {expected} images"
-
-
-def _detail_rows(
-    name: str, runs: Sequence[Mapping[str, Any]], datasets: Iterable[str]
-) -> Iterator[list[str]]:
-    for dataset in datasets:
-        cells = [_over_runs(runs, dataset, score) for score in SCORES]
-        if any(cell != "-" for cell in cells):
-            yield [name, PAPER_NAMES.get(dataset, dataset), *cells]
 
 
 def _defined(runs: Iterable[Mapping[str, Any]], dataset: str, score: str) -> list[float]:
