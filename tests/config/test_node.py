@@ -89,38 +89,24 @@ def test_sections_of_other_programs_are_merged(tmp_path):
     assert isinstance(cfg.clone(), ConfigNode)
 
 
+# tests/test_bad_inputs.py has more of them, and more options.
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "mine.yaml is empty"),
         ("# only a remark\n", "mine.yaml is empty"),
         ("just text\n", "mine.yaml holds a str; a configuration holds KEY: VALUE lines"),
-        ("- SEED\n- 1\n", "mine.yaml holds a list"),
-        ("SOLVER: [1, 2\n", "mine.yaml, line 2: .*expected"),
         ("\tSEED: 1\n", "mine.yaml, line 1: "),
-        ("SEED: 1\nSOLVER: {}\nSEED: 2\n", "mine.yaml, line 3: the key SEED stands here a second"),
         ("SOLVER:\n  MAX_ITER: 1\n  MAX_ITER: 2\n", "line 3: the key MAX_ITER stands"),
         ("1: 2\n", "line 1: the key '1' is not text"),
         ("? [a, b]\n: 1\n", "line 1: the key .* is not text"),
-        ("[" * 5000, "mine.yaml"),
         ("MODEL:\n  CLIPP:\n    NAME: a\n", r"unknown configuration key MODEL\.CLIPP"),
         ("SOLVER:\n  BASE_RL: 1.0\n", r"SOLVER\.BASE_RL\. Did you mean SOLVER\.BASE_LR"),
-        (
-            "SOLVER:\n  BASE_LR: fast\n",
-            "SOLVER.BASE_LR takes .* float, like .*; got fast, which is str",
-        ),
-        ("SOLVER:\n  BASE_LR:\n", "SOLVER.BASE_LR has no value"),
-        ("SOLVER:\n  BASE_LR: .nan\n", "SOLVER.BASE_LR must be finite, got nan"),
         ("INPUT:\n  CROP:\n    SIZE: [.inf, 2]\n", "INPUT.CROP.SIZE must be finite"),
         ("SEED: 2020-01-01\n", "SEED"),
         ("SEED: 2020-13-41\n", "mine.yaml: month must be in 1..12"),
-        ("SOLVER: 3\n", "SOLVER"),
-        ("VERSION: 7\n", "Cannot merge a v7 config"),
         ("VERSION: new\n", "mine.yaml"),
-        ("_BASE_: 3\n", "_BASE_ must be a path or a list of paths"),
-        ("_BASE_: missing.yaml\n", "mine.yaml: its _BASE_ missing.yaml is not a file"),
         ("_BASE_: .\n", r"mine.yaml: its _BASE_ \. is not a file"),
-        ("_BASE_: mine.yaml\n", "mine.yaml: its _BASE_ mine.yaml inherits it in turn"),
     ],
 )
 def test_bad_files_are_named(tmp_path, text, message):
@@ -129,7 +115,7 @@ def test_bad_files_are_named(tmp_path, text, message):
         get_cfg().merge_from_file(path)
     assert "mine.yaml" in str(error.value)
     # Once: the file that is read and the one that is at fault are the same.
-    assert str(error.value).count(path) <= 1 + ("_BASE_: m" in text)
+    assert str(error.value).count(path) <= 1
 
 
 def test_a_longer_circle_of_files(tmp_path):
@@ -158,15 +144,12 @@ def test_an_unreadable_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["SOLVER.BASE_LR"], "KEY VALUE pairs, got 1"),
-        (["SOLVER.LR", "1"], r"unknown configuration key SOLVER\.LR\."),
         (["CLIP_MULTIPLIER", "1"], r"Did you mean SOLVER\.CLIP_MULTIPLIER"),
         (["MODEL.CLIP", "x"], r"unknown configuration key MODEL\.CLIP\."),
         (
             ["SOLVER.MAX_ITER", "many"],
             "MAX_ITER takes .* int, like .*; got many, which is str",
         ),
-        (["SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR must be finite, got inf"),
         (["SOLVER.BASE_LR", "None"], "SOLVER.BASE_LR has no value"),
         (
             ["DATASETS.TRAIN", "pets"],
@@ -183,15 +166,6 @@ def test_options_are_read_as_literals():
     cfg = get_cfg()
     cfg.merge_from_list(["SOLVER.BASE_LR", "1e-3", "DATASETS.TEST", "('a', 'b')", "SEED", 4])
     assert (cfg.SOLVER.BASE_LR, cfg.DATASETS.TEST, cfg.SEED) == (1e-3, ("a", "b"), 4)
-
-
-def test_keys_that_mean_nothing_any_more_are_passed_over(tmp_path):
-    cfg = get_cfg()
-    cfg.register_deprecated_key("SOLVER.GONE")
-    cfg.merge_from_list(["SOLVER.GONE", "1"])
-    cfg.merge_from_file(write(tmp_path, old="SOLVER:\n  GONE: 1\n  MAX_ITER: 3\n"))
-    assert cfg.SOLVER.MAX_ITER == 3
-    assert "GONE" not in cfg.SOLVER
 
 
 def test_keys_have_full_names():

@@ -4,17 +4,29 @@ import yaml
 from detectron2.data import DatasetCatalog
 
 from escnet_d2.engine import argument_parser, check_config, load_config, setup
+from escnet_d2.engine.config_checks import check_data_is_there
 
 
 def parse(*arguments):
     return argument_parser().parse_args(["--config-file", "escnet_tiny", *arguments])
 
 
-@pytest.fixture
-def registered():
-    DatasetCatalog.register("setup_test_data", list)
+def no_labels():
+    # As Detectron2's own loader of label maps does.
+    raise AssertionError("No annotations found in train/.")
+
+
+@pytest.fixture(params=[list])
+def registered(request):
+    DatasetCatalog.register("setup_test_data", request.param)
     yield "setup_test_data"
     DatasetCatalog.remove("setup_test_data")
+
+
+@pytest.mark.parametrize("registered", [no_labels], indirect=True)
+def test_data_whose_listing_asserts(registered):
+    with pytest.raises(FileNotFoundError, match=f"DATASETS.TRAIN, {registered}: No annotations"):
+        check_data_is_there("DATASETS.TRAIN", [registered])
 
 
 def test_options_may_come_before_or_after_flags():
@@ -30,9 +42,13 @@ def test_device_falls_back_to_the_cpu(monkeypatch, caplog):
     assert "MODEL.DEVICE is cuda:1 but torch sees no GPU" in caplog.text
 
 
-def test_several_cpu_processes_on_a_machine_with_gpus(monkeypatch):
-    cfg = load_config("escnet_tiny", ["MODEL.DEVICE", "cpu"])
+def test_devices_on_a_machine_with_gpus(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert load_config("escnet_tiny", ["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cuda:1"
+    with pytest.raises(ValueError, match="MODEL.DEVICE is cuda:2, but the 2 GPUs here"):
+        load_config("escnet_tiny", ["MODEL.DEVICE", "cuda:2"])
+    cfg = load_config("escnet_tiny", ["MODEL.DEVICE", "cpu"])
     with pytest.raises(ValueError, match="hide the GPUs with CUDA_VISIBLE_DEVICES"):
         check_config(cfg, world_size=2, eval_only=False)
 
@@ -42,11 +58,6 @@ def test_a_given_configuration_is_copied():
     original.freeze()
     changed = load_config(original, ["SEED", "9"])
     assert (original.SEED, changed.SEED) == (-1, 9)
-
-
-def test_missing_data_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="dataset.json"):
-        load_config("escnet_tiny", ["DATASETS.FOLDERS", f"('{tmp_path}',)"])
 
 
 def test_prediction_needs_no_data_folder(tmp_path, caplog):

@@ -81,19 +81,15 @@ def test_float16_skips_steps_that_overflow_and_lowers_the_scale():
     assert trainer.grad_scaler.get_scale() == 2.0**15
 
 
-def test_loss_scale_is_restored():
-    _, trainer, _ = train(Regression(), [samples(4)] * 2, dtype=torch.float16)
-    trainer.grad_scaler.update(new_scale=64.0)
+def test_loss_scale_is_restored_and_state_moves_between_precisions():
+    _, half, _ = train(Regression(), [samples(4)] * 2, dtype=torch.float16)
     _, other, _ = train(Regression(), [samples(4)], dtype=torch.float16)
-    other.load_state_dict(trainer.state_dict())
-    assert other.grad_scaler.get_scale() == 64.0
-
-
-def test_state_moves_between_precisions():
     _, plain, _ = train(Regression(), [samples(4)])
-    _, half, _ = train(Regression(), [samples(4)], dtype=torch.float16)
-    half.load_state_dict(plain.state_dict())
+    half.grad_scaler.update(new_scale=64.0)
+    other.load_state_dict(half.state_dict())
     plain.load_state_dict(half.state_dict())
+    other.load_state_dict(plain.state_dict())
+    assert other.grad_scaler.get_scale() == 64.0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

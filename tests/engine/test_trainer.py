@@ -8,15 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import EventStorage
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from escnet_d2.config import METHODS, Method
-from escnet_d2.data import register_folder_dataset
+from escnet_d2.data import register_prepared_folder
 from escnet_d2.engine import Trainer, check_config, load_config
 from escnet_d2.engine.evaluation_run import training_classes
 
@@ -81,21 +80,13 @@ class NoisySegmentor(nn.Module):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def datasets(tmp_path_factory):
-    generator = np.random.default_rng(0)
-    for name in (TRAIN, VAL):
-        root = tmp_path_factory.mktemp(name)
-        for folder in ("images", "labels"):
-            (root / folder).mkdir()
-        for index in range(5):
-            labels = generator.integers(0, 3, (2, 2)).repeat(12, 0).repeat(16, 1).astype(np.uint8)
-            image = labels[..., None] * 80 + generator.integers(0, 60, (24, 32, 3))
-            Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"{index}.png")
-            Image.fromarray(labels).save(root / "labels" / f"{index}.png")
-        register_folder_dataset(name, root / "images", root / "labels", CLASSES)
+def datasets(prepared_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    register_prepared_folder(prepared_folder(folder, "trainer_test", train=5, val=5))
     yield
     for name in (TRAIN, VAL):
         DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def config(output, *opts):

@@ -50,7 +50,7 @@ def test_hand_worked_square():
 
 
 @pytest.mark.parametrize("num_classes", [2, 21, 300])
-@pytest.mark.parametrize("dilation", [0.02, 0.1])
+@pytest.mark.parametrize("dilation", [0.02, 0.1, 1.0])
 def test_equals_the_class_by_class_definition(num_classes, dilation):
     rng = np.random.default_rng(num_classes)
     target = blobs(rng, 61, 83, num_classes)
@@ -66,19 +66,6 @@ def test_equals_the_class_by_class_definition(num_classes, dilation):
         assert counts.prediction[label] == prediction_band.sum()
         assert counts.intersection[label] == (target_band & prediction_band).sum()
     assert counts.intersection.sum() > 0
-
-
-def test_the_edge_of_the_image_is_a_boundary():
-    band = boundary_band(np.full((7, 9), 5), 2)
-    assert not band[2:5, 2:7].any()
-    assert band.sum() == 7 * 9 - 3 * 5
-
-
-def test_the_band_is_a_share_of_the_diagonal():
-    # 30 x 40: a diagonal of 50, a band of 5 pixels along the edge of the image.
-    image = np.zeros((30, 40), dtype=np.int64)
-    counts = boundary_counts(image, image, num_classes=1, dilation=0.1)
-    assert counts.target == counts.prediction == counts.intersection == 30 * 40 - 20 * 30
 
 
 def test_labels_beyond_8_bits_are_told_apart():
@@ -108,10 +95,3 @@ def test_small_unsigned_labels(unlabeled):
     counts = boundary_counts(target % 2, target, num_classes=2, dilation=0.02)
     np.testing.assert_array_equal(counts.target, [2, 2])
     np.testing.assert_array_equal(counts.prediction, [2, 2])
-
-
-def test_a_band_wider_than_the_image_is_the_whole_mask():
-    rng = np.random.default_rng(0)
-    target = rng.integers(0, 3, (5, 6))
-    counts = boundary_counts(target, target, num_classes=3, dilation=1.0)
-    np.testing.assert_array_equal(counts.target, np.bincount(target.ravel(), minlength=3))

@@ -111,8 +111,9 @@ def test_faults_are_named(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (23, 17)])
-def test_equals_the_encoding_of_each_mask(shape):
-    labels = np.random.default_rng(0).integers(0, 4, shape)
+@pytest.mark.parametrize("num_classes", [1, 2, 40])
+def test_equals_the_encoding_of_each_mask(shape, num_classes):
+    labels = np.random.default_rng(0).integers(0, num_classes, shape)
     records = encode_label_map(labels, "a.jpg")
     assert [record["category_id"] for record in records] == np.unique(labels).tolist()
     for record in records:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 
 import numpy as np
 import pytest
@@ -187,15 +186,6 @@ def test_an_interrupted_run_leaves_a_usable_part(photos):
     assert summary_of(photos)["state"] == "complete"
 
 
-def test_no_thread_outlives_a_run(photos):
-    before = threading.active_count()
-    run(photos, BrightnessPredictor(interrupt_at=2))
-    for thread in threading.enumerate():
-        if thread.name.startswith(("read", "write")):
-            thread.join(timeout=5)
-    assert threading.active_count() <= before
-
-
 def test_resume_leaves_finished_files_alone(photos):
     run(photos)
     before = modification_times(photos)
@@ -246,15 +236,6 @@ def test_a_damaged_record_is_done_again(photos):
     assert report.class_areas.tolist() == [18, 24]
 
 
-def test_folders_that_no_output_goes_to_may_hold_anything(photos):
-    own = photos.parent / "out" / "labels" / "1.png"
-    own.parent.mkdir(parents=True)
-    (photos.parent / "out" / "json").mkdir()
-    own.write_text("drawn by hand")
-    assert run(photos, kinds=["overlay", "json"]).num_done == 6
-    assert own.read_text() == "drawn by hand"
-
-
 def test_resume_tries_failed_images_again(photos):
     run(photos, BrightnessPredictor(refuse_width=4))
     predictor = BrightnessPredictor()
@@ -267,14 +248,3 @@ def test_background_is_grey(photos):
     run(photos, vocabulary=vocabulary)
     with Image.open(photos.parent / "out" / "labels" / "2.png") as image:
         assert image.convert("RGB").getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_label_maps_never_lie_beside_other_classes(photos):
-    run(photos)
-    (photos / "6.png").unlink()
-    others = Vocabulary.from_classes(["low", "high"])
-    for resume in (False, True):
-        with pytest.raises(FileExistsError, match="vocabulary"):
-            run(photos, vocabulary=others, resume=resume)
-    assert run(photos, vocabulary=others, overwrite=True).num_done == 5
-    assert not (photos.parent / "out" / "labels" / "6.png").exists()

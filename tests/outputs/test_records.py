@@ -8,7 +8,6 @@ from pycocotools import mask as coco_mask
 
 from escnet_d2.outputs import RunReport, image_record
 from escnet_d2.structures import Segmentation
-from escnet_d2.structures.run_lengths import class_rles
 from escnet_d2.version import __version__
 
 
@@ -17,20 +16,6 @@ def segmentation(labels, scores=None, num_classes=5):
     scores = np.full(labels.shape, 0.5) if scores is None else np.asarray(scores)
     names = tuple(f"name {index}" for index in range(num_classes))
     return Segmentation(labels, scores.astype(np.float32), names)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (23, 31)])
-@pytest.mark.parametrize("num_classes", [1, 2, 40])
-def test_run_lengths_are_those_of_coco(shape, num_classes):
-    labels = np.random.default_rng(0).integers(0, num_classes, shape).astype(np.int32)
-    rles = class_rles(labels)
-    assert sorted(rles) == np.unique(labels).tolist()
-    for index, rle in rles.items():
-        mask = labels == index
-        expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-        assert rle == {"size": list(shape), "counts": expected["counts"].decode()}
-        np.testing.assert_array_equal(coco_mask.decode(rle).astype(bool), mask)
-        assert coco_mask.area(rle) == mask.sum()
 
 
 def test_areas_and_scores_by_hand():
