@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -34,11 +33,8 @@ VOC, VOC_B, A150 = (
 
 
 @pytest.fixture(scope="module")
-def tool():
-    specification = importlib.util.spec_from_file_location("evaluate_all", TOOL)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("evaluate_all")
 
 
 @pytest.fixture

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-@pytest.fixture
-def load_tool():
-    """Imports a program of tools/ by name."""
-
-    def load(name):
-        specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture(autouse=True)
