@@ -196,16 +196,14 @@ def test_other_data_set_under_the_same_name_is_reported(caplog):
 def test_status_tells_missing_and_incomplete(tmp_path):
     for stem in "ab":
         put_pair(tmp_path, *BENCHMARKS[A150][:2], [[0]], stem=stem)
-    status = {entry.name: entry for entry in dataset_status(tmp_path)}
+    status = dataset_status(tmp_path)
     assert list(status) == list(BENCHMARKS) == list(all_datasets())[:8]
-    assert not any(entry.is_ready for entry in status.values())
-    ade = status[A150]
-    assert (ade.num_images, ade.expected_images) == (2, 2000)
-    assert ade.problem == "2 labeled images, expected 2000"
-    voc = status[PAS20]
-    assert voc.num_images == 0
-    assert voc.problem.startswith("missing: ")
-    assert str(tmp_path / VOC / "JPEGImages") in voc.problem
+    assert all(problem for _, problem in status.values())
+    assert status[A150] == (2, "2 labeled images, expected 2000")
+    found, problem = status[PAS20]
+    assert found == 0
+    assert problem.startswith("missing: ")
+    assert str(tmp_path / VOC / "JPEGImages") in problem
 
 
 def test_status_of_a_complete_data_set(tmp_path):
@@ -214,8 +212,7 @@ def test_status_of_a_complete_data_set(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
         for index in range(1449):
             (tmp_path / folder / f"{index}.{suffix}").touch()
-    status = {entry.name: entry for entry in dataset_status(tmp_path)}
-    assert status[PAS20].is_ready
+    assert dataset_status(tmp_path)[PAS20] == (1449, "")
 
 
 def test_detectron2s_own_ade20k_is_left_alone_with_the_listed_names():

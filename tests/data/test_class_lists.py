@@ -7,7 +7,6 @@ from escnet_d2.data.class_lists import (
     bundled_class_lists,
     class_list_variant,
     find_class_list,
-    normalize_classes,
     read_class_list,
 )
 
@@ -140,5 +139,5 @@ def test_folder_called_like_a_list_is_not_the_list():
     assert find_class_list("some/ade150") is None
 
 
-def test_normalise_strips_and_joins():
-    assert normalize_classes([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")
+def test_names_are_stripped_and_joined():
+    assert read_class_list([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")
