@@ -112,6 +112,11 @@ class PatchViews:
         self.patch = patch
         self.window = window
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, patch: int) -> PatchViews:
+        """Reads MODEL.CLIP.RESOLUTION and the options."""
+        return cls(ViewOptions.from_config(cfg), resolution=cfg.MODEL.CLIP.RESOLUTION, patch=patch)
+
     def scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
         """Scores the classes of images of any size, at four cells to a patch of each view.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
-from torch.nn import functional as F
 
 from escnet_d2.config import check_at_least, synonym_mode
 from escnet_d2.layers.class_transformer import ClassTransformer
@@ -36,7 +35,6 @@ class BaselineSegmentor(OpenVocabSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
-        views: SquashedViews,
         gradient_checkpointing: bool = False,
         train_vocabulary: Vocabulary | None = None,
         **options: object,
@@ -45,15 +43,12 @@ class BaselineSegmentor(OpenVocabSegmentor):
 
         Args:
             sem_seg_head: CLIP with what makes logits of its features.
-            views: the resolution that CLIP sees, and how images are tested.
             gradient_checkpointing: MODEL.CLIP.GRADIENT_CHECKPOINTING.
             train_vocabulary: default vocabulary in training.
             options: of :class:`OpenVocabSegmentor`.
         """
         super().__init__(**options)
         self.sem_seg_head = sem_seg_head
-        self.views = views
-        self.resolution = views.resolution
         self.gradient_checkpointing = gradient_checkpointing
         self.train_vocabulary = train_vocabulary
 
@@ -136,9 +131,7 @@ def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> 
     """
     losses = []
     for logit, target in zip(merge_entries(logits, vocabulary), targets):
-        resized = F.interpolate(
-            logit.unsqueeze(0).float(), size=target.shape, mode="bilinear", align_corners=False
-        )
+        resized = resize_scores(logit.float(), target.shape).unsqueeze(0)
         losses.append(sem_seg_loss(resized, target.unsqueeze(0)))
     return torch.stack(losses).mean()
 
