@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
@@ -90,7 +88,3 @@ class ConvNextEncoder(nn.Module):
     def encode_image(self, images: Tensor) -> ClipFeatures:
         """Dense features of normalized images (B, 3, h, w), sides multiples of 32."""
         return pyramid_features(self.model.visual, images)
-
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Unit embeddings (sentences, D)."""
-        return self.text.encode_sentences(sentences)
