@@ -33,7 +33,7 @@ Predict = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """How images are tested: MODEL.CLIP.ASPECT and the keys of windows in TEST.
+    """Options of testing: MODEL.CLIP.ASPECT and the keys of windows in TEST.
 
     Attributes:
         aspect: MODEL.CLIP.ASPECT, of whole images.

@@ -101,7 +101,7 @@ def baseline_options(cfg: CfgNode, *, stride: int, view_options: ViewOptions) ->
     if head.IGNORE_VALUE != 255:
         raise ValueError(
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
-            f"label is none, got {head.IGNORE_VALUE}."
+            f"label is unlabeled, got {head.IGNORE_VALUE}."
         )
     rows, columns = feature_grid(cfg)
     return {

@@ -158,8 +158,8 @@ class ESCNet(OpenVocabSegmentor):
 def _unlabeled_mode(cfg: CfgNode) -> str:
     """Returns MODEL.ESCNET.UNLABELLED with "auto" resolved.
 
-    Benchmarks keep what the papers do. In a folder of one's own an unlabeled pixel is seldom known
-    to be none of the classes.
+    Benchmarks keep what the papers do. In a user's own folder an unlabeled pixel may well show one
+    of the classes.
     """
     mode, names = cfg.MODEL.ESCNET.UNLABELLED, cfg.DATASETS.TRAIN
     if mode != "auto":
