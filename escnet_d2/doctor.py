@@ -158,9 +158,9 @@ def dataset_entries() -> list[Entry]:
 
     root = Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser().absolute()
     entries = [Entry("DETECTRON2_DATASETS", str(root))]
-    for status in dataset_status():
-        value = status.problem.replace(f"{root}/", "") or f"complete, {status.num_images} images"
-        entries.append(Entry(status.name, value, OK if status.is_ready else NOTE))
+    for name, (num_images, problem) in dataset_status().items():
+        value = problem.replace(f"{root}/", "") or f"complete, {num_images} images"
+        entries.append(Entry(name, value, NOTE if problem else OK))
     return entries
 
 

@@ -99,9 +99,9 @@ def prepare(writer: LabelWriter, names: list[str], *, skip_missing: bool) -> boo
             print(f"{name}: error: {error}", file=sys.stderr)
             complete = False
             continue
-        for status in dataset_status(writer.root, datasets):
-            print(f"{status.name}: {status.problem or f'{status.num_images} images, complete'}")
-            complete = complete and status.is_ready
+        for dataset, (num_images, problem) in dataset_status(writer.root, datasets).items():
+            print(f"{dataset}: {problem or f'{num_images} images, complete'}")
+            complete = complete and not problem
     return complete
 
 

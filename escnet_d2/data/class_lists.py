@@ -88,16 +88,19 @@ def class_list_variant(family: str, variant: str) -> str:
     return lists[family]
 
 
-def read_class_list(spec: str | os.PathLike) -> tuple[str, ...]:
+def read_class_list(spec: str | os.PathLike | Sequence[str | Sequence[str]]) -> tuple[str, ...]:
     """Reads a class list, one string per class with its synonyms joined by ``", "``.
 
     Args:
-        spec: as in :func:`find_class_list`; the formats are those of ``Vocabulary.from_file``.
+        spec: as in :func:`find_class_list`, a file of the formats of ``Vocabulary.from_file``; or
+            the names themselves.
 
     Raises:
         FileNotFoundError: there is no such file or bundled list.
-        ValueError: the file is not a class list, or has empty or duplicate names; names the file.
+        ValueError: the file is not a class list (it is named), or empty or duplicate names.
     """
+    if not isinstance(spec, (str, os.PathLike)):
+        return _class_strings(Vocabulary.from_classes(spec, synonyms="mean"))
     path = find_class_list(spec)
     if path is None:
         raise FileNotFoundError(
@@ -105,15 +108,6 @@ def read_class_list(spec: str | os.PathLike) -> tuple[str, ...]:
             f"lists: {', '.join(bundled_class_lists())}."
         )
     return _class_strings(Vocabulary.from_file(path, synonyms="mean"))
-
-
-def normalize_classes(classes: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
-    """Brings class names into the form of :func:`read_class_list`: stripped, joined by ``", "``.
-
-    Raises:
-        ValueError: empty or duplicate names.
-    """
-    return _class_strings(Vocabulary.from_classes(classes, synonyms="mean"))
 
 
 def _class_strings(vocabulary: Vocabulary) -> tuple[str, ...]:

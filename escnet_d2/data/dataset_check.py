@@ -34,7 +34,7 @@ class DatasetReport:
         name: of the data set.
         class_names: K names, in label order.
         ignore_label: the value of unlabeled pixels.
-        expected_images: labeled images of a complete copy; None where nobody knows.
+        expected_images: labeled images of a complete copy; None if unknown.
         num_images: labeled images.
         class_pixels: int64 (K,), pixels of each class.
         class_images: int64 (K,), images that have the class.
@@ -110,7 +110,7 @@ class DatasetReport:
     ) -> None:
         """Adds what is in the pairs of files; see :func:`check_dataset`.
 
-        Values of ``also_unlabeled`` are no strays, as the ignore label is none.
+        Values of ``also_unlabeled`` count as unlabeled, as the ignore label does.
         """
         self.num_images = len(pairs)
         unlabeled = {self.ignore_label, *also_unlabeled}
@@ -151,7 +151,7 @@ def check_dataset(
     Args:
         name: a registered data set with ``stuff_classes``.
         num_workers: processes to use beside this one.
-        headers_only: do not decode images; label maps are read whatever this says.
+        headers_only: do not decode images; label maps are read in any case.
         root: where the benchmarks are, by default as ``$DETECTRON2_DATASETS`` says.
 
     Raises:

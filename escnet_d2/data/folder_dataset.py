@@ -17,7 +17,7 @@ from detectron2.data import MetadataCatalog
 
 from escnet_d2.io import write_json
 
-from .class_lists import normalize_classes, read_class_list
+from .class_lists import read_class_list
 from .sem_seg_dataset import SemSegDataset, register_sem_seg
 
 MANIFEST_NAME = "dataset.json"
@@ -61,12 +61,13 @@ def folder_dataset(
     low, high = _IGNORE_LABELS
     if not low <= ignore_label <= high:
         raise ValueError(f"The ignore label must be in {low}..{high}, got {ignore_label}.")
-    is_file = isinstance(classes, (str, os.PathLike))
+    image_root, sem_seg_root = (
+        str(Path(folder).expanduser().absolute()) for folder in (image_root, sem_seg_root)
+    )
     return SemSegDataset(
         name=name,
-        image_dir=str(Path(image_root).expanduser().absolute()),
-        sem_seg_dir=str(Path(sem_seg_root).expanduser().absolute()),
-        classes=read_class_list(classes) if is_file else normalize_classes(classes),
+        layouts=((image_root, sem_seg_root),),
+        classes=read_class_list(classes),
         ignore_label=ignore_label,
         expected_images=expected_images,
     )
@@ -150,8 +151,10 @@ def write_manifest(
         "ignore_label": first.ignore_label,
         "splits": {
             split: {
-                "image_root": _relative(dataset.image_dir, folder),
-                "sem_seg_root": _relative(dataset.sem_seg_dir, folder),
+                **{
+                    key: _relative(path, folder)
+                    for key, path in zip(("image_root", "sem_seg_root"), dataset.folders())
+                },
                 "num_images": dataset.expected_images,
             }
             for split, dataset in splits.items()
@@ -236,11 +239,11 @@ def _earlier_splits(
     return kept
 
 
-def _relative(folder: str, start: Path) -> str:
+def _relative(folder: Path, start: Path) -> str:
     try:
-        return Path(os.path.relpath(Path(folder).resolve(), start)).as_posix()
+        return Path(os.path.relpath(folder.resolve(), start)).as_posix()
     except ValueError:  # Another drive on Windows.
-        return Path(folder).resolve().as_posix()
+        return folder.resolve().as_posix()
 
 
 def _checked(content: Any, kinds: Mapping[str, type], what: str) -> dict[str, Any]:

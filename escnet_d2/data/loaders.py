@@ -68,7 +68,7 @@ def build_train_loader(cfg: CfgNode, *, start_iter: int = 0) -> DataLoader:
         total_batch_size=images_per_batch,
         aspect_ratio_grouping=False,  # It would need the sizes of all images beforehand.
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        seed=seed,  # Else the loader draws from the generator that the model uses.
+        seed=seed,  # Otherwise it draws from the generator that the model uses.
     )
 
 

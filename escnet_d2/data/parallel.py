@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 from tqdm import tqdm
@@ -22,13 +23,10 @@ def map_files(
         title: of the progress bar, which is shown on terminals only.
         num_workers: processes to use beside this one; 0 works in this one.
     """
-
-    def watched(results: Iterator[Any]) -> Iterator[Any]:
-        # disable=None: no bar where nobody watches, such as in a log file.
-        return tqdm(results, total=len(items), desc=title, unit="file", disable=None)
-
-    if num_workers <= 0:
-        yield from watched(map(function, items))
-        return
-    with ProcessPoolExecutor(num_workers) as pool:
-        yield from watched(pool.map(function, items, chunksize=_CHUNK))
+    with ExitStack() as stack:
+        results = map(function, items)
+        if num_workers > 0:
+            pool = stack.enter_context(ProcessPoolExecutor(num_workers))
+            results = pool.map(function, items, chunksize=_CHUNK)
+        # disable=None: no bar in a log file.
+        yield from tqdm(results, total=len(items), desc=title, unit="file", disable=None)

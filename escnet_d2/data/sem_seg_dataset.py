@@ -32,8 +32,9 @@ class SemSegDataset:
 
     Attributes:
         name: the key in both catalogs.
-        image_dir: folder of the images, absolute or below :func:`datasets_root`.
-        sem_seg_dir: folder of the label maps, likewise.
+        layouts: pairs of the folders of images and of label maps, absolute or below
+            :func:`datasets_root`: that which a preparation writes, and any others in which releases
+            lay out the same content.
         classes: output classes in label order; synonyms are joined by ``", "``.
         ignore_label: the value of unlabeled pixels; any value >= K is unlabeled as well.
         evaluator_type: Detectron2's key for choosing an evaluator.
@@ -45,16 +46,13 @@ class SemSegDataset:
         vocabulary_classes: the text entries, where they differ from ``classes``.
         vocabulary_to_class: index into ``classes`` of each text entry.
         hint: what to do when a folder is missing, appended to the error.
-        other_dirs: further (images, label maps) pairs of folders with the same content, as other
-            releases lay it out; the first pair that is there is used.
         class_list: name of the bundled list that ``classes`` come from, by which its variants are
             found (``escnet_d2.data.class_lists``); empty for none.
         dataset_ids: the owners' id of each class, for predictions in COCO's format.
     """
 
     name: str
-    image_dir: str
-    sem_seg_dir: str
+    layouts: tuple[tuple[str, str], ...]
     classes: tuple[str, ...]
     ignore_label: int = 255
     evaluator_type: str = "sem_seg"
@@ -62,12 +60,11 @@ class SemSegDataset:
     label_suffixes: tuple[str, ...] = LABEL_SUFFIXES
     labels_select: bool = False
     expected_images: int | None = None
-    vocabulary_classes: tuple[str, ...] | None = None
-    vocabulary_to_class: tuple[int, ...] | None = None
+    vocabulary_classes: tuple[str, ...] = ()
+    vocabulary_to_class: tuple[int, ...] = ()
     hint: str = ""
-    other_dirs: tuple[tuple[str, str], ...] = ()
     class_list: str = ""
-    dataset_ids: tuple[int, ...] | None = None
+    dataset_ids: tuple[int, ...] = ()
 
     def prepared_folders(self, root: Path | None = None) -> tuple[Path, Path]:
         """Returns the folders of images and of label maps that a preparation writes for it.
@@ -75,11 +72,11 @@ class SemSegDataset:
         Args:
             root: where relative folders are; by default :func:`datasets_root` as it is now.
         """
-        return self._layouts(root)[0]
+        return self._below(root)[0]
 
     def folders(self, root: Path | None = None) -> tuple[Path, Path]:
         """Finds the first pair of folders that both exist, else :meth:`prepared_folders`."""
-        layouts = self._layouts(root)
+        layouts = self._below(root)
         # Not Path.is_dir, which raises below a folder that this user may not enter.
         return next((pair for pair in layouts if all(map(os.path.isdir, pair))), layouts[0])
 
@@ -117,18 +114,16 @@ class SemSegDataset:
             # A slip in the CAT-Seg and SED releases that tools have come to read.
             "seg_seg_root": sem_seg_root,
         }
-        if self.expected_images is not None:
-            metadata["expected_images"] = self.expected_images
-        if self.vocabulary_classes is not None and self.vocabulary_to_class is not None:
-            metadata["vocabulary_classes"] = list(self.vocabulary_classes)
-            metadata["vocabulary_to_class"] = list(self.vocabulary_to_class)
-        if self.class_list:
-            metadata["class_list"] = self.class_list
-        if self.dataset_ids is not None:
-            metadata["stuff_dataset_id_to_contiguous_id"] = {
+        optional = {
+            "expected_images": self.expected_images,
+            "vocabulary_classes": list(self.vocabulary_classes),
+            "vocabulary_to_class": list(self.vocabulary_to_class),
+            "class_list": self.class_list,
+            "stuff_dataset_id_to_contiguous_id": {
                 dataset_id: index for index, dataset_id in enumerate(self.dataset_ids)
-            }
-        return metadata
+            },
+        }
+        return {**metadata, **{key: value for key, value in optional.items() if value}}
 
     def __call__(self) -> list[dict[str, str]]:
         """Lists the samples, as DatasetCatalog asks.
@@ -161,10 +156,9 @@ class SemSegDataset:
             for i, s in files.pairs
         ]
 
-    def _layouts(self, root: Path | None) -> list[tuple[Path, Path]]:
+    def _below(self, root: Path | None) -> list[tuple[Path, Path]]:
         root = datasets_root() if root is None else root
-        pairs = ((self.image_dir, self.sem_seg_dir), *self.other_dirs)
-        return [(root / images, root / labels) for images, labels in pairs]
+        return [(root / images, root / labels) for images, labels in self.layouts]
 
     def _warn_left_out(self, what: str, files: list[Path]) -> None:
         if files:

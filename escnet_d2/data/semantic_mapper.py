@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 
-from escnet_d2.config import class_list_setting, synonym_mode
+from escnet_d2.config import check_choice, class_list_setting, synonym_mode
 from escnet_d2.io import read_image, read_label_map
 from escnet_d2.structures import Vocabulary
 
@@ -208,10 +208,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 
 def _crop(crop: CfgNode) -> list[T.Augmentation]:
     accepted = ("absolute", "absolute_range", "relative", "relative_range")
-    if crop.TYPE not in accepted:
-        raise ValueError(
-            f"INPUT.CROP.TYPE must be one of {', '.join(accepted)}, got {crop.TYPE!r}."
-        )
+    check_choice("INPUT.CROP.TYPE", crop.TYPE, accepted)
     area = crop.SINGLE_CATEGORY_MAX_AREA
     cut = T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, area, UNLABELED)
     return [PadToSize(*crop.SIZE), cut] if crop.TYPE == "absolute" else [cut]
@@ -223,6 +220,5 @@ def _flip(direction: str) -> list[T.Augmentation]:
         "horizontal": [T.RandomFlip()],
         "vertical": [T.RandomFlip(horizontal=False, vertical=True)],
     }
-    if direction not in flips:
-        raise ValueError(f"INPUT.RANDOM_FLIP must be one of {', '.join(flips)}, got {direction!r}.")
+    check_choice("INPUT.RANDOM_FLIP", direction, flips)
     return flips[direction]

@@ -115,7 +115,7 @@ class ClassTransformer(nn.Module):
         if missing or (self.pad_length and self.training):
             token = self.norm1(self.padding_tokens)[0, 0]
             text = None if self.padding_guidance is None else self.padding_guidance[0, 0]
-            # Keys and values alone: nobody reads what the copies attend to.
+            # Keys and values alone: what the copies attend to is not used.
             _, *padding = self._heads(token, text)
         attend = _linear_attention if self.attention_type == "linear" else _full_attention
         with torch.autocast(x.device.type, enabled=False):

@@ -33,7 +33,7 @@ Predict = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """How images are tested: MODEL.CLIP.ASPECT and the keys of windows in TEST.
+    """Options of testing: MODEL.CLIP.ASPECT and the keys of windows in TEST.
 
     Attributes:
         aspect: MODEL.CLIP.ASPECT, of whole images.
@@ -111,6 +111,11 @@ class PatchViews:
         self.resolution = resolution
         self.patch = patch
         self.window = window
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, patch: int) -> PatchViews:
+        """Reads MODEL.CLIP.RESOLUTION and the options."""
+        return cls(ViewOptions.from_config(cfg), resolution=cfg.MODEL.CLIP.RESOLUTION, patch=patch)
 
     def scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
         """Scores the classes of images of any size, at four cells to a patch of each view.

@@ -13,7 +13,8 @@ class ClipFeatures:
 
     Attributes:
         dense: (B, C, H, W) in the space that images and text share, not normalized.
-        intermediate: outputs of earlier blocks, each (B, width, H, W), shallow to deep.
+        intermediate: outputs of blocks, each (B, width, H, W), or of a ConvNeXt's stages, each
+            (B, channels, h, w); shallow to deep.
     """
 
     dense: Tensor

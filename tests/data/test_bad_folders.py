@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,70 +14,53 @@ from escnet_d2.data import register_folder_dataset
 from escnet_d2.data.check import main as check
 
 
-def replaced(path, make):
-    path.unlink()
-    make(path)
+def replace(file, make):
+    """Puts something else in place of a file."""
+
+    def damage(folder):
+        (folder / file).unlink()
+        make(folder / file)
+
+    return damage
 
 
+def rename(**targets):
+    """Moves ``0.png`` in folders of the split."""
+
+    def damage(folder):
+        for kind, target in targets.items():
+            (folder / kind / target).parent.mkdir(exist_ok=True)
+            (folder / kind / "0.png").rename(folder / kind / target)
+
+    return damage
+
+
+def empty(kind, make=Path.mkdir):
+    def damage(folder):
+        shutil.rmtree(folder / kind)
+        make(folder / kind)
+
+    return damage
+
+
+IMAGE, LABEL = "images/0.png", "labels/0.png"
 # What is done to the folder train; exit code; what the message says.
 FOLDERS = {
-    "fifo image": (
-        lambda f: replaced(f / "images/0.png", os.mkfifo),
-        1,
-        "images/0.png is not",
-    ),
-    "fifo label": (
-        lambda f: replaced(f / "labels/0.png", os.mkfifo),
-        1,
-        "labels/0.png is not",
-    ),
-    "device": (
-        lambda f: replaced(f / "images/0.png", lambda p: p.symlink_to("/dev/zero")),
-        1,
-        "images/0.png is not a regular file",
-    ),
-    "dangling link": (
-        lambda f: replaced(f / "labels/0.png", lambda p: p.symlink_to("nothing.png")),
-        1,
-        "labels/0.png is not a regular file",
-    ),
-    "empty image": (lambda f: (f / "images/0.png").write_bytes(b""), 1, "images/0.png"),
-    "empty label": (lambda f: (f / "labels/0.png").write_bytes(b""), 1, "labels/0.png"),
-    "folder as label": (
-        lambda f: replaced(f / "labels/0.png", lambda p: p.mkdir()),
-        1,
-        "images/0.png has no label map",
-    ),
-    "other case": (
-        lambda f: (
-            (f / "labels/0.png").rename(f / "labels/O.png")
-            and (f / "images/0.png").rename(f / "images/o.png")
-        ),
-        1,
-        "labels/O.png is in another folder or case",
-    ),
-    "other folder": (
-        lambda f: (f / "labels/a").mkdir() or (f / "labels/0.png").rename(f / "labels/a/0.png"),
-        1,
-        "images/0.png has no label map: ",
-    ),
-    "two images": (lambda f: shutil.copy(f / "images/0.png", f / "images/0.bmp"), 2, "keep one"),
-    "link to parent": (
-        lambda f: (f / "images/up").symlink_to(f),
-        2,
-        "links to a folder",
-    ),
-    "no images": (
-        lambda f: shutil.rmtree(f / "images") or (f / "images").mkdir(),
-        2,
-        "no .jpg",
-    ),
+    "fifo image": (replace(IMAGE, os.mkfifo), 1, f"{IMAGE} is not"),
+    "fifo label": (replace(LABEL, os.mkfifo), 1, f"{LABEL} is not"),
+    "device": (replace(IMAGE, lambda p: p.symlink_to("/dev/zero")), 1, f"{IMAGE} is not a regular"),
+    "dangling link": (replace(LABEL, lambda p: p.symlink_to("no.png")), 1, f"{LABEL} is not a reg"),
+    "empty image": (replace(IMAGE, Path.touch), 1, IMAGE),
+    "empty label": (replace(LABEL, Path.touch), 1, LABEL),
+    "folder as label": (replace(LABEL, Path.mkdir), 1, f"{IMAGE} has no label map"),
+    "case": (rename(labels="O.png", images="o.png"), 1, "O.png is in another folder or case"),
+    "other folder": (rename(labels="a/0.png"), 1, f"{IMAGE} has no label map: "),
+    "no shared name": (rename(labels="zero.png"), 1, f"{IMAGE} has no label map"),
+    "two images": (lambda f: shutil.copy(f / IMAGE, f / "images/0.bmp"), 2, "keep one"),
+    "link to parent": (lambda f: (f / "images/up").symlink_to(f), 2, "links to a folder"),
+    "no images": (empty("images"), 2, "no .jpg"),
     "no folder": (lambda f: shutil.rmtree(f / "labels"), 2, "labels does not exist"),
-    "file as folder": (
-        lambda f: shutil.rmtree(f / "labels") or (f / "labels").touch(),
-        2,
-        "label folder",
-    ),
+    "file as folder": (empty("labels", Path.touch), 2, "label folder"),
 }
 
 
@@ -99,7 +83,7 @@ def test_folders_in_folders_may_be_links(project, prepare):
 
 
 def test_what_is_no_file_is_left_out_of_training(project, caplog):
-    replaced(project / "train/images/0.png", os.mkfifo)
+    replace(IMAGE, os.mkfifo)(project / "train")
     folders = project / "train/images", project / "train/labels"
     register_folder_dataset("bad", *folders, ["a", "b", "c"])
     [sample] = DatasetCatalog.get("bad")
@@ -125,12 +109,6 @@ def test_class_lists(project, content, message, capsys, prepare):
     assert prepare() == 2
     error = capsys.readouterr().err
     assert message in error.lower() and "classes.txt" in error and error.count("\n") == 1
-
-
-def test_class_list_with_byte_order_mark(project, prepare):
-    (project / "classes.txt").write_bytes("\ufeffcat\ncouch\ndog\n".encode())
-    assert prepare() == 0
-    assert json.loads((project / "prepared/dataset.json").read_text())["classes"][0] == "cat"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +148,7 @@ def test_manifests(project, change, message, capsys, prepare):
         assert error.count("\n") == 1
 
 
-def test_manifest_that_is_no_file(project, capsys, prepare):
+def test_manifest_that_is_a_folder(project, capsys, prepare):
     (project / "prepared/dataset.json").mkdir(parents=True)
     for run in (lambda: check([str(project / "prepared/dataset.json")]), lambda: prepare()):
         assert run() == 2
@@ -184,11 +162,12 @@ def test_manifest_of_folders_that_are_elsewhere(project, capsys, prepare):
     assert str(project / "train/images") in capsys.readouterr().out
 
 
-def test_manifests_of_before_versions_and_with_byte_order_mark(project, prepare):
+def test_byte_order_marks_and_manifests_without_a_version(project, prepare):
+    (project / "classes.txt").write_bytes("\ufeffcat\ncouch\ndog\n".encode())
     prepare()
     path = project / "prepared/dataset.json"
     content = json.loads(path.read_text())
-    assert content.pop("version") == 1
+    assert (content["classes"][0], content.pop("version")) == ("cat", 1)
     path.write_text("\ufeff" + json.dumps(content), encoding="utf-8")
     assert check([str(path)]) == 0
 

@@ -7,7 +7,6 @@ from escnet_d2.data.class_lists import (
     bundled_class_lists,
     class_list_variant,
     find_class_list,
-    normalize_classes,
     read_class_list,
 )
 
@@ -23,25 +22,10 @@ SIZES = {
 }
 
 
-# Other releases' names for the same classes in the same order.
-VARIANT_SIZES = {
-    "ade150_detectron2": 150,
-    "ade150_fcclip": 150,
-    "coco_fcclip": 171,
-    "coco_panoptic": 133,
-    "coco_panoptic_fcclip": 133,
-    "pc459_fcclip": 459,
-    "pc459_spaced": 459,
-    "pc59_fcclip": 59,
-    "voc20_fcclip": 20,
-    "voc20_san": 20,
-    "voc21_fcclip": 21,
-}
-
-
 def test_bundled_lists_have_the_benchmarks_number_of_classes():
-    sizes = {name: len(read_class_list(name)) for name in bundled_class_lists()}
-    assert sizes == {**SIZES, **VARIANT_SIZES}
+    assert {name: len(read_class_list(name)) for name in SIZES} == SIZES
+    variants = {name for lists in CLASS_LIST_VARIANTS.values() for name in lists.values()}
+    assert {*bundled_class_lists()} == {*SIZES, *variants, "coco_panoptic"}
 
 
 def differing(name, other):
@@ -108,10 +92,6 @@ def test_bundled_names_have_no_stray_spaces(name):
         assert all(part == part.strip() and part for part in entry.split(", "))
 
 
-def test_ade150_bed_is_stripped():
-    assert read_class_list("ade150")[7] == "bed"
-
-
 def test_voc20b_starts_with_voc20_and_holds_pc59():
     assert read_class_list("voc20b")[:20] == read_class_list("voc20")
     assert set(read_class_list("voc20b")) == set(read_class_list("pc59"))
@@ -132,13 +112,11 @@ def test_json_objects_with_names(tmp_path):
 
 def test_missing_file_is_named_with_the_alternatives(tmp_path):
     assert find_class_list(tmp_path / "none.txt") is None
+    # A folder that is called like a list.
+    assert find_class_list("some/ade150") is None
     with pytest.raises(FileNotFoundError, match=r"none\.txt.*ade150"):
         read_class_list(tmp_path / "none.txt")
 
 
-def test_folder_called_like_a_list_is_not_the_list():
-    assert find_class_list("some/ade150") is None
-
-
-def test_normalise_strips_and_joins():
-    assert normalize_classes([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")
+def test_names_are_stripped_and_joined():
+    assert read_class_list([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")

@@ -15,17 +15,21 @@ from escnet_d2.data.folder_dataset import folder_dataset, write_manifest
 CLASSES = ["cat", "dog", "grass", "sky"]
 
 
+def put_pair(folder, name, labels, size=None):
+    """Writes a black image, of the size of its label map by default, and the label map."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(exist_ok=True)
+    Image.new("RGB", size or labels.shape[::-1]).save(folder / "images" / f"{name}.png")
+    Image.fromarray(labels).save(folder / "labels" / f"{name}.png")
+
+
 @pytest.fixture
 def broken(tmp_path):
     """Four pairs of which one is sound, a lone image and a lone label map."""
     images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
-    labels.mkdir()
 
-    def put(name, values, size=None, dtype=np.uint8):
-        values = np.asarray(values, dtype)
-        Image.new("RGB", size or values.shape[::-1]).save(images / f"{name}.png")
-        Image.fromarray(values).save(labels / f"{name}.png")
+    def put(name, values, size=None):
+        put_pair(tmp_path, name, np.asarray(values, np.uint8), size)
 
     put("sound", [[0, 1, 1, 255]])
     put("outside", [[0, 9, 4, 255]])
@@ -72,21 +76,15 @@ def test_headers_only_does_not_decode_images(broken):
     assert "turned" not in problems
 
 
-def test_sixteen_bit_labels_and_what_releases_write_for_unlabelled(tmp_path):
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
-    labels.mkdir()
+def test_sixteen_bit_labels_and_what_releases_write_for_unlabeled(tmp_path):
     classes = [f"class {index}" for index in range(300)]
-    for name, values in (
-        ("wide", np.array([[299, 300, 65535]], np.uint16)),
-        ("narrow", np.array([[5, 255, 0]], np.uint8)),
-    ):
-        Image.new("RGB", (3, 1)).save(images / f"{name}.png")
-        Image.fromarray(values).save(labels / f"{name}.png")
-    register_folder_dataset("wide_val", images, labels, classes, ignore_label=300)
+    put_pair(tmp_path, "wide", np.array([[299, 300, 65535]], np.uint16))
+    put_pair(tmp_path, "narrow", np.array([[5, 255, 0]], np.uint8))
+    folders = tmp_path / "images", tmp_path / "labels"
+    register_folder_dataset("wide_val", *folders, classes, ignore_label=300)
     report = check_dataset("wide_val")
     assert report.label_types == {"uint16": 1, "uint8": 1}
-    # 65535 and the ignore label are no strays; 255 is a class here.
+    # 65535 and the ignore label are unlabeled; 255 is a class here.
     assert report.problems == ["1 label maps have 8 bits, which cannot hold 300 classes."]
     assert report.unlabeled_pixels == 2
 

@@ -9,11 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from escnet_d2.config import get_cfg
-from escnet_d2.data import (
-    build_train_loader,
-    register_folder_dataset,
-    register_prepared_folder,
-)
+from escnet_d2.data import build_train_loader, register_folder_dataset, register_prepared_folder
 from escnet_d2.data.folder_dataset import folder_dataset, read_manifest, write_manifest
 
 # -- registering two folders --
@@ -34,10 +30,9 @@ def test_register_and_load(tmp_path, make_folders):
 
 
 def test_files_pair_by_name_in_sub_folders_whatever_their_suffix(tmp_path, caplog):
-    for file in ("images/a/1.JPG", "images/b/1.webp", "images/c.png", "labels/a/1.png"):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
-    for file in ("labels/b/1.tif", "labels/d.png", "labels/notes.md", "images/.hidden.png"):
+    images = ("images/a/1.JPG", "images/b/1.webp", "images/c.png", "images/.hidden.png")
+    labels = ("labels/a/1.png", "labels/b/1.tif", "labels/d.png", "labels/notes.md")
+    for file in (*images, *labels):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     register_folder_dataset("pets", tmp_path / "images", tmp_path / "labels", ["cat"])
@@ -51,17 +46,14 @@ def test_files_pair_by_name_in_sub_folders_whatever_their_suffix(tmp_path, caplo
     assert "1 label map(s) without image, such as" in caplog.text and "d.png" in caplog.text
 
 
-def test_folders_that_share_no_file(tmp_path, make_folders):
+def test_folders_that_share_no_file_or_are_missing(tmp_path, make_folders):
     image_root, label_root = make_folders(tmp_path, count=1)
     (label_root / "0.png").rename(label_root / "zero.png")
     register_folder_dataset("pets", image_root, label_root, ["cat"])
     with pytest.raises(ValueError, match="pets: No image in"):
         DatasetCatalog.get("pets")
-
-
-def test_missing_folder(tmp_path):
-    register_folder_dataset("pets", tmp_path / "images", tmp_path / "labels", ["cat"])
-    with pytest.raises(FileNotFoundError, match=f"pets: The image folder {tmp_path / 'images'}"):
+    shutil.rmtree(image_root)
+    with pytest.raises(FileNotFoundError, match=f"pets: The image folder {image_root}"):
         DatasetCatalog.get("pets")
 
 
@@ -74,24 +66,20 @@ def test_registering_again(tmp_path, make_folders):
     assert MetadataCatalog.get("pets").stuff_classes == ["cat"]
 
 
-def test_name_of_a_benchmark_is_taken(tmp_path):
-    with pytest.raises(ValueError, match="ade20k_150_test_sem_seg is registered already"):
-        register_folder_dataset("ade20k_150_test_sem_seg", tmp_path, tmp_path, ["cat"])
-
-
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "../a"])
-def test_unfit_names(name):
-    with pytest.raises(ValueError, match="is unfit"):
-        register_folder_dataset(name, "images", "labels", ["cat"])
-
-
-def test_unfit_classes(tmp_path):
-    with pytest.raises(ValueError, match="empty"):
-        register_folder_dataset("pets", "images", "labels", [])
-    with pytest.raises(ValueError, match="Duplicate"):
-        register_folder_dataset("pets", "images", "labels", ["cat", "cat"])
-    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
-        register_folder_dataset("pets", "images", "labels", tmp_path / "none.txt")
+@pytest.mark.parametrize(
+    ("name", "classes", "message"),
+    [
+        ("ade20k_150_test_sem_seg", ["cat"], "ade20k_150_test_sem_seg is registered already"),
+        *((name, ["cat"], "is unfit") for name in ("", "a b", "a/b", "../a")),
+        ("pets", [], "empty"),
+        ("pets", ["cat", "cat"], "Duplicate"),
+        ("pets", Path("nowhere/none.txt"), r"none\.txt does not exist"),
+    ],
+)
+def test_unfit_names_and_classes(name, classes, message):
+    error = FileNotFoundError if isinstance(classes, Path) else ValueError
+    with pytest.raises(error, match=message):
+        register_folder_dataset(name, "images", "labels", classes)
 
 
 # -- prepared folders --
@@ -103,11 +91,8 @@ def test_prepare_register_and_train(project, capsys, prepare):
     assert "train: 2 images" in output
     assert "couch, sofa" in output
     assert "pets_train, pets_val" in output
-    assert register_prepared_folder(project / "prepared") == ["pets_train", "pets_val"]
-    assert register_prepared_folder(project / "prepared" / "dataset.json") == [
-        "pets_train",
-        "pets_val",
-    ]
+    for path in (project / "prepared", project / "prepared/dataset.json"):
+        assert register_prepared_folder(path) == ["pets_train", "pets_val"]
     assert MetadataCatalog.get("pets_train").expected_images == 2
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = ("pets_train",)
@@ -190,17 +175,18 @@ def test_long_lists_of_problems_are_cut(project, capsys, prepare):
     assert "30 file(s) cannot be used" in error and "... and 10 more." in error
 
 
-@pytest.mark.parametrize("split", ["train", "train=a", "=a:b", "train=:b", "train=a:"])
-def test_split_syntax(project, split, capsys, prepare):
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        *((split, "SPLIT=IMAGES:LABELS") for split in ("train", "train=a", "=a:b", "train=:b")),
+        ("train=a:", "SPLIT=IMAGES:LABELS"),
+        ("train=a:b", "names a split twice"),
+    ],
+)
+def test_split_syntax(project, split, message, capsys, prepare):
     with pytest.raises(SystemExit):
         prepare("--split", split)
-    assert "SPLIT=IMAGES:LABELS" in capsys.readouterr().err
-
-
-def test_split_given_twice(project, capsys, prepare):
-    with pytest.raises(SystemExit):
-        prepare("--split", "train=a:b")
-    assert "names a split twice" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def write(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
@@ -217,12 +203,6 @@ def write(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
     )
 
 
-def test_a_second_split_joins_the_first(tmp_path):
-    path = write(tmp_path, "train")
-    write(tmp_path, "val")
-    assert set(read_manifest(path)[1]) == {"train", "val"}
-
-
 def test_another_data_set_is_not_written_over(tmp_path):
     path = write(tmp_path, "train")
     before = path.read_bytes()
@@ -236,7 +216,12 @@ def test_another_data_set_is_not_written_over(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_split_may_be_prepared_again_with_other_classes(tmp_path):
+def test_a_split_may_join_others_and_be_prepared_again_with_other_classes(tmp_path):
     path = write(tmp_path, "train")
     write(tmp_path, "train", classes=("a", "c"))
-    assert read_manifest(path)[1]["train"].classes == ("a", "c")
+    write(tmp_path, "val", classes=("a", "c"))
+    splits = read_manifest(path)[1]
+    assert {split: dataset.classes for split, dataset in splits.items()} == {
+        "train": ("a", "c"),
+        "val": ("a", "c"),
+    }

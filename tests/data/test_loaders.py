@@ -17,8 +17,7 @@ def cfg(tmp_path, make_folders):
     )
     cfg = get_cfg()
     cfg.SEED = 7
-    cfg.DATASETS.TRAIN = ("first", "second")
-    cfg.DATASETS.TEST = ("first", "second")
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("first", "second")
     cfg.SOLVER.IMS_PER_BATCH = 2
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.INPUT.MIN_SIZE_TRAIN = (8, 10, 12)
@@ -37,10 +36,9 @@ def take(loader, count):
 def assert_equal_batches(batches, others):
     assert len(batches) == len(others)
     for batch, other in zip(batches, others):
-        assert [sample["file_name"] for sample in batch] == [
-            sample["file_name"] for sample in other
-        ]
+        assert len(batch) == len(other)
         for sample, twin in zip(batch, other):
+            assert sample["file_name"] == twin["file_name"]
             assert torch.equal(sample["image"], twin["image"])
             assert torch.equal(sample["sem_seg"], twin["sem_seg"])
             assert sample["vocabulary"] == twin["vocabulary"]
@@ -74,13 +72,23 @@ def test_two_workers_equal_none(cfg):
     assert_equal_batches(take(build_train_loader(cfg, start_iter=1), 5), alone)
 
 
-def test_two_processes_equal_one(cfg, monkeypatch):
+@pytest.fixture
+def as_process(monkeypatch):
+    """Makes this process one of two."""
+
+    def pretend(rank):
+        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: rank)
+        for module in ("utils.comm", "data.build"):
+            monkeypatch.setattr(f"detectron2.{module}.get_world_size", lambda: 2)
+
+    return pretend
+
+
+def test_two_processes_equal_one(cfg, as_process):
     whole = take(build_train_loader(cfg), 4)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
-        monkeypatch.setattr("detectron2.data.build.get_world_size", lambda: 2)
+        as_process(rank)
         parts.append(take(build_train_loader(cfg), 4))
     assert_equal_batches([first + second for first, second in zip(*parts)], whole)
 
@@ -117,18 +125,17 @@ def test_test_loader_gives_each_image_once_in_batches(cfg):
     assert all("sem_seg" not in sample and "sem_seg_file_name" in sample for sample in samples)
 
 
-def test_processes_share_the_images_of_a_test(cfg, monkeypatch):
+def test_processes_share_the_images_of_a_test(cfg, as_process):
     files = []
     for rank in range(2):
-        monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
-        monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+        as_process(rank)
         batches = list(build_test_loader(cfg, "first"))
         files += [sample["file_name"][-5:] for batch in batches for sample in batch]
     assert sorted(files) == ["0.png", "1.png", "2.png"]
 
 
-def test_batches_that_processes_cannot_share(cfg, monkeypatch):
-    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+def test_batches_that_processes_cannot_share(cfg, as_process):
+    as_process(0)
     cfg.SOLVER.IMS_PER_BATCH = 3
     with pytest.raises(ValueError, match=r"IMS_PER_BATCH.*processes \(2\), got 3"):
         build_train_loader(cfg)
@@ -141,13 +148,10 @@ def test_test_loader_of_a_data_set_that_the_config_does_not_name(cfg):
 
 def test_data_set_registered_by_detectron2(cfg, tmp_path, make_folders):
     image_root, label_root = make_folders(tmp_path / "other")
+    pairs = [(str(file), str(label_root / file.name)) for file in image_root.iterdir()]
     samples = [
-        {
-            "file_name": str(image_root / f"{index}.png"),
-            "sem_seg_file_name": str(label_root / f"{index}.png"),
-            "dataset_name": "of another registration",
-        }
-        for index in range(2)
+        {"file_name": image, "sem_seg_file_name": label, "dataset_name": "of another registration"}
+        for image, label in pairs
     ]
     DatasetCatalog.register("plain", lambda: samples)
     MetadataCatalog.get("plain").stuff_classes = ["a", "b", "c"]
@@ -162,11 +166,7 @@ def test_data_set_registered_by_detectron2(cfg, tmp_path, make_folders):
         ("DATASETS.TRAIN", (), "DATASETS.TRAIN has no image: it names no data set"),
         ("DATASETS.TRAIN", ("nowhere",), "DATASETS.TRAIN.*nowhere.*DATASETS.FOLDERS"),
         ("SOLVER.IMS_PER_BATCH", 0, "SOLVER.IMS_PER_BATCH.*got 0"),
-        (
-            "DATALOADER.SAMPLER_TRAIN",
-            "RepeatFactorTrainingSampler",
-            "SAMPLER_TRAIN.*TrainingSampler",
-        ),
+        ("DATALOADER.SAMPLER_TRAIN", "RepeatFactor", "SAMPLER_TRAIN.*TrainingSampler"),
     ],
 )
 def test_config_values_that_cannot_work(cfg, key, value, message):

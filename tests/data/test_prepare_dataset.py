@@ -62,9 +62,8 @@ def test_missing_archives_are_named_with_their_address(tmp_path, capsys, run_too
 
 def test_all_leaves_out_what_is_not_there(tmp_path, capsys, run_tool):
     put(tmp_path / SOURCE / "0.png", [[1]])
-    assert (
-        run_tool("prepare_dataset", "all", "--root", tmp_path) == 1
-    )  # 1 of 2000 images, none of them there.
+    # 1 of 2,000 images.
+    assert run_tool("prepare_dataset", "all", "--root", tmp_path) == 1
     captured = capsys.readouterr()
     assert captured.err.count("skipped") == len(PREPARATIONS) - 1
     assert (tmp_path / TARGET / "0.png").is_file()
@@ -77,67 +76,41 @@ def test_incomplete_data_sets_are_reported_with_counts(tmp_path, shared_data, ca
     assert expected in capsys.readouterr().out
 
 
-def test_the_other_ade20k_is_told_apart(tmp_path, capsys, run_tool):
-    (tmp_path / "ADE20K_2021_17_01").mkdir()
-    run_tool("prepare_dataset", "ade20k_150", "--root", tmp_path)
-    assert "ADE20K_2021_17_01 is the full ADE20K" in capsys.readouterr().err
-    other = tmp_path / "other"
-    (other / ADE).mkdir(parents=True)
-    run_tool("prepare_dataset", "ade20k_847", "--root", other)
-    assert "ADEChallengeData2016, which is there, is another variant" in capsys.readouterr().err
+RGB = [[[1, 2, 3]]]
+FULL_VALIDATION = "ADE20K_2021_17_01/images/ADE/validation/ADE_val_00000001"
+# Preparation; folders and label maps that are there, number of images in VOC's list; the message.
+WRONG_FILES = {
+    "full ADE20K": ("ade20k_150", {"ADE20K_2021_17_01": None}, 0, "17_01 is another release"),
+    "ADE20K-150": ("ade20k_847", {ADE: None}, 0, "ADEChallengeData2016 is another release"),
+    "value 151": ("ade20k_150", {f"{SOURCE}/a.png": [[151]]}, 0, "a.png has the value 151"),
+    "colors": ("ade20k_150", {f"{SOURCE}/a.png": RGB}, 0, "gray, with 0 to 150; the full"),
+    "gray": (
+        "ade20k_847",
+        {f"{FULL_VALIDATION}.jpg": RGB, f"{FULL_VALIDATION}_seg.png": [[1]]},
+        0,
+        "mode L, where objects are coded by color",
+    ),
+    "no VOCdevkit": ("voc", {"VOC2012/ImageSets": None}, 0, "VOC2012 belongs at"),
+    "two VOCdevkits": ("voc", {f"VOCdevkit/{VOC}/ImageSets": None}, 0, "VOC2012 belongs at"),
+    "VOC 2010": ("voc", {"VOCdevkit/VOC2010": None}, 0, "VOC2010 is another release"),
+    "VOC 2010 as 2012": ("voc", {}, 964, "lists 964 images: this is VOC 2010"),
+    "objects": ("voc", {f"{VOC}/SegmentationClass/0.png": [[21]]}, 1, "numbers objects"),
+    "VOC's colors": ("voc", {f"{VOC}/SegmentationClass/0.png": RGB}, 1, "lost the class indices"),
+    "VOC 2012": ("pascal_context_59", {VOC: None}, 0, "VOC2012 is another release"),
+}
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([[151]], "has the value 151"),
-        ([[[1, 2, 3]]], "gray; the full ADE20K's are colored"),
-    ],
-)
-def test_label_maps_of_another_ade20k(tmp_path, capsys, values, message, run_tool):
-    put(tmp_path / SOURCE / "a.png", values)
-    assert run_tool("prepare_dataset", "ade20k_150", "--root", tmp_path) == 1
-    error = capsys.readouterr().err
-    assert "a.png" in error
-    assert message in error
-
-
-def test_gray_label_maps_are_not_the_full_ade20k(tmp_path, capsys, run_tool):
-    folder = tmp_path / "ADE20K_2021_17_01/images/ADE/validation"
-    put(folder / "ADE_val_00000001.jpg", [[[0, 0, 0]]])
-    put(folder / "ADE_val_00000001_seg.png", [[1]])
-    assert run_tool("prepare_dataset", "ade20k_847", "--root", tmp_path) == 1
-    assert "mode L, where objects are coded by color" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("folder", "message"),
-    [
-        ("VOC2012", "VOC2012 belongs at"),
-        ("VOCdevkit/VOCdevkit/VOC2012", "VOC2012 belongs at"),
-        ("VOCdevkit/VOC2010", "VOC2010 is another year"),
-    ],
-)
-def test_misplaced_voc(tmp_path, capsys, folder, message, run_tool):
-    (tmp_path / folder / "ImageSets").mkdir(parents=True)
-    assert run_tool("prepare_dataset", "voc", "--root", tmp_path) == 1
-    assert message in capsys.readouterr().err
-
-
-def test_voc_of_another_year(tmp_path, capsys, run_tool):
-    put_voc_split(tmp_path, 964)
-    assert run_tool("prepare_dataset", "voc", "--root", tmp_path) == 1
-    assert "lists 964 images: this is VOC 2010" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [([[21]], "SegmentationObject numbers objects"), ([[[1, 2, 3]]], "lost the class indices")],
-)
-def test_wrong_voc_label_maps(tmp_path, capsys, values, message, run_tool):
-    put_voc_split(tmp_path)
-    put(tmp_path / VOC / "SegmentationClass/0.png", values)
-    assert run_tool("prepare_dataset", "voc", "--root", tmp_path) == 1
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_files_of_other_releases_are_told_apart(tmp_path, capsys, case, run_tool):
+    name, files, voc_images, message = WRONG_FILES[case]
+    for file, values in files.items():
+        if values is None:
+            (tmp_path / file).mkdir(parents=True)
+        else:
+            put(tmp_path / file, values)
+    if voc_images:
+        put_voc_split(tmp_path, voc_images)
+    assert run_tool("prepare_dataset", name, "--root", tmp_path) == 1
     assert message in capsys.readouterr().err
 
 

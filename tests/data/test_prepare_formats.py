@@ -1,6 +1,7 @@
 """Label maps from files in the owners' formats, with values worked out by hand."""
 
 import json
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def written(root, file):
 
 
 def test_coco_stuff(tmp_path):
-    # All ids that COCO-Stuff knows; its unused ids and 255 are unlabelled.
+    # All ids that COCO-Stuff knows; its unused ids and 255 are unlabeled.
     put(tmp_path / "coco-stuff/annotations/val2017/a.png", [[*range(182), 255]])
     put(tmp_path / "coco-stuff/annotations/val2017/a_labelTrainIds.png", [[0]])
     assert prepare("coco_stuff", tmp_path) == ["coco_2017_test_stuff_all_sem_seg"]
@@ -71,48 +72,46 @@ def test_other_stuff_maps_are_refused_until_they_are_replaced(tmp_path):
     assert labels.tolist() == [[0, 170]]
 
 
+def put_panoptic(root, content):
+    file = root / "coco/annotations/panoptic_val2017.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
 def test_coco_panoptic(tmp_path):
     # Ids 1 + 256 * 2 = 513 (person), 65536 * 3 (wall-other-merged, the 132nd class).
-    colors = [[[1, 2, 0], [0, 0, 3], [0, 0, 0]]]
-    put(tmp_path / "coco/panoptic_val2017/x.png", colors)
-    content = {
-        "annotations": [
-            {
-                "file_name": "x.png",
-                "segments_info": [
-                    {"id": 513, "category_id": 1},
-                    {"id": 3 * 65536, "category_id": 199},
-                ],
-            }
-        ]
-    }
-    file = tmp_path / "coco/annotations/panoptic_val2017.json"
-    file.parent.mkdir()
-    file.write_text(json.dumps(content))
+    put(tmp_path / "coco/panoptic_val2017/x.png", [[[1, 2, 0], [0, 0, 3], [0, 0, 0]]])
+    segments = [{"id": 513, "category_id": 1}, {"id": 3 * 65536, "category_id": 199}]
+    put_panoptic(tmp_path, {"annotations": [{"file_name": "x.png", "segments_info": segments}]})
     assert prepare("coco_panoptic", tmp_path) == ["coco_2017_val_panoptic_sem_seg"]
     assert written(tmp_path, "coco/panoptic_semseg_val2017/x.png") == ([[0, 131, 255]], "L")
     assert read_class_list("coco_panoptic")[131] == "wall-other-merged"
 
 
-def test_panoptic_segment_without_annotation(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"annotations": [{"file_name": "x.png", "segments_info": []}]},
+            r"x\.png has segments without annotation: \[7\]",
+        ),
+        *(
+            (content, r"panoptic_val2017\.json is not a file of COCO")
+            for content in ("{", "{}", "[]", '{"annotations": [{}]}')
+        ),
+    ],
+)
+def test_panoptic_annotations_that_do_not_fit(tmp_path, content, message):
     put(tmp_path / "coco/panoptic_val2017/x.png", [[[7, 0, 0]]])
-    file = tmp_path / "coco/annotations/panoptic_val2017.json"
-    file.parent.mkdir()
-    file.write_text('{"annotations": [{"file_name": "x.png", "segments_info": []}]}')
-    with pytest.raises(ValueError, match=r"x\.png has segments without annotation: \[7\]"):
+    put_panoptic(tmp_path, content)
+    with pytest.raises(ValueError, match=message):
         prepare("coco_panoptic", tmp_path)
-    for content in ("{", "{}", "[]", '{"annotations": [{}]}'):
-        file.write_text(content)
-        with pytest.raises(ValueError, match=r"panoptic_val2017\.json is not a file of COCO"):
-            prepare("coco_panoptic", tmp_path)
 
 
 def test_real_panoptic_sample(shared_data, tmp_path):
     sample = shared_data / "coco_panoptic_sample/sample_data"
     content = json.loads((sample / "panoptic_examples.json").read_text())
-    file = tmp_path / "coco/annotations/panoptic_val2017.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(content))
+    put_panoptic(tmp_path, content)
     (tmp_path / "coco/panoptic_val2017").symlink_to(sample / "panoptic_examples")
     prepare("coco_panoptic", tmp_path)
     categories = json.loads((sample.parent / "panoptic_coco_categories.json").read_text())
@@ -148,7 +147,7 @@ def put_ade_image(root, name, objects, *, folder="images/ADE/validation/street",
 
 
 def test_ade20k_847(tmp_path):
-    # wall is object 2978 = 11 * 256 + 162, building 312 = 256 + 56; 1 is no class.
+    # wall is object 2978 = 11 * 256 + 162, building 312 = 256 + 56; 1 is not a class.
     put_ade_image(tmp_path, "ADE_val_00000001", [[2978, 312, 1, 0]], blue=9)
     put_ade_image(tmp_path, "ADE_val_00000003", [[2420]], folder="images/ADE/validation/a/b")
     put_ade_image(tmp_path, "ADE_train_00000002", [[2978]], folder="images/ADE/training/street")
@@ -185,10 +184,8 @@ def test_ade20k_847_makes_large_images_smaller(tmp_path):
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        ((512, 2000), (512, 2000)),
-        ((513, 513), (512, 512)),
-        ((683, 1024), (512, 768)),
-        ((1000, 601), (852, 512)),
+        *[((512, 2000), (512, 2000)), ((513, 513), (512, 512))],
+        *[((683, 1024), (512, 768)), ((1000, 601), (852, 512))],
     ],
 )
 def test_target_size(size, expected):
@@ -246,21 +243,17 @@ def run_lengths(rows, *, compressed=True):
     if not compressed:
         # Column by column, zeros first.
         flat = np.asarray(rows).flatten(order="F").tolist()
-        counts, value = [0], 0
-        for pixel in flat:
-            if pixel != value:
-                counts.append(0)
-                value = pixel
-            counts[-1] += 1
-        return {"size": list(np.shape(rows)), "counts": counts}
+        counts = [len(list(run)) for _, run in groupby(flat)]
+        return {"size": list(np.shape(rows)), "counts": [0, *counts] if flat[0] else counts}
     encoded = coco_mask.encode(np.asfortranarray(rows, dtype=np.uint8))
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
 
 
-def put_detail(root, annotations, *, images=None):
-    images = images or [
-        {"image_id": 5, "file_name": "a.jpg", "height": 1, "width": 4, "phase": "val"},
-        {"image_id": 6, "file_name": "b.jpg", "height": 1, "width": 4, "phase": "train"},
+def put_detail(root, annotations):
+    size = {"height": 1, "width": 4}
+    images = [
+        {"image_id": 5, "file_name": "a.jpg", "phase": "val", **size},
+        {"image_id": 6, "file_name": "b.jpg", "phase": "train", **size},
     ]
     file = root / PC / "trainval_merged.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -274,15 +267,9 @@ def test_pascal_context_59(tmp_path, compressed):
         return {"image_id": image, "category_id": category, "segmentation": runs}
 
     # 2 is aeroplane, 458 wood; 7 is none of the 59; later masks cover earlier ones.
-    put_detail(
-        tmp_path,
-        [
-            mask(5, 2, [1, 1, 1, 0]),
-            mask(6, 2, [1, 1, 1, 1]),
-            mask(5, 458, [0, 1, 0, 0]),
-            mask(5, 7, [0, 0, 1, 0]),
-        ],
-    )
+    masks = [mask(5, 2, [1, 1, 1, 0]), mask(6, 2, [1, 1, 1, 1])]
+    masks += [mask(5, 458, [0, 1, 0, 0]), mask(5, 7, [0, 0, 1, 0])]
+    put_detail(tmp_path, masks)
     prepare("pascal_context_59", tmp_path)
     folder = tmp_path / PC / "annotations_detectron2/pc59_val"
     assert [file.name for file in folder.iterdir()] == ["a.png"]

@@ -43,6 +43,11 @@ def register(num_classes, ignore_label=255):
     )
 
 
+def enable_crop(cfg, height, width):
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE = True, "absolute"
+    cfg.INPUT.CROP.SIZE = [height, width]
+
+
 def rgb(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -74,8 +79,8 @@ def test_every_key_of_input_reaches_its_augmentation(cfg):
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (8, 12), 50
     cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 9, 60
-    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE = True, "absolute"
-    cfg.INPUT.CROP.SIZE, cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = [6, 7], 0.5
+    enable_crop(cfg, 6, 7)
+    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.5
     cfg.INPUT.COLOR_AUG_SSD, cfg.INPUT.RANDOM_FLIP = True, "vertical"
     cfg.INPUT.SIZE_DIVISIBILITY = 32
     resize, pad, crop, colors, flip, pad_last = build_augmentations(cfg, True)
@@ -147,9 +152,7 @@ def test_palette_labels(cfg, tmp_path):
 )
 def test_one_pixel_of_every_kind(cfg, tmp_path, image, is_train):
     register(3)
-    cfg.INPUT.CROP.ENABLED = True
-    cfg.INPUT.CROP.TYPE = "absolute"
-    cfg.INPUT.CROP.SIZE = [8, 8]
+    enable_crop(cfg, 8, 8)
     cfg.INPUT.COLOR_AUG_SSD = True
     mapped = SemanticDatasetMapper(cfg, is_train)(
         sample(tmp_path, image, np.zeros((1, 1), np.uint8))
@@ -161,9 +164,7 @@ def test_one_pixel_of_every_kind(cfg, tmp_path, image, is_train):
 
 def test_absolute_crops_always_have_the_crop_size(cfg, tmp_path):
     register(3)
-    cfg.INPUT.CROP.ENABLED = True
-    cfg.INPUT.CROP.TYPE = "absolute"
-    cfg.INPUT.CROP.SIZE = [12, 10]
+    enable_crop(cfg, 12, 10)
     mapped = SemanticDatasetMapper(cfg, True)(
         sample(tmp_path, np.zeros((8, 20, 3), np.uint8), np.zeros((8, 20), np.uint8))
     )
@@ -176,9 +177,7 @@ def test_absolute_crops_always_have_the_crop_size(cfg, tmp_path):
 def test_crop_avoids_a_dominating_class_and_ignores_unlabeled(cfg, tmp_path):
     register(3, ignore_label=255)
     cfg.INPUT.MIN_SIZE_TRAIN = (16,)
-    cfg.INPUT.CROP.ENABLED = True
-    cfg.INPUT.CROP.TYPE = "absolute"
-    cfg.INPUT.CROP.SIZE = [16, 16]
+    enable_crop(cfg, 16, 16)
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
     # Class 0 fills the left; classes 1 and 2 share the right, under many unlabeled pixels.
     labels = np.zeros((16, 64), np.uint8)
@@ -213,7 +212,7 @@ def test_flip_moves_image_and_labels_together(cfg, tmp_path):
     assert first_columns == {0, 7}
 
 
-def test_colours_change_only_the_image(cfg, tmp_path):
+def test_colors_change_only_the_image(cfg, tmp_path):
     register(3)
     cfg.INPUT.COLOR_AUG_SSD = True
     labels = np.random.default_rng(0).integers(0, 3, (8, 8), dtype=np.uint8)

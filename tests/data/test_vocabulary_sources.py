@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 from detectron2.data import MetadataCatalog
 
 from escnet_d2.data import register_folder_dataset, resolve_vocabulary, vocabulary_of_dataset
 from escnet_d2.structures import Vocabulary
 
+A847 = "ade20k_full_sem_seg_freq_val_all"
 WITH_BACKGROUND = "voc_2012_test_background_sem_seg"
 
 
@@ -15,12 +18,11 @@ def test_data_set_gives_its_own_classes():
 
 
 def test_ade847_display_names_are_unique_and_synonyms_follow_the_mode():
-    name = "ade20k_full_sem_seg_freq_val_all"
-    first = vocabulary_of_dataset(name)
+    first = vocabulary_of_dataset(A847)
     assert len(set(first.class_names)) == first.num_entries == 847
     assert first.entries[1] == ("building",)
-    assert vocabulary_of_dataset(name, synonyms="mean").entries[1] == ("building", "edifice")
-    best = vocabulary_of_dataset(name, synonyms="max")
+    assert vocabulary_of_dataset(A847, synonyms="mean").entries[1] == ("building", "edifice")
+    best = vocabulary_of_dataset(A847, synonyms="max")
     assert best.entries[1:3] == (("building",), ("edifice",))
     assert best.entry_classes[:4] == (0, 1, 1, 2)
 
@@ -45,12 +47,6 @@ def test_override_replaces_names_but_not_the_mapping(tmp_path):
     assert vocabulary.class_names == tuple(MetadataCatalog.get(WITH_BACKGROUND).stuff_classes)
 
 
-def test_override_may_be_a_bundled_list():
-    name = "ade20k_full_sem_seg_freq_val_all"
-    vocabulary = vocabulary_of_dataset(name, override="datasets/ade847_fcclip.json")
-    assert vocabulary.class_names[26] == "house exterior"
-
-
 def test_override_of_another_length_names_both():
     with pytest.raises(ValueError, match=r"pc59 has 59 classes.*ade20k_150_test_sem_seg.*150"):
         vocabulary_of_dataset("ade20k_150_test_sem_seg", override="pc59")
@@ -67,18 +63,7 @@ def test_vocabulary_passes_through():
     assert resolve_vocabulary(vocabulary, synonyms="max") is vocabulary
 
 
-def test_sequences_and_text():
-    assert resolve_vocabulary(["a", "b, c"], synonyms="mean").entries == (("a",), ("b", "c"))
-    assert resolve_vocabulary(("dog",)).class_names == ("dog",)
-    assert resolve_vocabulary("couch|sofa, dog", synonyms="max").entries == (
-        ("couch",),
-        ("sofa",),
-        ("dog",),
-    )
-    assert resolve_vocabulary("dog").class_names == ("dog",)
-
-
-def test_long_text_is_no_file_name():
+def test_long_text_is_not_a_file_name():
     names = [f"class number {index}" for index in range(1000)]
     assert resolve_vocabulary(", ".join(names)).class_names == tuple(names)
 
@@ -116,20 +101,19 @@ def test_background_of_a_data_set_that_has_one():
         resolve_vocabulary(WITH_BACKGROUND, background="words")
 
 
-@pytest.mark.parametrize("spec", ["names.txt", "lists/names.json", "lists/names", "a, b.txt"])
-def test_missing_path_is_an_error_and_no_class(spec, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("names.txt", "lists/names.json", "lists/names", "a, b.txt"),
+        *("folder", "names.csv", "my names.tsv", Path("dog")),
+    ],
+)
+def test_folders_and_missing_files_are_not_classes(spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=spec):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"{spec} does not exist, or is not a file"):
         resolve_vocabulary(spec)
-
-
-def test_path_object_is_never_text(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        resolve_vocabulary(tmp_path / "dog")
-
-
-def test_slash_inside_a_list_is_part_of_a_name():
-    assert resolve_vocabulary("cup/mug, dog").class_names == ("cup/mug", "dog")
+    assert resolve_vocabulary("folder,").class_names == ("folder",)
 
 
 @pytest.mark.parametrize("spec", ["", " , ", []])
@@ -141,14 +125,15 @@ def test_empty_vocabulary(spec):
 @pytest.mark.parametrize(
     ("name", "release", "index", "names"),
     [
-        ("ade20k_full_sem_seg_freq_val_all", "fcclip", 2, ("sky", "clouds")),
+        (A847, "fcclip", 2, ("sky", "clouds")),
+        (A847, "datasets/ade847_fcclip.json", 26, ("house exterior",)),
         ("context_459_test_sem_seg", "san", 2, ("air conditioner",)),
         ("context_459_test_sem_seg", "catseg", 2, ("airconditioner",)),
         ("openvocab_pascal20_sem_seg_val", "san", 19, ("tv",)),
         ("ade20k_150_test_sem_seg", "mess", 6, ("road", "route")),
     ],
 )
-def test_override_by_release(name, release, index, names):
+def test_override_by_release_or_bundled_list(name, release, index, names):
     vocabulary = vocabulary_of_dataset(name, override=release, synonyms="mean")
     assert vocabulary.entries[index] == names
 
@@ -183,21 +168,27 @@ def test_names_that_are_not_read_are_told(kind, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("text", "classes"),
+    ("spec", "classes"),
     [
+        (["a", "b, c"], [("a",), ("b", "c")]),
+        (("dog",), [("dog",)]),
+        ("couch|sofa, dog", [("couch", "sofa"), ("dog",)]),
         ("cat\ndog, sky\n# mine\n", [("cat",), ("dog",), ("sky",)]),
         ('["couch|sofa", "dog"]', [("couch", "sofa"), ("dog",)]),
         ('[["couch", "sofa"], {"name": "dog"}]', [("couch", "sofa"), ("dog",)]),
         ('"hot dog, big", cat', [("hot dog, big",), ("cat",)]),
         ('5" disc, cat', [('5" disc',), ("cat",)]),
+        ("cup/mug, St. Bernard", [("cup/mug",), ("St. Bernard",)]),
         ("dog,", [("dog",)]),
     ],
 )
-def test_text_is_read_as_it_is_meant(text, classes, caplog, tmp_path):
-    assert resolve_vocabulary(text, synonyms="mean").entries == tuple(classes)
+def test_names_are_read_as_they_are_meant(spec, classes, caplog, tmp_path):
+    assert resolve_vocabulary(spec, synonyms="mean").entries == tuple(classes)
+    names = [(name,) for names in classes for name in names]
+    assert resolve_vocabulary(spec, synonyms="max").entries == tuple(names)
     assert not caplog.messages
-    if text.startswith("["):
-        (tmp_path / "list.txt").write_text(text)
+    if isinstance(spec, str) and spec.startswith("["):
+        (tmp_path / "list.txt").write_text(spec)
         read = resolve_vocabulary(tmp_path / "list.txt", synonyms="mean")
         assert read.entries == tuple(classes)
 
@@ -222,12 +213,13 @@ def test_text_that_cannot_be_meant(text, message):
     [
         ("a; b; c", "hold semicolons, not several classes: 'a; b; c'; separate classes by commas"),
         ("dog cat", "one class, 'dog cat', which every pixel may get: separate classes by commas"),
+        ("dog", "one class, 'dog', which every pixel may get"),
         ("ade15", "did you mean ade150"),
         ("ade20k_150_test_sem_se", "did you mean ade20k_150_test_sem_seg"),
     ],
 )
 def test_doubtful_text_is_told(text, message, caplog):
-    resolve_vocabulary(text)
+    assert resolve_vocabulary(text).class_names == (text,)
     assert message in caplog.text
 
 
@@ -268,16 +260,6 @@ def test_a_name_of_two_classes_is_told(caplog):
     assert "rounding" not in caplog.text
     resolve_vocabulary("bag|sack, trunk|sack", synonyms="max")
     assert "rounding tells: 'sack'" in caplog.text
-
-
-def test_folders_and_missing_files_are_not_classes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "dog").mkdir()
-    for spec in ("dog", "names.csv", "my names.tsv"):
-        with pytest.raises(FileNotFoundError, match=f"{spec} does not exist, or is not a file"):
-            resolve_vocabulary(spec)
-    assert resolve_vocabulary("dog,").class_names == ("dog",)
-    assert resolve_vocabulary("St. Bernard, dog").num_classes == 2
 
 
 def test_messages_do_not_grow_with_names(caplog):

@@ -35,7 +35,7 @@ def test_dense_features_of_one_cell_are_open_clips_embedding():
         # open_clip averages the cells of the last stage; here there is one.
         expected = model.encode_image(images)
     torch.testing.assert_close(features.dense[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5)
-    assert [tuple(stage.shape[1:]) for stage in features.stages] == [
+    assert [tuple(stage.shape[1:]) for stage in features.intermediate] == [
         (24, 8, 8),
         (32, 4, 4),
         (48, 2, 2),
@@ -45,7 +45,7 @@ def test_dense_features_of_one_cell_are_open_clips_embedding():
     # Cells do not mix after the last stage.
     with torch.no_grad():
         wide = pyramid_features(model.visual, torch.randn(1, 3, 64, 96))
-        cell = wide.stages[-1][:, :, 1:2, 2:3]
+        cell = wide.intermediate[-1][:, :, 1:2, 2:3]
         alone = model.visual.head(model.visual.trunk.head(cell))
     torch.testing.assert_close(wide.dense[:, :, 1, 2], alone, rtol=1e-4, atol=1e-5)
 

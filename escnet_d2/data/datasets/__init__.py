@@ -1,6 +1,6 @@
 """The open-vocabulary benchmarks. Importing this room registers them."""
 
-from .builtin import DatasetStatus, dataset_status, register_builtin
+from .builtin import dataset_status, register_builtin
 from .builtin_meta import BENCHMARKS, all_datasets
 from .mess import MESS_DATASETS, register_mess_datasets
 
@@ -9,7 +9,6 @@ register_builtin()
 __all__ = [
     "BENCHMARKS",
     "MESS_DATASETS",
-    "DatasetStatus",
     "all_datasets",
     "dataset_status",
     "register_builtin",

@@ -5,35 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..sem_seg_dataset import SemSegDataset, register_sem_seg
 from .builtin_meta import BENCHMARKS, all_datasets
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DatasetStatus:
-    """State of one benchmark on disk.
-
-    Attributes:
-        name: its name in the catalogs.
-        num_images: labeled images found, 0 where a folder is missing.
-        expected_images: labeled images of a complete copy.
-        problem: what is wrong, empty when the data set is complete.
-    """
-
-    name: str
-    num_images: int
-    expected_images: int
-    problem: str
-
-    @property
-    def is_ready(self) -> bool:
-        """True if the data set is complete."""
-        return not self.problem
 
 
 def register_builtin() -> None:
@@ -50,7 +27,7 @@ def register_builtin() -> None:
 
 def dataset_status(
     root: str | os.PathLike | None = None, names: Sequence[str] = BENCHMARKS
-) -> list[DatasetStatus]:
+) -> dict[str, tuple[int, str]]:
     """Looks for the benchmarks on disk; reads folder listings only.
 
     Args:
@@ -58,24 +35,22 @@ def dataset_status(
         names: data sets of :func:`all_datasets`, by default the eight benchmarks.
 
     Returns:
-        One entry per data set, in the order given or of docs/datasets.md.
+        By data set, in the order given or of docs/datasets.md: how many labeled images there are,
+        and what is wrong; an empty string where the data set is complete.
     """
     folder = None if root is None else Path(root).expanduser().absolute()
     known = all_datasets()
-    return [_status(known[name], folder) for name in names]
+    return {name: _status(known[name], folder) for name in names}
 
 
-def _status(dataset: SemSegDataset, root: Path | None) -> DatasetStatus:
-    num_images, problem = 0, ""
+def _status(dataset: SemSegDataset, root: Path | None) -> tuple[int, str]:
     missing = [str(folder) for folder in dataset.folders(root) if not os.path.isdir(folder)]
     if missing:
-        problem = f"missing: {', '.join(missing)}"
-    else:
-        try:
-            num_images = len(dataset.find_files(root).pairs)
-        except (OSError, ValueError) as error:
-            problem = str(error)
-        else:
-            if num_images != dataset.expected_images:
-                problem = f"{num_images} labeled images, expected {dataset.expected_images}"
-    return DatasetStatus(dataset.name, num_images, dataset.expected_images or 0, problem)
+        return 0, f"missing: {', '.join(missing)}"
+    try:
+        found = len(dataset.find_files(root).pairs)
+    except (OSError, ValueError) as error:
+        return 0, str(error)
+    if found == dataset.expected_images:
+        return found, ""
+    return found, f"{found} labeled images, expected {dataset.expected_images}"

@@ -172,13 +172,12 @@ def all_datasets() -> dict[str, SemSegDataset]:
 def _describe(
     name: str, labels: str, release: str, class_list: str, ignore_label: int, **facts: object
 ) -> SemSegDataset:
-    layouts = dict(LAYOUTS[labels])
-    first = layouts.pop(release, None) or layouts.pop(next(iter(layouts)))
+    layouts = LAYOUTS[labels]
+    # A stable sort: the others keep their order.
+    first_to_last = sorted(layouts, key=lambda other: other != release)
     return SemSegDataset(
         name=name,
-        image_dir=first[0],
-        sem_seg_dir=first[1],
-        other_dirs=tuple(layouts.values()),
+        layouts=tuple(layouts[name] for name in first_to_last),
         ignore_label=ignore_label,
         image_suffixes=(".jpg",),
         label_suffixes=(".tif",) if labels in _SIXTEEN_BITS else (".png",),

@@ -12,17 +12,14 @@ from PIL import Image
 from escnet_d2.io import atomic_path
 
 from ..datasets.builtin_meta import all_datasets
-from ..datasets.facts import ade847_object_ids
 from .archives import ADE20K_FULL
-from .conversion import LabelWriter, read_rgb
+from .conversion import LabelWriter, packaged_list, read_rgb
 
-FULL_FOLDER = "ADE20K_2021_17_01"
+_FOLDER = "ADE20K_2021_17_01"
 _IMAGES = "images/ADE/validation"
 _DATASET = "ade20k_full_sem_seg_freq_val_all"
 _UNLABELED = 65535
 _MAX_SHORT_SIDE = 512
-# A-150's, and the full data set of 2016 with other object ids.
-_OTHER_VARIANTS = ("ADEChallengeData2016", "ADE20K_2016_07_26")
 # R = 255, G = 255: the highest code of an object, plus one.
 _NUM_CODES = 25 * 256 + 256
 
@@ -36,8 +33,8 @@ def prepare_ade20k_847(writer: LabelWriter) -> list[str]:
     """
     images = all_datasets()[_DATASET].prepared_folders(writer.root)[0]
     class_of_object = np.full(_NUM_CODES, _UNLABELED, dtype=np.uint16)
-    object_ids = ade847_object_ids()
-    class_of_object[list(object_ids)] = range(len(object_ids))
+    object_ids = list(map(int, packaged_list("ade847_object_ids.txt")))
+    class_of_object[object_ids] = range(len(object_ids))
     writer.write(
         _DATASET,
         partial(_convert_image, class_of_object=class_of_object),
@@ -97,14 +94,8 @@ def resize_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _validation_images(root: Path) -> list[Path]:
-    folder = root / FULL_FOLDER
-    if not folder.is_dir():
-        others = [name for name in _OTHER_VARIANTS if (root / name).is_dir()]
-        wrong = f" {' and '.join(others)}, which is there, is another variant." if others else ""
-        raise FileNotFoundError(f"{folder} does not exist.{wrong} {ADE20K_FULL.how_to_get(root)}")
-    files = sorted((folder / _IMAGES).rglob("ADE_val_*.jpg"))
+    folder = root / _FOLDER / _IMAGES
+    files = sorted(folder.rglob("ADE_val_*.jpg"))
     if not files:
-        raise FileNotFoundError(
-            f"{folder / _IMAGES} has no ADE_val_*.jpg. {ADE20K_FULL.how_to_get(root)}"
-        )
+        raise ADE20K_FULL.missing(root, f"There is no ADE_val_*.jpg in {folder}.")
     return files

@@ -19,6 +19,7 @@ class Archive:
         unpack_to: the folder, below the data sets' root, to unpack it in or to put it in.
         terms: license or terms, as the owners state them.
         note: what else a user should know.
+        releases: glob patterns of the folders of other releases, which users have instead.
     """
 
     name: str
@@ -26,6 +27,13 @@ class Archive:
     unpack_to: str
     terms: str
     note: str = ""
+    releases: tuple[str, ...] = ()
+
+    def missing(self, root: Path, what: str) -> FileNotFoundError:
+        """Returns the error that says what is missing, what is there instead, and the cure."""
+        others = (path for pattern in self.releases for path in sorted(root.glob(pattern)))
+        instead = "".join(f" {path} is another release." for path in others)
+        return FileNotFoundError(f"{what}{instead} {self.how_to_get(root)}")
 
     def how_to_get(self, root: Path) -> str:
         """Says in a sentence where the archive is published and where its content belongs."""
@@ -68,6 +76,7 @@ ADE20K_CHALLENGE = Archive(
     "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
     ".",
     _ADE_TERMS,
+    releases=("ADE20K_2021_17_01", "ADE20K_2016_07_26"),
 )
 ADE20K_FULL = Archive(
     "ADE20K_2021_17_01.zip",
@@ -75,12 +84,14 @@ ADE20K_FULL = Archive(
     ".",
     _ADE_TERMS,
     "after registration",
+    releases=("ADEChallengeData2016", "ADE20K_2016_07_26"),
 )
 VOC_2012 = Archive(
     "VOCtrainval_11-May-2012.tar",
     f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar",
     ".",
     _VOC_TERMS,
+    releases=("VOCdevkit/VOC20[01][!2]",),
 )
 VOC_AUG = Archive(
     "SegmentationClassAug.zip",
@@ -94,6 +105,7 @@ VOC_2010 = Archive(
     f"{_VOC}/voc2010/VOCtrainval_03-May-2010.tar",
     ".",
     _VOC_TERMS,
+    releases=("VOCdevkit/VOC20[01][!0]",),
 )
 PASCAL_CONTEXT_59 = Archive(
     "trainval_merged.json",

@@ -10,9 +10,13 @@ import numpy as np
 
 from ..datasets.builtin_meta import COCO_PANOPTIC_IDS, COCO_STUFF_VALUES
 from .archives import COCO_PANOPTIC, COCO_STUFF_MAPS
-from .conversion import LabelWriter, label_table, read_8bit_labels, read_rgb
+from .conversion import LabelWriter, read_8bit_labels, read_rgb
 
 _UNLABELED = 255
+_STUFF_HINT = (
+    f"{COCO_STUFF_MAPS.name} has 0 to 181 and 255; stuff_*2017_pixelmaps and the 10k release are "
+    "other files."
+)
 # What mmsegmentation's converter writes beside the originals.
 _FOREIGN_SUFFIX = "_labelTrainIds.png"
 
@@ -22,7 +26,9 @@ def prepare_coco_stuff(writer: LabelWriter) -> list[str]:
 
     Values 0 to 181 are COCO's ids less one, of which 171 are classes; 255 and the rest become 255.
     """
-    table = label_table({value: index for index, value in enumerate(COCO_STUFF_VALUES)})
+    index_of_value = dict.fromkeys((*range(182), 255), _UNLABELED)
+    index_of_value.update({value: index for index, value in enumerate(COCO_STUFF_VALUES)})
+    read = partial(read_8bit_labels, index_of_value=index_of_value, hint=_STUFF_HINT)
     written = []
     for name, split in (("train", "train2017"), ("test", "val2017")):
         source = writer.root / "coco-stuff/annotations" / split
@@ -30,27 +36,13 @@ def prepare_coco_stuff(writer: LabelWriter) -> list[str]:
         if not files:
             continue
         dataset = f"coco_2017_{name}_stuff_all_sem_seg"
-        read = partial(_read_stuff_map, table=table)
         writer.write(dataset, read, {file.stem: (file,) for file in files})
         written.append(dataset)
     if not written:
         folder = writer.root / "coco-stuff/annotations"
-        raise FileNotFoundError(
-            f"There are no label maps in {folder}/train2017 or {folder}/val2017. "
-            f"{COCO_STUFF_MAPS.how_to_get(writer.root)}"
-        )
+        what = f"There are no label maps in {folder}/train2017 or {folder}/val2017."
+        raise COCO_STUFF_MAPS.missing(writer.root, what)
     return written
-
-
-def _read_stuff_map(file: Path, *, table: np.ndarray) -> np.ndarray:
-    labels = read_8bit_labels(file)
-    strange = labels[(labels > COCO_STUFF_VALUES[-1]) & (labels != _UNLABELED)]
-    if strange.size:
-        raise ValueError(
-            f"{file} has the value {strange[0]}, which {COCO_STUFF_MAPS.name} does not have: "
-            "stuff_*2017_pixelmaps and the 10k release are other files."
-        )
-    return table[labels]
 
 
 def prepare_coco_panoptic(writer: LabelWriter) -> list[str]:
@@ -80,10 +72,8 @@ def prepare_coco_panoptic(writer: LabelWriter) -> list[str]:
         writer.write(dataset, _read_panoptic_map, files)
         written.append(dataset)
     if not written:
-        raise FileNotFoundError(
-            f"There is no panoptic_*2017.json in {writer.root / 'coco/annotations'}. "
-            f"{COCO_PANOPTIC.how_to_get(writer.root)}"
-        )
+        what = f"There is no panoptic_*2017.json in {writer.root / 'coco/annotations'}."
+        raise COCO_PANOPTIC.missing(writer.root, what)
     return written
 
 

@@ -66,16 +66,31 @@ def _write_label_map(job: tuple[Path, tuple[Any, ...]], *, read: Callable[..., n
         Image.fromarray(labels).save(temporary, "TIFF" if target.suffix == ".tif" else "PNG")
 
 
-def read_8bit_labels(file: Path) -> np.ndarray:
-    """Reads a PNG whose gray values or palette indices are the labels: (H, W), 0..255.
+def read_8bit_labels(file: Path, *, index_of_value: Mapping[int, int], hint: str) -> np.ndarray:
+    """Reads a PNG whose gray values or palette indices are labels, as class indices.
+
+    Args:
+        file: the PNG.
+        index_of_value: the class, or 255 for none, of each value of 0..255 that it may have.
+        hint: a sentence on the right file, for messages.
+
+    Returns:
+        uint8 (H, W).
 
     Raises:
         ValueError: the file is colored or damaged, or has other values.
     """
-    labels = read_label_map(file)
-    if labels.min() < 0 or labels.max() > 255:
-        raise ValueError(f"{file} has values outside 0..255: is it the right file?")
-    return labels
+    values = list(index_of_value)
+    try:
+        labels = read_label_map(file)
+        strange = labels[~np.isin(labels, values)]
+        if strange.size:
+            raise ValueError(f"{file} has the value {strange[0]}.")
+    except ValueError as error:
+        raise ValueError(f"{error} {hint}") from error
+    table = np.zeros(256, dtype=np.uint8)
+    table[values] = list(index_of_value.values())
+    return table[labels]
 
 
 def read_rgb(file: Path, *, must_be_colored: bool = False) -> np.ndarray:
@@ -96,11 +111,9 @@ def read_rgb(file: Path, *, must_be_colored: bool = False) -> np.ndarray:
         raise ValueError(f"{file} cannot be read: {error}") from error
 
 
-def label_table(index_of_value: Mapping[int, int]) -> np.ndarray:
-    """Makes a table of class indices by value: uint8 (256,), 255 where none is given."""
-    table = np.full(256, 255, dtype=np.uint8)
-    table[list(index_of_value)] = list(index_of_value.values())
-    return table
+def packaged_list(name: str) -> list[str]:
+    """Reads a list of the owners that comes with this package, one word per line."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8").split()
 
 
 def listed_files(folder: Path, ids: Iterable[str], suffix: str) -> dict[str, Path]:

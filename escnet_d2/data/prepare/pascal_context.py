@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..datasets.facts import pascal_context_val_ids
-from .archives import PASCAL_CONTEXT_59, PASCAL_CONTEXT_459, VOC_2010
-from .conversion import LabelWriter, listed_files
+from .archives import PASCAL_CONTEXT_59, PASCAL_CONTEXT_459, VOC_2010, Archive
+from .conversion import LabelWriter, listed_files, packaged_list
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +37,7 @@ def prepare_pascal_context_59(writer: LabelWriter) -> list[str]:
     """
     file = writer.root / _FOLDER / "trainval_merged.json"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} does not exist.{_images_missing(writer.root)} "
-            f"{PASCAL_CONTEXT_59.how_to_get(writer.root)}"
-        )
+        raise _missing(writer.root, file, PASCAL_CONTEXT_59)
     logger.info("Reading %s.", file)
     try:
         images, annotations = _read_detail(file)
@@ -87,14 +83,12 @@ def prepare_pascal_context_459(writer: LabelWriter) -> list[str]:
     folder = writer.root / _FOLDER
     source = folder / "trainval"
     if not source.is_dir():
-        raise FileNotFoundError(
-            f"{source} does not exist.{_images_missing(writer.root)} "
-            f"{PASCAL_CONTEXT_459.how_to_get(writer.root)}"
-        )
+        raise _missing(writer.root, source, PASCAL_CONTEXT_459)
     split = folder / "pascalcontext_val.txt"
-    ids = pascal_context_val_ids()
     if split.is_file():
-        ids = tuple(split.read_text(encoding="utf-8").split())
+        ids = split.read_text(encoding="utf-8").split()
+    else:
+        ids = packaged_list("pascal_context_val.txt")
     files = listed_files(source, ids, ".mat")
     _mat_reader()  # Before processes are started, each of which would fail alike.
     name = "context_459_test_sem_seg"
@@ -142,9 +136,8 @@ def _mat_reader() -> Any:
     return partial(loadmat, appendmat=False)
 
 
-def _images_missing(root: Path) -> str:
-    if (root / _FOLDER / "JPEGImages").is_dir():
-        return ""
-    found = [year for year in sorted((root / "VOCdevkit").glob("VOC20*")) if year.name != "VOC2010"]
-    wrong = f" {found[0]} is another year." if found else ""
-    return f" PASCAL-Context needs VOC 2010.{wrong} {VOC_2010.how_to_get(root)}"
+def _missing(root: Path, path: Path, archive: Archive) -> FileNotFoundError:
+    what = f"{path} does not exist."
+    if not (root / _FOLDER / "JPEGImages").is_dir():
+        what = str(VOC_2010.missing(root, f"{what} PASCAL-Context needs VOC 2010."))
+    return archive.missing(root, what)

@@ -34,7 +34,7 @@ inline void check_arguments(const at::Tensor& scores, const at::Tensor& mask, in
   TORCH_CHECK_VALUE(max_iter >= 0, "max_iter must be 0 or more, got ", max_iter, ".");
 }
 
-// Uninitialised results, on the device of the scores.
+// Uninitialized results, on the device of the scores.
 inline Clusters empty_clusters(const at::Tensor& scores, int64_t k) {
   auto leading = scores.sizes().vec();
   leading.resize(leading.size() - 2);

@@ -3,18 +3,13 @@
 from .attention import SplitAttention
 from .build import build_clip_model
 from .encoder import ClipEncoder
-from .finetune import CAT_SEG_POLICIES, ESCNET_POLICIES, SED_POLICIES, set_trainable
 from .templates import prompt_templates
 from .text import TextEncoder
 
 __all__ = [
-    "CAT_SEG_POLICIES",
-    "ESCNET_POLICIES",
-    "SED_POLICIES",
     "ClipEncoder",
     "SplitAttention",
     "TextEncoder",
     "build_clip_model",
     "prompt_templates",
-    "set_trainable",
 ]

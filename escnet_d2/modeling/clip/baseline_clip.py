@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import open_clip
 from detectron2.config import CfgNode
 from torch import nn
@@ -12,32 +9,17 @@ from torch import nn
 from .build import build_clip_model
 from .text import Tokenizer
 
-
-@dataclass(frozen=True)
-class BaselineClip:
-    """An open_clip model and its weights, as a baseline names them.
-
-    Attributes:
-        name: of the open_clip model.
-        tag: open_clip's pre-training tag of the weights.
-        vision_options: entries of open_clip's configuration of the image tower that were otherwise
-            in the open_clip version that the baseline used.
-    """
-
-    name: str
-    tag: str = "openai"
-    vision_options: Mapping[str, object] = field(default_factory=dict)
-
-
+# The open_clip model, the tag of its weights, and the entries of open_clip's configuration of the
+# image tower that were otherwise in the open_clip version that the baseline used.
 BASELINE_CLIPS = {
-    "ViT-B/16": BaselineClip("ViT-B-16-quickgelu"),
-    "ViT-L/14@336px": BaselineClip("ViT-L-14-336-quickgelu"),
-    "Convnext-B": BaselineClip(
+    "ViT-B/16": ("ViT-B-16-quickgelu", "openai", {}),
+    "ViT-L/14@336px": ("ViT-L-14-336-quickgelu", "openai", {}),
+    "Convnext-B": (
         "convnext_base_w_320",
         "laion_aesthetic_s13b_b82k",
         {"timm_drop": 0.0, "timm_drop_path": None},
     ),
-    "Convnext-L": BaselineClip(
+    "Convnext-L": (
         "convnext_large_d_320",
         "laion2b_s29b_b131k_ft_soup",
         {"timm_drop": 0.1, "timm_drop_path": 0.1},
@@ -47,7 +29,7 @@ BASELINE_CLIPS = {
 
 def baseline_embed_dim(name: str) -> int:
     """Returns the channels that images and texts share, by a name of the baselines or open_clip."""
-    return open_clip.get_model_config(_clip(name).name)["embed_dim"]
+    return open_clip.get_model_config(_clip(name)[0])["embed_dim"]
 
 
 def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Module, Tokenizer]:
@@ -70,17 +52,17 @@ def build_baseline_clip(cfg: CfgNode, *, split_attention: bool) -> tuple[nn.Modu
             f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must be one of {', '.join(BASELINE_CLIPS)} or an "
             f"open_clip model, got {wanted!r}."
         )
-    clip = _clip(wanted)
+    name, tag, vision_options = _clip(wanted)
     weights = cfg.MODEL.CLIP.WEIGHTS
     model = build_clip_model(
-        clip.name,
-        clip.tag if weights == "openai" else weights,
+        name,
+        tag if weights == "openai" else weights,
         load=not cfg.MODEL.WEIGHTS,
         split_attention=split_attention,
-        vision_options=clip.vision_options,
+        vision_options=vision_options,
     )
-    return model, open_clip.get_tokenizer(clip.name)
+    return model, open_clip.get_tokenizer(name)
 
 
-def _clip(name: str) -> BaselineClip:
-    return BASELINE_CLIPS.get(name, BaselineClip(name))
+def _clip(name: str) -> tuple[str, str, dict[str, object]]:
+    return BASELINE_CLIPS.get(name, (name, "openai", {}))

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from escnet_d2.structures import ClipFeatures
+
 _NUM_STAGES = 4
 # Image pixels to a cell of the last stage.
 STRIDE = 32
-
-
-@dataclass(frozen=True)
-class PyramidFeatures:
-    """Features of B images of h x w pixels.
-
-    Attributes:
-        dense: (B, D, h / 32, w / 32) in the space that images and text share, not normalized.
-        stages: outputs of the four stages, at strides 4, 8, 16 and 32.
-    """
-
-    dense: Tensor
-    stages: tuple[Tensor, ...]
 
 
 def check_convnext(visual: nn.Module, name: str) -> None:
@@ -49,7 +36,7 @@ def stage_dims(visual: nn.Module) -> tuple[int, ...]:
 
 def pyramid_features(
     visual: nn.Module, images: Tensor, *, gradient_checkpointing: bool = False
-) -> PyramidFeatures:
+) -> ClipFeatures:
     """Projects every cell of the last stage into the space that images and text share.
 
     open_clip's own head averages the map, normalizes and projects; here each cell is normalized
@@ -59,6 +46,9 @@ def pyramid_features(
         visual: open_clip's image tower, see :func:`check_convnext`.
         images: normalized, (B, 3, h, w); h and w multiples of 32.
         gradient_checkpointing: recompute the stages in the backward pass.
+
+    Returns:
+        Features on the grid h / 32 x w / 32, and the four stages, at strides 4, 8, 16 and 32.
     """
     trunk = visual.trunk
     x = trunk.stem(images)
@@ -73,4 +63,4 @@ def pyramid_features(
     B, _, h, w = x.shape
     # One row per cell, so that dropout in the projection treats cells as the release's does.
     cells = visual.head(x.permute(0, 2, 3, 1).reshape(B * h * w, -1))
-    return PyramidFeatures(dense=cells.view(B, h, w, -1).permute(0, 3, 1, 2), stages=tuple(stages))
+    return ClipFeatures(cells.view(B, h, w, -1).permute(0, 3, 1, 2), tuple(stages))

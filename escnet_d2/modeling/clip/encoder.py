@@ -154,13 +154,3 @@ class ClipEncoder(nn.Module):
     def encode_text(self, entries: Entries) -> Tensor:
         """Embeds vocabulary entries: unit vectors, (K, P, C)."""
         return self.text.encode(entries)
-
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Embeds sentences that are put into no template: unit vectors, (sentences, C)."""
-        return self.text.encode_sentences(sentences)
-
-    def train(self, mode: bool = True) -> ClipEncoder:
-        """Switches mode; what was remembered in testing does not survive a change to training."""
-        if mode and not self.training:
-            self.text.forget()
-        return super().train(mode)

@@ -30,8 +30,7 @@ _MAX_VOCABULARIES = 16
 class TextEncoder:
     """Tokenizes class names in sentences, embeds them, and remembers what has no gradient.
 
-    It is not a module: the model that it reads belongs to its owner, who forwards ``train()`` to
-    :meth:`forget`.
+    It is not a module: the model that it reads belongs to its owner.
     """
 
     def __init__(
@@ -92,6 +91,7 @@ class TextEncoder:
             w for name, w in self._model.named_parameters() if not name.startswith("visual.")
         ]
         if self._model.training and any(weight.requires_grad for weight in weights):
+            self.forget()
             return self._embed(entries)
         # An optimizer step counts up the version, a new tensor has another address.
         state = tuple((w.data_ptr(), None if w.is_inference() else w._version) for w in weights)
@@ -99,8 +99,10 @@ class TextEncoder:
             self.forget()
             self._weights_state = state
         if entries not in self._embeddings:
-            # In full precision, so that what is remembered does not depend on who asked first.
-            with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
+            # In full precision and good for training, so that what is remembered does not depend on
+            # who asked first.
+            full_precision = torch.autocast(weights[0].device.type, enabled=False)
+            with torch.inference_mode(False), torch.no_grad(), full_precision:
                 self._embeddings[entries] = self._embed(entries)
             if len(self._embeddings) > _MAX_VOCABULARIES:
                 self._embeddings.popitem(last=False)

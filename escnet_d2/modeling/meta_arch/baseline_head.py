@@ -64,9 +64,3 @@ class BaselineHead(nn.Module):
     def encode_text(self, entries: Entries) -> Tensor:
         """Embeds vocabulary entries: unit vectors, (K, P, D)."""
         return self.text.encode(entries)
-
-    def train(self, mode: bool = True) -> BaselineHead:
-        """Switches mode; what was remembered in testing does not survive a change to training."""
-        if mode and not self.training:
-            self.text.forget()
-        return super().train(mode)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
-from torch.nn import functional as F
 
 from escnet_d2.config import check_at_least, synonym_mode
 from escnet_d2.layers.class_transformer import ClassTransformer
@@ -25,70 +23,6 @@ from .baseline_head import BaselineHead
 from .segmentor import OpenVocabSegmentor, check_input_format
 
 
-@dataclass(frozen=True)
-class BaselineOptions:
-    """Options of :class:`BaselineSegmentor`.
-
-    Attributes:
-        views: the resolution that CLIP sees, and how images are tested.
-        pixel_mean: of R, G and B on the scale 0 to 255.
-        pixel_std: likewise.
-        label_map_only: TEST.LABEL_MAP_ONLY.
-        gradient_checkpointing: MODEL.CLIP.GRADIENT_CHECKPOINTING.
-        vocabulary: default vocabulary.
-        train_vocabulary: default vocabulary in training.
-    """
-
-    views: SquashedViews
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    label_map_only: bool = False
-    gradient_checkpointing: bool = False
-    vocabulary: Vocabulary | None = None
-    train_vocabulary: Vocabulary | None = None
-
-    @classmethod
-    def from_config(
-        cls, cfg: CfgNode, *, stride: int, view_options: ViewOptions
-    ) -> BaselineOptions:
-        """Reads the keys that both methods share.
-
-        Args:
-            cfg: the configuration.
-            stride: image pixels to a cell of CLIP's features.
-            view_options: how images are tested.
-
-        Raises:
-            ValueError: a value that is not supported; names the key.
-        """
-        head = cfg.MODEL.SEM_SEG_HEAD
-        check_input_format(cfg)
-        if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
-            raise ValueError(
-                "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are "
-                f"not supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
-            )
-        if head.IGNORE_VALUE != 255:
-            raise ValueError(
-                "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
-                f"label is none, got {head.IGNORE_VALUE}."
-            )
-        rows, columns = feature_grid(cfg)
-        return cls(
-            views=SquashedViews(
-                view_options,
-                resolution=(rows * stride, columns * stride),
-                size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
-            ),
-            pixel_mean=tuple(cfg.MODEL.CLIP_PIXEL_MEAN),
-            pixel_std=tuple(cfg.MODEL.CLIP_PIXEL_STD),
-            label_map_only=cfg.TEST.LABEL_MAP_ONLY,
-            gradient_checkpointing=cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
-            vocabulary=_vocabulary(cfg, head.TEST_CLASS_JSON),
-            train_vocabulary=_vocabulary(cfg, head.TRAIN_CLASS_JSON),
-        )
-
-
 class BaselineSegmentor(OpenVocabSegmentor):
     """Squashes images to CLIP's resolution as the releases do, and scores vocabulary entries.
 
@@ -97,19 +31,26 @@ class BaselineSegmentor(OpenVocabSegmentor):
             ``vocabulary`` where there is none.
     """
 
-    def __init__(self, sem_seg_head: BaselineHead, options: BaselineOptions) -> None:
-        """Composes the model of CLIP with what makes logits of its features, and the options."""
-        super().__init__(
-            pixel_mean=torch.tensor(options.pixel_mean),
-            pixel_std=torch.tensor(options.pixel_std),
-            label_map_only=options.label_map_only,
-            vocabulary=options.vocabulary,
-        )
+    def __init__(
+        self,
+        *,
+        sem_seg_head: BaselineHead,
+        gradient_checkpointing: bool = False,
+        train_vocabulary: Vocabulary | None = None,
+        **options: object,
+    ) -> None:
+        """Composes the model.
+
+        Args:
+            sem_seg_head: CLIP with what makes logits of its features.
+            gradient_checkpointing: MODEL.CLIP.GRADIENT_CHECKPOINTING.
+            train_vocabulary: default vocabulary in training.
+            options: of :class:`OpenVocabSegmentor`.
+        """
+        super().__init__(**options)
         self.sem_seg_head = sem_seg_head
-        self.views = options.views
-        self.resolution = options.views.resolution
-        self.gradient_checkpointing = options.gradient_checkpointing
-        self.train_vocabulary = options.train_vocabulary
+        self.gradient_checkpointing = gradient_checkpointing
+        self.train_vocabulary = train_vocabulary
 
     def _default_vocabulary(self) -> Vocabulary | None:
         if self.training and self.train_vocabulary is not None:
@@ -139,6 +80,45 @@ class BaselineSegmentor(OpenVocabSegmentor):
         return {"label_map": labels, "score_map": best}
 
 
+def baseline_options(cfg: CfgNode, *, stride: int, view_options: ViewOptions) -> dict[str, object]:
+    """Reads the arguments of :class:`BaselineSegmentor` other than the head.
+
+    Args:
+        cfg: the configuration.
+        stride: image pixels to a cell of CLIP's features.
+        view_options: how images are tested.
+
+    Raises:
+        ValueError: a value that is not supported; names the key.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    check_input_format(cfg)
+    if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are "
+            f"not supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
+        )
+    if head.IGNORE_VALUE != 255:
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
+            f"label is unlabeled, got {head.IGNORE_VALUE}."
+        )
+    rows, columns = feature_grid(cfg)
+    return {
+        "views": SquashedViews(
+            view_options,
+            resolution=(rows * stride, columns * stride),
+            size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+        ),
+        "pixel_mean": torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
+        "pixel_std": torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),
+        "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
+        "gradient_checkpointing": cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
+        "vocabulary": _vocabulary(cfg, head.TEST_CLASS_JSON),
+        "train_vocabulary": _vocabulary(cfg, head.TRAIN_CLASS_JSON),
+    }
+
+
 def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> Tensor:
     """Averages over the images the binary cross-entropy at the size of the labels.
 
@@ -151,9 +131,7 @@ def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> 
     """
     losses = []
     for logit, target in zip(merge_entries(logits, vocabulary), targets):
-        resized = F.interpolate(
-            logit.unsqueeze(0).float(), size=target.shape, mode="bilinear", align_corners=False
-        )
+        resized = resize_scores(logit.float(), target.shape).unsqueeze(0)
         losses.append(sem_seg_loss(resized, target.unsqueeze(0)))
     return torch.stack(losses).mean()
 

@@ -17,7 +17,7 @@ from escnet_d2.modeling.windows import ViewOptions
 from escnet_d2.structures import Vocabulary
 
 from .baseline_head import BaselineHead
-from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
+from .baseline_segmentor import BaselineSegmentor, baseline_options, decoder_options, mean_loss
 
 
 @META_ARCH_REGISTRY.register()
@@ -32,23 +32,23 @@ class CATSeg(BaselineSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
-        options: BaselineOptions,
         skip_dims: tuple[int, int],
         dense_residual: str = "cls",
+        **options: object,
     ) -> None:
         """Composes the model.
 
         Args:
             sem_seg_head: an open_clip ViT with split attention, and a :class:`CostAggregator`.
-            options: sizes, vocabularies and how images are tested.
             skip_dims: channels of CLIP's earlier features after their upsampling by 2 and by 4; a
                 first one of 0 leaves them out.
             dense_residual: MODEL.CLIP.DENSE_RESIDUAL, "cls" in the release.
+            options: of :class:`BaselineSegmentor`.
 
         Raises:
             ValueError: another residual.
         """
-        super().__init__(sem_seg_head, options)
+        super().__init__(sem_seg_head=sem_seg_head, **options)
         check_choice("MODEL.CLIP.DENSE_RESIDUAL", dense_residual, DENSE_RESIDUALS)
         self._dense_residual = dense_residual
         visual = sem_seg_head.predictor.clip_model.visual
@@ -77,11 +77,11 @@ class CATSeg(BaselineSegmentor):
             "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
             ),
-            "options": BaselineOptions.from_config(
-                cfg, stride=clip.visual.patch_size[0], view_options=ViewOptions.from_config(cfg)
-            ),
             "skip_dims": tuple(node.DECODER_GUIDANCE_DIMS),
             "dense_residual": cfg.MODEL.CLIP.DENSE_RESIDUAL,
+            **baseline_options(
+                cfg, stride=clip.visual.patch_size[0], view_options=ViewOptions.from_config(cfg)
+            ),
         }
 
     def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from escnet_d2.config import check_at_least
 from escnet_d2.layers.class_subsets import restore_classes
-from escnet_d2.modeling.class_scores import class_scores, merge_entries
+from escnet_d2.modeling.class_scores import class_scores, merge_entries, resize_scores
 from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
 from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
-from escnet_d2.modeling.windows import PatchViews, ViewOptions, resize_image
+from escnet_d2.modeling.windows import PatchViews, resize_image
 from escnet_d2.structures import Vocabulary
 
 from .segmentor import OpenVocabSegmentor, check_input_format
@@ -34,26 +34,20 @@ class ESCNet(OpenVocabSegmentor):
         *,
         clip: ClipEncoder,
         sem_seg_head: ESCNetHead,
-        resolution: int,
         loss: str = "bce",
         unlabeled: str = "negative",
         aux_loss_weight: float = 0.0,
-        view_options: ViewOptions,
-        label_map_only: bool = False,
-        vocabulary: Vocabulary | None = None,
+        **options: object,
     ) -> None:
         """Composes the model.
 
         Args:
             clip: image and text encoder.
             sem_seg_head: from features to logits.
-            resolution: side of the square in pixels that CLIP sees.
             loss: "bce" or "ce".
             unlabeled: "negative" or "skip", for "bce".
             aux_loss_weight: weight of the cross-entropy on later class maps; 0 leaves it out.
-            view_options: how images are tested.
-            label_map_only: TEST.LABEL_MAP_ONLY.
-            vocabulary: default vocabulary.
+            options: of :class:`OpenVocabSegmentor`, but for the statistics of pixels.
 
         Raises:
             ValueError: options out of range; the message names the key.
@@ -61,11 +55,7 @@ class ESCNet(OpenVocabSegmentor):
         check_loss_options(loss, unlabeled)
         check_at_least("MODEL.ESCNET.AUX_LOSS_WEIGHT", aux_loss_weight, 0)
         mean, std = clip.pixel_statistics
-        super().__init__(
-            pixel_mean=mean, pixel_std=std, label_map_only=label_map_only, vocabulary=vocabulary
-        )
-        self.views = PatchViews(view_options, resolution=resolution, patch=clip.patch_size)
-        self.resolution = resolution
+        super().__init__(pixel_mean=mean, pixel_std=std, **options)
         self.clip = clip
         self.sem_seg_head = sem_seg_head
         self.loss = loss
@@ -85,11 +75,10 @@ class ESCNet(OpenVocabSegmentor):
                 clip_width=clip.width,
                 num_templates=clip.num_templates,
             ),
-            "resolution": cfg.MODEL.CLIP.RESOLUTION,
             "loss": cfg.MODEL.ESCNET.LOSS,
             "unlabeled": _unlabeled_mode(cfg),
             "aux_loss_weight": cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT,
-            "view_options": ViewOptions.from_config(cfg),
+            "views": PatchViews.from_config(cfg, clip.patch_size),
             "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
         }
 
@@ -134,7 +123,7 @@ class ESCNet(OpenVocabSegmentor):
         maps, targets = _class_maps(output, targets, vocabulary)
         logits, *later_maps = maps
         main = [
-            self._image_loss(_resize_logits(logit, target.shape), target)
+            self._image_loss(resize_scores(logit.float(), target.shape).unsqueeze(0), target)
             for logit, target in zip(logits, targets)
         ]
         losses = {"loss_sem_seg": torch.stack(main).mean()}
@@ -169,8 +158,8 @@ class ESCNet(OpenVocabSegmentor):
 def _unlabeled_mode(cfg: CfgNode) -> str:
     """Returns MODEL.ESCNET.UNLABELLED with "auto" resolved.
 
-    Benchmarks keep what the papers do. In a folder of one's own an unlabeled pixel is seldom known
-    to be none of the classes.
+    Benchmarks keep what the papers do. In a user's own folder an unlabeled pixel may well show one
+    of the classes.
     """
     mode, names = cfg.MODEL.ESCNET.UNLABELLED, cfg.DATASETS.TRAIN
     if mode != "auto":
@@ -210,13 +199,6 @@ def _present_entries(target: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Tells the entries that have a pixel in a label map, bool (K,)."""
     owners = torch.tensor(vocabulary.entry_classes, device=target.device)
     return torch.isin(owners, target.unique())
-
-
-def _resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes (K, h, w) to (1, K, *size), float32."""
-    return F.interpolate(
-        logits.unsqueeze(0).float(), size=tuple(size), mode="bilinear", align_corners=False
-    )
 
 
 def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,20 +8,14 @@ from torch import Tensor
 
 from escnet_d2.config import check_at_least
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
-from escnet_d2.modeling.clip.convnext import (
-    STRIDE,
-    PyramidFeatures,
-    check_convnext,
-    pyramid_features,
-    stage_dims,
-)
+from escnet_d2.modeling.clip.convnext import STRIDE, check_convnext, pyramid_features, stage_dims
 from escnet_d2.modeling.clip.finetune import SED_POLICIES, set_trainable
 from escnet_d2.modeling.sed import GradualDecoder
 from escnet_d2.modeling.windows import ViewOptions
-from escnet_d2.structures import Vocabulary
+from escnet_d2.structures import ClipFeatures, Vocabulary
 
 from .baseline_head import BaselineHead
-from .baseline_segmentor import BaselineOptions, BaselineSegmentor, decoder_options, mean_loss
+from .baseline_segmentor import BaselineSegmentor, baseline_options, decoder_options, mean_loss
 
 _STAGES = ("res2", "res3", "res4", "res5")
 
@@ -39,24 +33,24 @@ class SED(BaselineSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
-        options: BaselineOptions,
         reject_early: bool,
         top_k: int,
         heads_only: bool,
+        **options: object,
     ) -> None:
         """Composes the model.
 
         Args:
             sem_seg_head: an open_clip ConvNeXt model and a :class:`GradualDecoder`.
-            options: sizes and vocabularies.
             reject_early: TEST.FAST_INFERENCE.
             top_k: TEST.TOPK.
             heads_only: train the heads for early rejection and nothing else.
+            options: of :class:`BaselineSegmentor`.
 
         Raises:
             ValueError: ``top_k`` below 1.
         """
-        super().__init__(sem_seg_head, options)
+        super().__init__(sem_seg_head=sem_seg_head, **options)
         check_at_least("TEST.TOPK", top_k, 1)
         self.reject_early = reject_early
         self.top_k = top_k
@@ -74,16 +68,16 @@ class SED(BaselineSegmentor):
         _check_dims(cfg, stage_dims(clip.visual))
         set_trainable(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
-            "options": BaselineOptions.from_config(cfg, stride=STRIDE, view_options=ViewOptions()),
             "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
             "reject_early": cfg.TEST.FAST_INFERENCE,
             "top_k": cfg.TEST.TOPK,
             "heads_only": node.CLIP_FINETUNE == "fast_infer",
+            **baseline_options(cfg, stride=STRIDE, view_options=ViewOptions()),
         }
 
-    def _features(self, images: Tensor) -> tuple[PyramidFeatures, list[Tensor]]:
+    def _features(self, images: Tensor) -> tuple[ClipFeatures, list[Tensor]]:
         """Returns the features and, without gradient, the stages of strides 16, 8 and 4.
 
         As in the release, the image tower learns through its last output alone.
@@ -93,7 +87,7 @@ class SED(BaselineSegmentor):
             images,
             gradient_checkpointing=self.gradient_checkpointing and self.training,
         )
-        return features, [stage.detach() for stage in features.stages[-2::-1]]
+        return features, [stage.detach() for stage in features.intermediate[-2::-1]]
 
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Iterable
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from escnet_d2.modeling.class_scores import label_map, resize_scores
+from escnet_d2.modeling.windows import PatchViews, SquashedViews
 from escnet_d2.structures import Vocabulary
 
 
@@ -29,7 +31,8 @@ class OpenVocabSegmentor(nn.Module):
         *,
         pixel_mean: Tensor,
         pixel_std: Tensor,
-        label_map_only: bool,
+        views: PatchViews | SquashedViews,
+        label_map_only: bool = False,
         vocabulary: Vocabulary | None = None,
     ) -> None:
         """Sets what all methods share.
@@ -37,10 +40,13 @@ class OpenVocabSegmentor(nn.Module):
         Args:
             pixel_mean: of R, G and B on the scale 0 to 255.
             pixel_std: likewise.
+            views: the sizes that CLIP sees, and how images are tested.
             label_map_only: TEST.LABEL_MAP_ONLY.
             vocabulary: default vocabulary.
         """
         super().__init__()
+        self.views = views
+        self.resolution = views.resolution
         self.label_map_only = label_map_only
         self.vocabulary = vocabulary
         self.register_buffer("pixel_mean", pixel_mean.float().view(3, 1, 1), persistent=False)
@@ -108,22 +114,20 @@ class OpenVocabSegmentor(nn.Module):
 
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = defaultdict(lambda: 0.0)
-        for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
-            inputs = [batched_inputs[index] for index in indices]
-            images = [self._normalize(x["image"]) for x in inputs]
-            group = self._group_losses(images, [self._target(x) for x in inputs], vocabulary)
-            share = len(inputs) / len(batched_inputs)
-            for name, value in group.items():
+        for vocabulary, group in self._groups(batched_inputs):
+            images = [self._normalize(x["image"]) for _, x in group]
+            targets = [self._target(x) for _, x in group]
+            share = len(group) / len(batched_inputs)
+            for name, value in self._group_losses(images, targets, vocabulary).items():
                 losses[name] = losses[name] + share * value
         return dict(losses)
 
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         results: list[dict] = [{}] * len(batched_inputs)
-        for vocabulary, indices in self._group_by_vocabulary(batched_inputs).items():
-            inputs = [batched_inputs[index] for index in indices]
-            images = [self._normalize(x["image"]) for x in inputs]
+        for vocabulary, group in self._groups(batched_inputs):
+            images = [self._normalize(x["image"]) for _, x in group]
             scores = self._group_scores(images, vocabulary)
-            for index, x, image, score in zip(indices, inputs, images, scores):
+            for (index, x), image, score in zip(group, images, scores):
                 if score.isnan().any():
                     raise FloatingPointError(
                         f"Image {_name(x)} has NaN class scores. If float16 overflows, TEST.DTYPE "
@@ -133,8 +137,11 @@ class OpenVocabSegmentor(nn.Module):
                 results[index] = self._result(score, size, vocabulary)
         return results
 
-    def _group_by_vocabulary(self, batched_inputs: list[dict]) -> dict[Vocabulary, list[int]]:
-        groups: dict[Vocabulary, list[int]] = defaultdict(list)
+    def _groups(
+        self, batched_inputs: list[dict]
+    ) -> Iterable[tuple[Vocabulary, list[tuple[int, dict]]]]:
+        """Groups the images with their indices by vocabulary."""
+        groups: dict[Vocabulary, list[tuple[int, dict]]] = defaultdict(list)
         for index, inputs in enumerate(batched_inputs):
             vocabulary = inputs.get("vocabulary", self._default_vocabulary())
             if vocabulary is None:
@@ -142,8 +149,8 @@ class OpenVocabSegmentor(nn.Module):
                     f"Image {_name(inputs)} has no 'vocabulary' and the model has no default: "
                     "set model.vocabulary."
                 )
-            groups[vocabulary].append(index)
-        return groups
+            groups[vocabulary].append((index, inputs))
+        return groups.items()
 
     def _normalize(self, image: Tensor) -> Tensor:
         return (image.to(self.device).float() - self.pixel_mean) / self.pixel_std

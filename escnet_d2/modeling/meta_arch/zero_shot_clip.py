@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from escnet_d2.layers import image_text_correlation
 from escnet_d2.modeling.class_scores import class_scores
 from escnet_d2.modeling.clip import ClipEncoder
-from escnet_d2.modeling.windows import CELLS_PER_PATCH, PatchViews, ViewOptions
+from escnet_d2.modeling.windows import CELLS_PER_PATCH, PatchViews
 from escnet_d2.structures import Vocabulary
 
 from .segmentor import OpenVocabSegmentor, check_input_format
@@ -25,31 +25,20 @@ class ZeroShotCLIP(OpenVocabSegmentor):
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        clip: ClipEncoder,
-        resolution: int,
-        view_options: ViewOptions,
-        label_map_only: bool = False,
-        vocabulary: Vocabulary | None = None,
-    ) -> None:
+    def __init__(self, *, clip: ClipEncoder, **options: object) -> None:
         """Composes the model; see :class:`ESCNet` for the arguments."""
         mean, std = clip.pixel_statistics
-        super().__init__(
-            pixel_mean=mean, pixel_std=std, label_map_only=label_map_only, vocabulary=vocabulary
-        )
-        self.views = PatchViews(view_options, resolution=resolution, patch=clip.patch_size)
+        super().__init__(pixel_mean=mean, pixel_std=std, **options)
         self.clip = clip
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP and the options."""
         check_input_format(cfg)
+        clip = ClipEncoder(cfg)
         return {
-            "clip": ClipEncoder(cfg),
-            "resolution": cfg.MODEL.CLIP.RESOLUTION,
-            "view_options": ViewOptions.from_config(cfg),
+            "clip": clip,
+            "views": PatchViews.from_config(cfg, clip.patch_size),
             "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
         }
 

@@ -1,4 +1,4 @@
-"""``shapes_train_sem_seg`` and ``shapes_val_sem_seg`` in Detectron2's catalogues."""
+"""``shapes_train_sem_seg`` and ``shapes_val_sem_seg`` in Detectron2's catalogs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ def register_shapes() -> None:
         register_sem_seg(
             ShapesDataset(
                 name=f"shapes_{split}_sem_seg",
-                image_dir=f"{_FOLDER}/{split}/images",
-                sem_seg_dir=f"{_FOLDER}/{split}/labels",
+                layouts=((f"{_FOLDER}/{split}/images", f"{_FOLDER}/{split}/labels"),),
                 classes=tuple(classes),
                 expected_images=SPLITS[split].num_scenes,
                 split=split,

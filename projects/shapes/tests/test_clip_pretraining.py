@@ -184,9 +184,9 @@ def test_exported_weights_name_things_as_before(folder, model, tmp_path):
     unknown = next(i for i in range(len(rows)) if i not in set(ids))
     torch.testing.assert_close(rows[unknown], rows[ids].float().mean(dim=0).half())
 
-    before = model.clip.encode_sentences([thing.name for thing in THINGS[:5]])
+    before = model.clip.text.encode_sentences([thing.name for thing in THINGS[:5]])
     model.clip.model.load_state_dict(loaded)
-    after = model.clip.encode_sentences([thing.name for thing in THINGS[:5]])
+    after = model.clip.text.encode_sentences([thing.name for thing in THINGS[:5]])
     torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
 
 
@@ -202,7 +202,7 @@ def test_accuracy_of_a_model_that_reads_the_answer(folder, model, monkeypatch):
     boxes = [item for scene in make_batches(folder).scenes for item in _names(scene)]
     axes = torch.eye(len(THINGS))
     names = [thing.name for thing in THINGS]
-    monkeypatch.setattr(model.clip, "encode_sentences", lambda _: axes)
+    monkeypatch.setattr(model.clip.text, "encode_sentences", lambda _: axes)
 
     def features(images, pooling, owner):
         rows = [row for name in boxes for row in [axes[names.index(name)]] * 2]

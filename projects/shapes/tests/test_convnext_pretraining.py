@@ -46,7 +46,7 @@ def test_the_text_tower_is_that_of_the_vit(model):
     take_text_tower(model.clip.model, "clip_shapes")
     vit = build_region_clip(load_config("escnet_tiny_shapes")).clip
     torch.testing.assert_close(
-        model.clip.encode_sentences(SENTENCES), vit.encode_sentences(SENTENCES)
+        model.clip.text.encode_sentences(SENTENCES), vit.text.encode_sentences(SENTENCES)
     )
     opened = {name for name, p in model.clip.model.named_parameters() if p.requires_grad}
     kept = {name for name in before if name.startswith("visual.") or name == "logit_scale"}

@@ -30,7 +30,7 @@ def clip_accuracy(model: RegionClip, folder: Path) -> dict[str, float]:
         ``unseen_name`` for boxes of the classes without masks.
     """
     images, scenes = read_images(folder), read_captions(folder)
-    text = model.clip.encode_sentences([SENTENCES[0].format(thing.name) for thing in THINGS])
+    text = model.clip.text.encode_sentences([SENTENCES[0].format(thing.name) for thing in THINGS])
     correct: dict[str, list[bool]] = {}
     for start in range(0, len(images), _BATCH_SIZE):
         batch = images[start : start + _BATCH_SIZE]

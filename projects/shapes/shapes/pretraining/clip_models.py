@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
-from escnet_d2.modeling.clip.convnext import (
-    STRIDE,
-    PyramidFeatures,
-    check_convnext,
-    pyramid_features,
-)
+from escnet_d2.modeling.clip.convnext import STRIDE, check_convnext, pyramid_features
 from escnet_d2.modeling.clip.text import TextEncoder
 from escnet_d2.modeling.meta_arch.baseline_segmentor import feature_grid
+from escnet_d2.structures import ClipFeatures
 
 from ..scenes import SIZE
 from .clip_start import initialize_convnext, initialize_vit
@@ -91,10 +85,6 @@ class ConvNextEncoder(nn.Module):
         """Factor on cosines, a scalar."""
         return self.model.logit_scale.exp()
 
-    def encode_image(self, images: Tensor) -> PyramidFeatures:
+    def encode_image(self, images: Tensor) -> ClipFeatures:
         """Dense features of normalized images (B, 3, h, w), sides multiples of 32."""
         return pyramid_features(self.model.visual, images)
-
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Unit embeddings (sentences, D)."""
-        return self.text.encode_sentences(sentences)

@@ -68,7 +68,7 @@ class RegionClip(nn.Module):
         """Returns ``loss_region`` and, with captions, ``loss_image``."""
         images = self.prepare(batch.images)
         regions = self.region_features(images, batch.pooling, batch.owner)
-        text = self.clip.encode_sentences(batch.phrases)
+        text = self.clip.text.encode_sentences(batch.phrases)
         temperature = self.clip.temperature.clamp(max=100)
         losses = {
             "loss_region": region_loss(
@@ -100,7 +100,7 @@ class RegionClip(nn.Module):
 
     def _image_loss(self, images: Tensor, captions: Sequence[str], temperature: Tensor) -> Tensor:
         image = F.normalize(self.clip.model.encode_image(images), dim=-1)
-        logits = temperature * image @ self.clip.encode_sentences(captions).t()
+        logits = temperature * image @ self.clip.text.encode_sentences(captions).t()
         target = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
 
