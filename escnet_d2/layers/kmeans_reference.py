@@ -46,12 +46,10 @@ def kmeans_reference(
     check_arguments(scores, mask, k, max_iter)
     leading, (height, width) = scores.shape[:-2], scores.shape[-2:]
     num_maps, num_pixels = leading.numel(), height * width
-    # Autocast would round positions to half precision.
-    with torch.autocast(scores.device.type, enabled=False):
-        foreground = _Foreground(
-            scores.reshape(num_maps, num_pixels), mask.reshape(num_maps, num_pixels), width, k
-        )
-        labels, centers, counts, points = foreground.cluster(max_iter)
+    foreground = _Foreground(
+        scores.reshape(num_maps, num_pixels), mask.reshape(num_maps, num_pixels), width, k
+    )
+    labels, centers, counts, points = foreground.cluster(max_iter)
     return (
         labels.reshape(scores.shape),
         centers.reshape(*leading, k, 2),
@@ -136,7 +134,7 @@ class _Foreground:
     def _nearest(self, centers: Tensor, exists: Tensor) -> Tensor:
         """Returns the nearest center that exists of each pixel (T,), the lowest of several."""
         # |c|^2 - 2 p c orders centers as |p - c|^2 does, and is as exact. No matrix product: TF32
-        # would round it.
+        # and autocast would round it.
         slopes = (-2.0 * self.scale) * centers
         squared = centers.square().sum(dim=0).masked_fill(~exists, float("inf"))
         terms = torch.stack([squared, *slopes]).permute(2, 0, 1).contiguous()  # (k, 3, M)

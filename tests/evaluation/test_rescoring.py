@@ -66,6 +66,7 @@ def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
     got = rescore_predictions(path, NAME, output_dir=tmp_path / "out", boundary_dilation=0.2)
     assert got == dict(expected)
     assert (tmp_path / "out/results.json").is_file()
+    assert not (tmp_path / "out/sem_seg_predictions.json").exists()
 
 
 def test_ids_of_the_data_set_become_indices(dataset, tmp_path):
