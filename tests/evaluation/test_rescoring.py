@@ -23,7 +23,7 @@ def dataset(tmp_path):
     samples = []
     for folder, file in (("a", "x"), ("b", "x"), ("b", "y")):
         # Blocks, so that bands of different widths differ.
-        target = generator.integers(0, 4, (3, 5)).repeat(4, axis=0).repeat(3, axis=1)
+        target = generator.integers(0, 4, (3, 5)).repeat(24, axis=0).repeat(18, axis=1)
         target = target.astype(np.uint8)
         target[target == 3] = 255
         path = tmp_path / folder / f"{file}_labels.png"
@@ -40,7 +40,7 @@ def dataset(tmp_path):
 
 def predictions(samples):
     generator = np.random.default_rng(1)
-    return [generator.integers(0, 3, (12, 15)) for _ in samples]
+    return [generator.integers(0, 3, (72, 90)) for _ in samples]
 
 
 def write(tmp_path, records):
@@ -49,9 +49,10 @@ def write(tmp_path, records):
     return path
 
 
-def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
+@pytest.mark.parametrize("band", [{}, {"boundary_dilation": 0.05}])
+def test_scores_are_those_of_the_label_maps(dataset, tmp_path, band):
     maps = predictions(dataset)
-    evaluator = SemSegEvaluator(NAME, output_dir=None, distributed=False, boundary_dilation=0.2)
+    evaluator = SemSegEvaluator(NAME, output_dir=None, distributed=False, **band)
     evaluator.process(dataset, [{"label_map": labels} for labels in maps])
     expected = evaluator.evaluate()["sem_seg"]
     # Of another machine, in another order.
@@ -63,7 +64,7 @@ def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
         )
     ]
     path = write(tmp_path, records)
-    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out", boundary_dilation=0.2)
+    got = rescore_predictions(path, NAME, output_dir=tmp_path / "out", **band)
     assert got == dict(expected)
     assert (tmp_path / "out/results.json").is_file()
     assert not (tmp_path / "out/sem_seg_predictions.json").exists()
@@ -92,7 +93,7 @@ def test_faults_are_named(dataset, tmp_path):
         rescore_predictions(write(tmp_path, records[0] + records[1]), NAME)
     incomplete = write(tmp_path, records[0] + records[1])
     assert rescore_predictions(incomplete, NAME, allow_incomplete=True)["num_images"] == 2
-    with pytest.raises(ValueError, match=r"y\.jpg: \d+ of 180 pixels have no class"):
+    with pytest.raises(ValueError, match=r"y\.jpg: \d+ of 6480 pixels have no class"):
         rescore_predictions(write(tmp_path, flat[:-1]), NAME)
     with pytest.raises(ValueError, match=r"json: x\.jpg fits 2 images"):
         renamed = [{**flat[0], "file_name": "x.jpg"}]
