@@ -93,6 +93,9 @@ def test_vmap_adds_a_leading_dimension():
     shared = mask[:, 0]
     expected = masked_kmeans(scores.movedim(1, 0), shared.expand(4, -1, -1, -1), 3)
     assert_equal(inner(scores, shared), expected)
+    # PyTorch leaves out arguments that equal their defaults.
+    scores, mask = maps(2, 32, 32)
+    assert_equal(torch.vmap(OP)(scores, mask), masked_kmeans(scores, mask, 5, 10))
 
 
 def test_results_have_no_gradient():
@@ -110,6 +113,14 @@ def test_shapes_without_data():
     real = OP(torch.randn(2, 6, 5).half(), torch.rand(2, 6, 5) < 0.5, 4, 10)
     for got, want in zip(result, real):
         assert (got.shape, got.dtype, got.stride()) == (want.shape, want.dtype, want.stride())
+
+
+def test_five_clusters_and_ten_iterations_are_the_default():
+    scores, mask = maps(2, 32, 32)
+    expected = masked_kmeans(scores, mask, 5, 10)
+    for function in (masked_kmeans, OP, kmeans_reference):
+        assert_equal(function(scores, mask), expected)
+    assert OP(scores.to("meta"), mask.to("meta"))[1].shape == expected.centers.shape
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from escnet_d2 import get_cfg
 from escnet_d2.modeling.class_scores import resize_scores
 from escnet_d2.modeling.windows import PatchViews, SquashedViews, ViewOptions, window_starts
 
@@ -213,3 +214,7 @@ def test_padding_before_squashing(divisor, pad, padded):
     torch.testing.assert_close(views.squash([image], pad=pad), expected)
     logits = torch.randn(1, 2, 3, 4)
     assert torch.equal(views.scores([image], lambda _: logits)[0], logits[0].sigmoid())
+
+
+def test_defaults_are_those_of_the_configuration():
+    assert ViewOptions() == ViewOptions.from_config(get_cfg())
