@@ -98,7 +98,8 @@ class _Foreground:
         counts = cluster.bincount(minlength=self.num_maps * self.k).view(self.num_maps, self.k)
         best = self._highest(self.score_key, cluster, self.num_maps * self.k).view_as(counts)
         points = torch.where(counts > 0, self._pixel_of(best), -1)
-        return labels, (centers / self.scale).movedim(0, 2), counts.int(), points.int()
+        centers = (centers / self.scale).movedim(0, 2).contiguous()
+        return labels, centers, counts.int(), points.int()
 
     def _position(self, pixel: Tensor) -> tuple[Tensor, Tensor]:
         return (pixel % self.width).float(), (pixel // self.width).float()
