@@ -46,12 +46,10 @@ def kmeans_reference(
     check_arguments(scores, mask, k, max_iter)
     leading, (height, width) = scores.shape[:-2], scores.shape[-2:]
     num_maps, num_pixels = leading.numel(), height * width
-    # Autocast would round positions to half precision.
-    with torch.autocast(scores.device.type, enabled=False):
-        foreground = _Foreground(
-            scores.reshape(num_maps, num_pixels), mask.reshape(num_maps, num_pixels), width, k
-        )
-        labels, centers, counts, points = foreground.cluster(max_iter)
+    foreground = _Foreground(
+        scores.reshape(num_maps, num_pixels), mask.reshape(num_maps, num_pixels), width, k
+    )
+    labels, centers, counts, points = foreground.cluster(max_iter)
     return (
         labels.reshape(scores.shape),
         centers.reshape(*leading, k, 2),
@@ -100,7 +98,8 @@ class _Foreground:
         counts = cluster.bincount(minlength=self.num_maps * self.k).view(self.num_maps, self.k)
         best = self._highest(self.score_key, cluster, self.num_maps * self.k).view_as(counts)
         points = torch.where(counts > 0, self._pixel_of(best), -1)
-        return labels, (centers / self.scale).movedim(0, 2), counts.int(), points.int()
+        centers = (centers / self.scale).movedim(0, 2).contiguous()
+        return labels, centers, counts.int(), points.int()
 
     def _position(self, pixel: Tensor) -> tuple[Tensor, Tensor]:
         return (pixel % self.width).float(), (pixel // self.width).float()
@@ -136,7 +135,7 @@ class _Foreground:
     def _nearest(self, centers: Tensor, exists: Tensor) -> Tensor:
         """Returns the nearest center that exists of each pixel (T,), the lowest of several."""
         # |c|^2 - 2 p c orders centers as |p - c|^2 does, and is as exact. No matrix product: TF32
-        # would round it.
+        # and autocast would round it.
         slopes = (-2.0 * self.scale) * centers
         squared = centers.square().sum(dim=0).masked_fill(~exists, float("inf"))
         terms = torch.stack([squared, *slopes]).permute(2, 0, 1).contiguous()  # (k, 3, M)

@@ -85,20 +85,19 @@ def _batched(
     in_dims: tuple[int | None, ...],
     scores: Tensor,
     mask: Tensor,
-    k: int = 5,
-    max_iter: int = 10,
+    *numbers: int,
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """Puts the mapped dimension first; the operator takes any number of leading ones."""
     scores, mask = (
         x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip((scores, mask), in_dims)
     )
-    return torch.ops.escnet_d2.masked_kmeans(scores, mask, k, max_iter), (0, 0, 0, 0)
+    return torch.ops.escnet_d2.masked_kmeans(scores, mask, *numbers), (0, 0, 0, 0)
 
 
-def _without_gradient(scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10) -> tuple:
+def _without_gradient(*arguments: object) -> tuple[Tensor, ...]:
     with torch._C._AutoDispatchBelowADInplaceOrView():
-        return torch.ops.escnet_d2.masked_kmeans(scores, mask, k, max_iter)
+        return torch.ops.escnet_d2.masked_kmeans(*arguments)
 
 
 def _register() -> torch.library.Library:

@@ -2,6 +2,7 @@ import colorsys
 
 import numpy as np
 from detectron2.data import transforms as T
+from PIL import Image
 
 from escnet_d2.data.augmentation import (
     PAD_GRAY,
@@ -50,6 +51,10 @@ def test_pad_to_size():
     assert (padded.image[2:] == PAD_GRAY).all()
     assert (padded.sem_seg[2:] == UNLABELED).all()
     assert (padded.sem_seg[:2] == 0).all()
+    padded = T.AugInput(image, sem_seg=labels)
+    PadToSize(2, 10)(padded)
+    assert (padded.image[:, 9] == PAD_GRAY).all()
+    assert padded.sem_seg.tolist() == [[0] * 9 + [UNLABELED]] * 2
 
 
 def pixel(*rgb):
@@ -86,6 +91,10 @@ def test_hue_and_saturation_against_colorsys():
         expected[index] = np.array(colorsys.hsv_to_rgb((h + 30 / 360) % 1, s * 0.7, v)) * 255
     # 8-bit hue steps are 1.4 degrees wide.
     assert np.abs(result - expected).max() <= 6
+    hsv = np.array(Image.fromarray(rgb).convert("HSV"))
+    hsv[:, :, 1] = np.rint(0.5 * hsv[:, :, 1])
+    half = Image.frombytes("HSV", (8, 8), hsv.tobytes()).convert("RGB")
+    assert np.array_equal(PhotometricTransform(saturation=0.5).apply_image(rgb), np.array(half))
 
 
 def test_half_a_turn_of_the_hue():

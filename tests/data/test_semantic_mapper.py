@@ -111,6 +111,7 @@ def test_test_sample_leaves_labels_to_the_evaluator(cfg, tmp_path):
     ("num_classes", "ignore_label", "dtype", "values", "expected"),
     [
         (3, 255, np.uint8, [0, 2, 3, 255], [0, 2, 255, 255]),
+        (3, 3, np.uint8, [0, 2, 3, 255], [0, 2, 3, 3]),
         (847, 65535, np.uint16, [0, 846, 847, 65535], [0, 846, 65535, 65535]),
         # PC-459: both values that other releases use are unlabeled.
         (459, 459, np.uint16, [255, 458, 459, 65535], [255, 458, 459, 459]),
@@ -134,7 +135,7 @@ def test_palette_labels(cfg, tmp_path):
     register(21)
     labels = Image.fromarray(np.full((2, 2), 15, np.uint8))
     labels.putpalette([value for index in range(256) for value in (0, 255 - index, 9)])
-    mapped = SemanticDatasetMapper(cfg, True)(sample(tmp_path, rgb(2, 2), labels))
+    mapped = SemanticDatasetMapper(cfg)(sample(tmp_path, rgb(2, 2), labels))
     assert (mapped["sem_seg"] == 15).all()
 
 

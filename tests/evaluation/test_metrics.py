@@ -51,6 +51,7 @@ def test_harmonic_mean():
     assert harmonic_mean(0.0, 80.0) == 0.0
     assert harmonic_mean(30.0, 60.0) == pytest.approx(40.0)
     assert math.isnan(harmonic_mean(float("nan"), 50.0))
+    assert math.isnan(harmonic_mean(0.0, float("nan")))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ def dataset(tmp_path):
     generator = np.random.default_rng(0)
     samples = []
     for folder, file in (("a", "x"), ("b", "x"), ("b", "y")):
-        target = generator.integers(0, 4, (3, 5)).repeat(4, axis=0).repeat(3, axis=1)
+        # Blocks, so that bands of different widths differ.
+        target = generator.integers(0, 4, (3, 5)).repeat(24, axis=0).repeat(18, axis=1)
         target = target.astype(np.uint8)
         target[target == 3] = 255
         path = tmp_path / folder / f"{file}_labels.png"
@@ -39,7 +40,7 @@ def dataset(tmp_path):
 
 def predictions(samples):
     generator = np.random.default_rng(1)
-    return [generator.integers(0, 3, (12, 15)) for _ in samples]
+    return [generator.integers(0, 3, (72, 90)) for _ in samples]
 
 
 def write(tmp_path, records):
@@ -65,6 +66,7 @@ def test_scores_are_those_of_the_label_maps(dataset, tmp_path):
     got = rescore_predictions(path, NAME, output_dir=tmp_path / "out")
     assert got == dict(expected)
     assert (tmp_path / "out/results.json").is_file()
+    assert not (tmp_path / "out/sem_seg_predictions.json").exists()
 
 
 def test_ids_of_the_data_set_become_indices(dataset, tmp_path):
@@ -90,7 +92,7 @@ def test_faults_are_named(dataset, tmp_path):
         rescore_predictions(write(tmp_path, records[0] + records[1]), NAME)
     incomplete = write(tmp_path, records[0] + records[1])
     assert rescore_predictions(incomplete, NAME, allow_incomplete=True)["num_images"] == 2
-    with pytest.raises(ValueError, match=r"y\.jpg: \d+ of 180 pixels have no class"):
+    with pytest.raises(ValueError, match=r"y\.jpg: \d+ of 6480 pixels have no class"):
         rescore_predictions(write(tmp_path, flat[:-1]), NAME)
     with pytest.raises(ValueError, match=r"json: x\.jpg fits 2 images"):
         renamed = [{**flat[0], "file_name": "x.jpg"}]

@@ -93,12 +93,12 @@ def test_confusion_matrix_files(tmp_path):
     assert rows[1] == ["007", "3", "3", "0", "0"]
 
 
-@pytest.mark.parametrize("num_classes", [60, 61])
+@pytest.mark.parametrize("num_classes", [1, 60, 61])
 def test_no_spreadsheet_of_many_classes(tmp_path, num_classes):
     matrix = np.eye(num_classes, num_classes + 1, dtype=np.int64)
     names = [str(index) for index in range(num_classes)]
     write_results(make_results(names, matrix), matrix, tmp_path)
-    assert (tmp_path / "confusion_matrix.csv").exists() == (num_classes == 60)
+    assert (tmp_path / "confusion_matrix.csv").exists() == (num_classes <= 60)
     assert "None." in (tmp_path / "results.md").read_text(encoding="utf-8")
 
 
@@ -122,3 +122,11 @@ def test_summary_of_several_data_sets(tmp_path):
     assert float(rows[1]["mIoU"]) == table["pets"]["mIoU"]
     assert rows[1]["hIoU"] == ""
     assert markdown_rows(tmp_path / "summary.md")[-1][:3] == ["pets", "52.68", "35.12"]
+
+
+def test_twenty_mistakes_are_shown(tmp_path):
+    names, matrix = list("abcdef"), np.arange(1, 43).reshape(6, 7)
+    write_results(make_results(names, matrix), matrix, tmp_path)
+    rows = markdown_rows(tmp_path / "results.md")
+    header = next(i for i, row in enumerate(rows) if row[0] == "ground truth")
+    assert len(rows) - header == 2 + 20

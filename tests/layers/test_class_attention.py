@@ -48,3 +48,13 @@ def test_chunks_cover_every_class_once():
     for size in (0, 1, 3, 7, 50):
         covered = [i for part in class_chunks(7, size) for i in range(7)[part]]
         assert covered == list(range(7))
+
+
+def test_sums_over_the_classes_are_exact_under_autocast():
+    """Half precision would round what the output layer reads."""
+    layer = ClassAttention(dim=8, text_dim=5, num_heads=2, mlp_ratio=2.0)
+    read = []
+    layer.out.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(2, 4, 2, 3, 8), torch.randn(2, 4, 5))
+    assert not torch.equal(read[0], read[0].bfloat16().float())

@@ -93,6 +93,9 @@ def test_vmap_adds_a_leading_dimension():
     shared = mask[:, 0]
     expected = masked_kmeans(scores.movedim(1, 0), shared.expand(4, -1, -1, -1), 3)
     assert_equal(inner(scores, shared), expected)
+    # PyTorch leaves out arguments that equal their defaults.
+    scores, mask = maps(2, 32, 32)
+    assert_equal(torch.vmap(OP)(scores, mask), masked_kmeans(scores, mask, 5, 10))
 
 
 def test_results_have_no_gradient():
@@ -107,9 +110,18 @@ def test_results_have_no_gradient():
 def test_shapes_without_data():
     scores = torch.empty(2, 6, 5, device="meta", dtype=torch.float16)
     result = OP(scores, torch.empty(2, 6, 5, device="meta", dtype=torch.bool), 4, 10)
-    real = OP(torch.randn(2, 6, 5).half(), torch.rand(2, 6, 5) < 0.5, 4, 10)
-    for got, want in zip(result, real):
-        assert (got.shape, got.dtype, got.stride()) == (want.shape, want.dtype, want.stride())
+    for function in (OP, kmeans_reference):
+        real = function(torch.randn(2, 6, 5).half(), torch.rand(2, 6, 5) < 0.5, 4, 10)
+        for got, want in zip(result, real):
+            assert (got.shape, got.dtype, got.stride()) == (want.shape, want.dtype, want.stride())
+
+
+def test_five_clusters_and_ten_iterations_are_the_default():
+    scores, mask = maps(2, 32, 32)
+    expected = masked_kmeans(scores, mask, 5, 10)
+    for function in (masked_kmeans, OP, kmeans_reference):
+        assert_equal(function(scores, mask), expected)
+    assert OP(scores.to("meta"), mask.to("meta"))[1].shape == expected.centers.shape
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,20 @@ def test_bad_options():
         check_loss_options("dice", "skip")
     with pytest.raises(ValueError, match="UNLABELLED must be auto or one of negative, skip"):
         check_loss_options("bce", "drop")
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_two_images_with_one_labeled_pixel(num_classes):
+    logits = torch.randn(2, num_classes, 2, 3)
+    target = torch.full((2, 2, 3), 255)
+    target[1, 0, 2] = 0
+    each = F.binary_cross_entropy_with_logits(
+        logits, one_hot(target, num_classes), reduction="none"
+    )
+    pixel = logits[1, :, 0, 2]
+    for options, expected in (
+        ({}, each.mean()),
+        ({"unlabeled": "skip"}, each[1, :, 0, 2].mean()),
+        ({"loss": "ce"}, pixel.logsumexp(dim=0) - pixel[0]),
+    ):
+        torch.testing.assert_close(sem_seg_loss(logits, target, **options), expected)

@@ -111,6 +111,15 @@ def test_first_map_is_clips_correlation(head, features, text):
     # Heads start at zero, so the second block starts from the same map.
     torch.testing.assert_close(maps[1], maps[0])
 
+    def compare(_, arguments):
+        _, x, _, class_map, *_ = arguments
+        added = (x * head.map_heads[0].weight).sum(dim=-1)
+        torch.testing.assert_close(class_map, maps[0] + added, rtol=1e-4, atol=1e-5)
+
+    torch.nn.init.normal_(head.map_heads[0].weight)
+    head.blocks[1].register_forward_pre_hook(compare)
+    assert not torch.equal(head(features, text, TEMPERATURE).class_maps[1], maps[1])
+
 
 def test_decoder_joins_skips_as_a_concatenation():
     decoder = MaskDecoder(in_dim=6, skip_width=4, dims=(5, 3), skip_dims=(3, 2)).double()
@@ -120,7 +129,9 @@ def test_decoder_joins_skips_as_a_concatenation():
     def up(block, maps, skip):
         size = (2 * maps.shape[-2], 2 * maps.shape[-1])
         maps = F.interpolate(maps, size=size, mode="bilinear")
-        joined = F.interpolate(block.skip_projection(skip), size=size, mode="bilinear")
+        projection = block.skip_projection.weight.flatten(1), block.skip_projection.bias
+        joined = F.linear(skip.movedim(1, -1), *projection).movedim(-1, 1)
+        joined = F.interpolate(joined, size=size, mode="bilinear")
         weight = torch.cat([block.conv1.weight, block.skip_conv.weight], dim=1)
         maps = F.conv2d(torch.cat([maps, joined], dim=1), weight, block.conv1.bias, padding=1)
         maps = F.relu(block.norm1(maps))
@@ -152,3 +163,15 @@ def test_before_training_sam_blocks_change_nothing(tiny_cfg, features, text):
     assert all(".sam." in k or "_sam." in k for k in left_out.unexpected_keys)
     expected = without(features, text, TEMPERATURE).logits
     torch.testing.assert_close(with_sam(features, text, TEMPERATURE).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("use_sam", "aux_weight", "number"), [(True, 0.0, 2), (False, 0.1, 2), (False, 0.0, 0)]
+)
+def test_map_heads_where_their_maps_are_read(tiny_cfg, use_sam, aux_weight, number):
+    options = {"USE_SAM": use_sam, "AUX_LOSS_WEIGHT": aux_weight, "NUM_BLOCKS": 3}
+    tiny_cfg.MODEL.ESCNET.update(options)
+    head = ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1)
+    assert len(head.map_heads) == number
+    for block in head.blocks:
+        assert [swin.shifted for swin in block.fusion.image_blocks] == [False, True]

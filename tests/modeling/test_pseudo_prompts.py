@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from escnet_d2 import get_cfg
 from escnet_d2.modeling.escnet import PseudoPromptGenerator
 
 
@@ -92,3 +93,9 @@ def test_no_gradient():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         PseudoPromptGenerator(**options)
+
+
+def test_defaults_are_those_of_the_configuration():
+    generator, node = PseudoPromptGenerator(), get_cfg().MODEL.ESCNET
+    for key in ("SOFTMAX", "ALPHA", "NUM_POINTS", "KMEANS_ITERATIONS"):
+        assert getattr(generator, key.lower()) == node[key]

@@ -113,6 +113,7 @@ def test_gradients_equal_those_through_segment_anything(use_masks):
     theirs.update({f"mask_decoder.{name}": p.grad for name, p in decoder.named_parameters()})
     compared = 0
     for name, parameter in block.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
         if parameter.requires_grad:
             torch.testing.assert_close(
                 parameter.grad, theirs[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: n + m
@@ -191,15 +192,18 @@ def test_points_can_be_left_out():
     pe = encoder.get_dense_pe().expand(2, -1, -1, -1)
     _, expected = decoder.transformer(image + dense, pe, tokens)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    got.sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in block.parameters())
 
 
 def test_logit_masks():
     encoder, decoder = official()
     block = block_like(encoder, decoder, mask_values="logit")
     image, masks = torch.randn(1, C, H, W), torch.rand(1, H, W) * 0.8 + 0.1
+    masks[0, :2, 0] = torch.tensor([0.0, 1.0])
     points, labels = torch.zeros(1, 5, 2), torch.ones(1, 5, dtype=torch.long)
     got = block(image, block.image_position(H, W), points, labels, masks)
-    logits = (masks / (1 - masks)).log()
+    logits = (masks / (1 - masks)).log().clamp(-10, 10)
     expected = official_image_side(encoder, decoder, image, points, labels, logits)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="probability, logit"):
@@ -233,7 +237,7 @@ def test_official_checkpoint_loads_into_each_block(tiny_cfg, tmp_path):
         blocks[0].mask_decoder.mask_tokens.weight is not blocks[1].mask_decoder.mask_tokens.weight
     )
 
-    tiny_cfg.MODEL.SAM.EMBED_DIM = 128
+    tiny_cfg.MODEL.SAM.EMBED_DIM, tiny_cfg.MODEL.ESCNET.NUM_BLOCKS = 128, 1
     with pytest.raises(RuntimeError, match="sam.pth does not fit the sizes of MODEL.SAM"):
         build_sam_blocks(tiny_cfg)
 
@@ -242,3 +246,34 @@ def test_prompt_types_are_checked(tiny_cfg):
     tiny_cfg.MODEL.ESCNET.PROMPTS = ["point", "box"]
     with pytest.raises(ValueError, match="PROMPTS must name one or both of point, mask"):
         build_sam_blocks(tiny_cfg)
+
+
+def test_positions_stay_exact_under_autocast():
+    block = block_like(*official())
+    image, masks = torch.randn(1, C, H, W), torch.rand(1, H, W)
+    points, labels = torch.rand(1, 5, 2), torch.ones(1, 5, dtype=torch.long)
+    seen = []
+    block.mask_decoder.register_forward_pre_hook(lambda _, args: seen.append(args[1:]))
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            block(image, block.image_position(H, W), points, labels, masks)
+    assert all(map(torch.equal, *seen))
+
+
+def test_options_reach_each_block(tiny_cfg):
+    options = {"EMBED_DIM": 24, "MASK_IN_CHANS": 12, "DEPTH": 3, "NUM_HEADS": 3, "MLP_DIM": 40}
+    tiny_cfg.MODEL.SAM.update({**options, "NUM_MASK_TOKENS": 2, "WEIGHTS": "random"})
+    tiny_cfg.MODEL.ESCNET.update({"NUM_BLOCKS": 3, "MASK_VALUES": "logit"})
+    for use_points, use_masks, prompts in ((False, True, ["mask"]), (True, False, ["point"])):
+        tiny_cfg.MODEL.ESCNET.PROMPTS = prompts
+        blocks = build_sam_blocks(tiny_cfg)
+        assert len(blocks) == 3
+        for block in blocks:
+            assert (block.use_points, block.use_masks) == (use_points, use_masks)
+            assert block.mask_values == "logit"
+            assert block.mask_decoder.mask_tokens.weight.shape == (2, 24)
+            assert block.prompt_encoder.mask_downscaling[-1].weight.shape == (24, 12, 1, 1)
+            layers = block.mask_decoder.transformer.layers
+            assert len(layers) == 3
+            assert layers[2].self_attn.num_heads == 3
+            assert layers[2].mlp.lin1.out_features == 40

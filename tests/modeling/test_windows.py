@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from escnet_d2 import get_cfg
 from escnet_d2.modeling.class_scores import resize_scores
 from escnet_d2.modeling.windows import PatchViews, SquashedViews, ViewOptions, window_starts
 
@@ -140,17 +141,17 @@ def test_windows_equal_unfold_and_fold(batch_size, resolution):
 
     def scores(global_view):
         views = squashed_views(
-            (20, 20), 12, resolution, overlap=0.333, batch_size=batch_size, global_view=global_view
+            (20, 28), 12, resolution, overlap=0.333, batch_size=batch_size, global_view=global_view
         )
         return views.scores([image], predict)[0]
 
-    windows = by_unfold(image, (20, 20), 12, 0.333, resolution)[0]
+    windows = by_unfold(image, (20, 28), 12, 0.333, resolution)[0]
     torch.testing.assert_close(scores(False), windows, rtol=1e-4, atol=1e-5)
 
     whole = F.interpolate(image[None], size=(12, 12), mode="bilinear", align_corners=False)
     whole = F.interpolate(whole, size=resolution, mode="bilinear", align_corners=False)
     whole = F.interpolate(predict(whole), size=(12, 12), mode="bilinear").sigmoid()
-    whole = F.interpolate(whole, size=(20, 20), mode="bilinear")[0]
+    whole = F.interpolate(whole, size=(20, 28), mode="bilinear")[0]
     torch.testing.assert_close(scores(True), (windows + whole) / 2, rtol=1e-4, atol=1e-5)
 
 
@@ -172,3 +173,48 @@ def test_the_releases_sizes_make_five_views():
         views = squashed_views((640, 640), 384, (24, 24), overlap=overlap)
         views.slide(torch.zeros(3, 5, 5), counting)
     assert sizes == [(5, 3, 24, 24)] * 2
+
+
+def antialiased(image, size):
+    return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)
+
+
+def test_whole_images_of_one_input_size_share_a_batch():
+    images = [torch.rand(3, *size) for size in ((40, 72), (32, 32), (80, 144))]
+    sizes = [(24, 40), (32, 32), (24, 40)]  # Images of about 16 patches in all.
+    batches = []
+
+    def predict(views):
+        batches.append(tuple(views.shape))
+        return mean_color(views)
+
+    views = PatchViews(ViewOptions(aspect="keep"), resolution=32, patch=8)
+    for got, image, size in zip(views.scores(images, predict), images, sizes):
+        torch.testing.assert_close(got, mean_color(antialiased(image, size))[0])
+    assert batches == [(2, 3, 24, 40), (1, 3, 32, 32)]
+
+
+def test_global_view_and_windows_of_a_resized_image():
+    image, options = torch.rand(3, 50, 60), {"sliding_window": True, "window_image_size": (40, 72)}
+    views = PatchViews(ViewOptions(**options), resolution=32, patch=8)
+    windows = patch_views().slide(antialiased(image, (40, 72))[0], mean_color)
+    whole = F.interpolate(mean_color(antialiased(image, (32, 32))), (20, 36), mode="bilinear")
+    got = views.scores([image], mean_color)[0]
+    torch.testing.assert_close(got, (windows + whole[0]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("divisor", "pad", "padded"), [(0, True, (5, 7)), (4, True, (8, 8)), (4, False, (5, 7))]
+)
+def test_padding_before_squashing(divisor, pad, padded):
+    image = torch.rand(3, 5, 7)
+    views = SquashedViews(ViewOptions(), resolution=(10, 12), size_divisibility=divisor)
+    full = F.pad(image, (0, padded[1] - 7, 0, padded[0] - 5))
+    expected = F.interpolate(full[None], size=(10, 12), mode="bilinear")
+    torch.testing.assert_close(views.squash([image], pad=pad), expected)
+    logits = torch.randn(1, 2, 3, 4)
+    assert torch.equal(views.scores([image], lambda _: logits)[0], logits[0].sigmoid())
+
+
+def test_defaults_are_those_of_the_configuration():
+    assert ViewOptions() == ViewOptions.from_config(get_cfg())
