@@ -1,12 +1,20 @@
-"""What all tests share: the seed, one thread, and loggers as they were."""
+"""What all tests share: the seed, one thread, loggers as they were, and programs to run."""
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import logging
+import os
+import runpy
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+REPO = Path(__file__).resolve().parent
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +30,12 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def _loggers():
-    """Undoes what a run's logger set-up leaves behind: caplog sees only what propagates."""
     yield
+    reset_loggers()
+
+
+def reset_loggers():
+    """Undoes what a run's logger set-up leaves behind: caplog sees only what propagates."""
     for name in ("escnet_d2", "detectron2", "fvcore"):
         logger = logging.getLogger(name)
         logger.propagate = True
@@ -32,3 +44,57 @@ def _loggers():
     if "detectron2.utils.logger" in sys.modules:
         # Detectron2 sets each logger up once per process.
         sys.modules["detectron2.utils.logger"].setup_logger.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def load_program():
+    """Returns a function that imports a program by its path in the repository."""
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location(f"program_{Path(path).stem}", REPO / path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def run_program():
+    """Returns a function that runs a program of the repository as a user does, without a GPU."""
+
+    def run(path, *arguments, cwd=None):
+        """In this process, since to import torch takes longer than most runs."""
+        code, out, err = 0, io.StringIO(), io.StringIO()
+        command = [str(REPO / path), *map(str, arguments)]
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (("argv", command), ("stdout", out), ("stderr", err)):
+                patch.setattr(sys, name, value)
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")
+            # Pytest's own would keep the program from setting up its.
+            patch.setattr(logging.root, "handlers", [])
+            if cwd:
+                patch.chdir(cwd)
+            try:
+                runpy.run_path(command[0], run_name="__main__")
+            except SystemExit as stop:
+                code = stop.code or 0
+            reset_loggers()
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_program():
+    """Returns a function that runs a program of the repository in a process of its own."""
+
+    def start(path, *arguments, launcher=(), **options):
+        return subprocess.run(
+            [sys.executable, *launcher, str(REPO / path), *map(str, arguments)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True, text=True, timeout=300, **options,
+        )  # fmt: skip
+
+    return start

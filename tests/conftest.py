@@ -87,9 +87,22 @@ def batch(vocabulary):
     return [image(96, 120), image(70, 90)]
 
 
+# Sizes at which a run takes a second.
+TINY = """\
+_BASE_: {repo}/configs/escnet/escnet_tiny.yaml
+DATASETS: {{FOLDERS: ["{root}"], TRAIN: {train}, TEST: {val}}}
+MODEL: {{CLIP: {{RESOLUTION: 32}}}}
+INPUT: {{MIN_SIZE_TRAIN: [32], CROP: {{SIZE: [32, 32]}}, MIN_SIZE_TEST: 32}}
+SOLVER: {{IMS_PER_BATCH: 2, MAX_ITER: 1}}
+"""
+
+
 @pytest.fixture(scope="session")
 def prepared_folder():
-    """Returns a function that fills a folder for DATASETS.FOLDERS with noise on blocks of color."""
+    """Returns a function that fills a folder for DATASETS.FOLDERS with noise on blocks of color.
+
+    Its ``tiny.yaml`` is a configuration of escnet_tiny at small sizes for its splits train and val.
+    """
 
     def prepare(root, name, **splits):
         generator = np.random.default_rng(0)
@@ -111,6 +124,8 @@ def prepared_folder():
         classes = ["sky", "grass, lawn", "dog"]
         content = {"name": name, "ignore_label": 255, "classes": classes, "splits": described}
         (root / "dataset.json").write_text(json.dumps(content))
+        names = {split: [f"{name}_{split}"] * (split in splits) for split in ("train", "val")}
+        (root / "tiny.yaml").write_text(TINY.format(repo=REPO, root=root, **names))
         return root
 
     return prepare

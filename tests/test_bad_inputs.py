@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +17,6 @@ import pytest
 import torch
 from PIL import Image
 
-REPO = Path(__file__).resolve().parents[1]
 # A file's text, its bytes, or a function that makes it.
 Content = Union[str, bytes, Callable[[Path], object]]
 
@@ -49,19 +45,9 @@ class Case:
     slow: bool = False
 
 
-def train(*opts: str, flags: tuple[str, ...] = (), config: str = "escnet_tiny") -> list[str]:
-    """A training of one iteration on ``{photos}`` that ``opts`` or ``flags`` break."""
-    return [
-        "train_net.py", "--config-file", config, *flags,
-        "DATASETS.FOLDERS", "('{photos}',)",
-        "DATASETS.TRAIN", "('photos_train',)",
-        "DATASETS.TEST", "('photos_val',)",
-        "MODEL.CLIP.RESOLUTION", "32", "MODEL.ESCNET.NUM_BLOCKS", "1",
-        "INPUT.MIN_SIZE_TRAIN", "(32,)", "INPUT.CROP.SIZE", "(32, 32)", "INPUT.MIN_SIZE_TEST", "32",
-        "SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0",
-        "OUTPUT_DIR", "{here}/output",
-        *opts,
-    ]  # fmt: skip
+def train(*opts: str, flags: tuple[str, ...] = (), config: str = "{photos}/tiny.yaml") -> list[str]:
+    """A training of one iteration on ``{photos}`` that ``opts``, ``flags`` or ``config`` break."""
+    return ["train_net.py", "--config-file", config, *flags, "OUTPUT_DIR", "{here}/output", *opts]
 
 
 def config_case(name: str, text: Content, says: str, **files: Content) -> Case:
@@ -88,11 +74,28 @@ def prepared_case(name: str, damage: Callable[[Path], object], says: str) -> Cas
     return Case(f"data: {name}", command, says, damage=damage)
 
 
+def demo_case(option: str, value: str, says: str) -> Case:
+    """An option of the demo, which works without it, with a value that it does not take."""
+    files = {"a.png": photo, "text.txt": "no picture", "empty": folder}
+    return Case(f"demo {option} {value}", [*DEMO, option, value], says, files=files)
+
+
+def compare_case(name: str, *arguments: str, says: str) -> Case:
+    """A comparison that ``arguments`` break."""
+    command = ["tools/compare.py", "--output", "{here}/output", "--datasets", "A-150"]
+    return Case(f"compare: {name}", [*command, *arguments], says)
+
+
 def own_name(name: str) -> str:
     return name.removeprefix("data: ").replace(" ", "_")
 
 
 # -- generators of files --
+
+
+def photo(path: Path) -> None:
+    """A small image."""
+    Image.new("RGB", (8, 8)).save(path)
 
 
 def saved(content: object) -> Callable[[Path], object]:
@@ -139,6 +142,9 @@ def checkpoint_of_a_run(path: Path) -> None:
     (path / "config.yaml").write_text("DATASETS:\n  TRAIN: [other]\nVERSION: 2\n")
 
 
+SEGMENT = ["--vocabulary", "a", "--input", "{here}/a.png", "--output", "{here}/output"]
+DEMO = ["demo/demo.py", "--allow-untrained", *SEGMENT]
+PHOTO = {"a.png": photo}
 OUTPUT_IS_USED = {"output": checkpoint_of_a_run}
 EVIL = '!!python/object/apply:os.mkdir ["{here}/mark"]'
 
@@ -329,6 +335,42 @@ CASES = [
         "A loss became infinite or NaN at iteration",
         code=1,  # Not a usage error: nobody could know.
     ),
+    # The demo.
+    demo_case("--input", "{here}/nowhere", r"/nowhere' does not exist"),
+    demo_case("--input", "{here}/empty", r"No images in '\S+/empty'"),
+    demo_case("--input", "{here}/text.txt", r"text\.txt is not an image"),
+    demo_case("--vocabulary", "|, a", "is empty"),
+    demo_case("--vocabulary", "words.txt", r"words\.txt does not exist"),
+    demo_case("--device", "gpu", r"MODEL\.DEVICE must be cpu"),
+    demo_case("--weights", "w.pth", r"w\.pth does not exist"),
+    demo_case("--config-file", "none", "'none'"),
+    demo_case("--save", "video", "video"),
+    demo_case("--opacity", "2", "opacity"),
+    demo_case("--batch-size", "0", "--batch-size must be at least 1"),
+    Case("demo of a wrong key", [*DEMO, "--opts", "MODEL.X", "1"], r"MODEL\.X", files=PHOTO),
+    Case("demo without a vocabulary", ["demo/demo.py", "--input", "a.png"], "--vocabulary"),
+    Case("demo untrained", ["demo/demo.py", *SEGMENT], "give a checkpoint", files=PHOTO),
+    Case(
+        "prompts of a class that is not asked for",
+        ["demo/inspect_prompts.py", *DEMO[1:], "--config-file", "escnet_tiny", "--classes", "cat"],
+        "no class 'cat'",
+        files=PHOTO,
+    ),
+    # The comparison.
+    compare_case(
+        *("unknown method", "--model", "A=escnet_tiny", "--published", "ESCNet"),
+        says="knows no ESCNet; there is .*SED",
+    ),
+    compare_case(
+        *("unknown data set", "--predictions", "A=no_such_set:file.json"),
+        says="no data set no_such_set is registered",
+    ),
+    compare_case("no name", "--model", "nothing", says=r"is not NAME=CONFIG\[:WEIGHTS\]"),
+    compare_case(
+        *("options of no model", "--model", "A=b", "--model-opts", "Z", "K", "V"),
+        says="--model-opts of no model: Z",
+    ),
+    compare_case("nothing", says="give a --model or --predictions"),
     # In processes of their own.
     Case(
         "two processes",
@@ -358,33 +400,24 @@ def parameter(case: Case):
 
 @pytest.mark.parametrize("case", [parameter(case) for case in CASES])
 def test_a_mistake_is_answered_in_one_line(
-    case, photos, prepared_folder, tmp_path, monkeypatch, capsys
+    case, photos, prepared_folder, tmp_path, run_program, start_program
 ):
     if case.damage:
         case.damage(prepared_folder(tmp_path / "data", own_name(case.name), train=2))
     places = {"{here}": str(tmp_path), "{photos}": str(photos)}
     write_files(case.files, tmp_path, places)
     program, *arguments = (fill(part, places) for part in case.command)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    if case.slow:
-        done = subprocess.run(
-            [sys.executable, REPO / program, *arguments],
-            capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        code, out, err = done.returncode, done.stdout, done.stderr
-    else:
-        monkeypatch.setattr(sys, "argv", [program, *arguments])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(REPO / program), run_name="__main__")
-        code, (out, err) = end.value.code, capsys.readouterr()
+    done = (start_program if case.slow else run_program)(program, *arguments)
+    out, err = done.stdout, done.stderr
     start = f"{Path(program).name}: error: "
     said = [line for line in err.splitlines() if line.startswith(start)]
     # Each of several processes speaks for itself, and torch says that it stops the others.
     assert len(said) == 1 if not case.slow else len(said) >= 1, err
     assert re.search(case.says, said[0]), err
-    assert code == case.code
+    assert done.returncode == case.code
     assert "Traceback" not in out + err
     assert not (tmp_path / "mark").exists(), "the input has run code"
+    assert not (tmp_path / "output/summary.json").exists()
     if case.code == 2:
         # Nothing to scroll past, but for data, which are read when training has begun.
         assert case.name.startswith("data: ") or not out, out

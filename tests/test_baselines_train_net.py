@@ -1,9 +1,6 @@
 """CAT-Seg and SED through the program: training, a checkpoint, and the releases' evaluation."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,20 +16,6 @@ def folder(prepared_folder, tmp_path_factory):
     root = prepared_folder(tmp_path_factory.mktemp("photos"), NAME, train=2, val=2)
     (root / "classes.json").write_text('["sky, heaven", "grass", "dog"]')
     return root
-
-
-def train_net(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, str(REPO / "train_net.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def own_head(method, folder):
@@ -51,26 +34,28 @@ def own_head(method, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["cat_seg", "sed"])
-def test_train_export_and_evaluate_in_the_words_of_the_release(method, folder, tmp_path):
+def test_train_export_and_evaluate_in_the_words_of_the_release(
+    method, folder, tmp_path, run_program
+):
+    def run(*arguments):
+        done = run_program(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
     data = ("DATASETS.FOLDERS", f"('{folder}',)")
-    train_net(
-        "--config-file", f"{method}_tiny", *data,
+    run(
+        "train_net.py", "--config-file", f"{method}_tiny", *data,
         "DATASETS.TRAIN", f"('{NAME}_train',)", "DATASETS.TEST", "()",
         "SOLVER.MAX_ITER", 1, "SOLVER.IMS_PER_BATCH", 2, "OUTPUT_DIR", tmp_path / "run",
     )  # fmt: skip
     exported = tmp_path / "model.pth"
-    subprocess.run(
-        [
-            sys.executable, str(REPO / "tools/export_checkpoint.py"),
-            "--to", "release", str(tmp_path / "run/model_final.pth"), str(exported),
-        ],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    trained = tmp_path / "run/model_final.pth"
+    run("tools/export_checkpoint.py", "--to", "release", trained, exported)
     assert set(torch.load(exported, weights_only=True)) == {"model"}
     # As eval.sh writes it, "--config" and all.
-    output = train_net(
-        "--config", own_head(method, tmp_path), "--num-gpus", 1, "--dist-url", "auto",
-        "--eval-only", *data,
+    output = run(
+        "train_net.py", "--config", own_head(method, tmp_path),
+        "--num-gpus", 1, "--dist-url", "auto", "--eval-only", *data,
         "OUTPUT_DIR", tmp_path / "eval",
         "MODEL.SEM_SEG_HEAD.TEST_CLASS_JSON", folder / "classes.json",
         "DATASETS.TEST", f'("{NAME}_val",)',

@@ -1,9 +1,7 @@
 """The comparison: rows of models that ran, failed, and were published."""
 
 import csv
-import importlib.util
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,7 @@ from escnet_d2.engine.model_cost import measure_cost
 from escnet_d2.evaluation.tables import write_comparison
 from escnet_d2.structures import Vocabulary
 
-REPO = Path(__file__).resolve().parents[1]
 NAME = "compare_test"
-
-
-def load_program():
-    spec = importlib.util.spec_from_file_location("compare", REPO / "tools/compare.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -62,8 +52,8 @@ def test_cost_is_counted():
         measure_cost(model, [])
 
 
-def test_each_model_becomes_an_evaluation():
-    program = load_program()
+def test_each_model_becomes_an_evaluation(load_program):
+    program = load_program("tools/compare.py")
     args = program.parse(
         ["--output", "o", "--datasets", "A-150, my_val", "--images", "3", "--allow-incomplete"]
         + ["--model", "A b=c.yaml:w.pth", "--model", "B=sed_tiny", "--rerun"]
@@ -82,24 +72,6 @@ def test_each_model_becomes_an_evaluation():
     # Without a checkpoint the configuration's own weights count.
     assert "MODEL.WEIGHTS" not in second[2]
     assert second[2][second[2].index("SEED") + 1] == "-1"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "A=escnet_tiny", "--published", "ESCNet"], "knows no ESCNet; there is .*SED"),
-        (["--predictions", "A=no_such_set:file.json"], "no data set no_such_set is registered"),
-        (["--model", "nothing"], r"is not NAME=CONFIG\[:WEIGHTS\]"),
-        (["--model", "A=b", "--model-opts", "Z", "K", "V"], "--model-opts of no model: Z"),
-        ([], "give a --model or --predictions"),
-    ],
-)
-def test_usage_errors(tmp_path, capsys, arguments, message):
-    program = load_program()
-    with pytest.raises(SystemExit) as stop:
-        program.main(["--output", str(tmp_path), "--datasets", "A-150", *arguments])
-    assert stop.value.code == 2
-    assert re.search(message, capsys.readouterr().err)
 
 
 def record(name, miou, *, weights="w.pth", **others):
@@ -174,25 +146,29 @@ def test_table_keeps_kinds_of_rows_apart(tmp_path):
     assert (tmp_path / "comparison.png").stat().st_size > 5000
 
 
-def run(program, *arguments):
-    """Runs the program; returns its exit code."""
-    try:
-        program.main(arguments)
-    except SystemExit as stop:
-        return stop.code
-    return 0
+@pytest.fixture
+def compare(folder, run_program):
+    """Runs the program on the folder's data set; returns what it prints."""
+
+    def run(output, *arguments, code=0):
+        arguments = ("--output", output, "--datasets", f"{NAME}_val", *arguments)
+        options = ("DATASETS.FOLDERS", f"('{folder}',)", "INPUT.MIN_SIZE_TEST", 32)
+        done = run_program("tools/compare.py", *arguments, *options)
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    return run
+
+
+def read_comparison(output):
+    return json.loads((output / "comparison.json").read_text())
 
 
 @pytest.mark.slow
-def test_what_spoils_the_cost_spoils_nothing_else(folder, tmp_path):
+def test_what_spoils_the_cost_spoils_nothing_else(folder, compare, tmp_path):
     (folder / "images/val/0.png").write_bytes(b"damaged")
-    code = run(
-        load_program(),
-        *("--output", str(tmp_path / "out"), "--datasets", f"{NAME}_val"),
-        *("--model", "CAT-Seg=cat_seg_tiny", "DATASETS.FOLDERS", f"('{folder}',)"),
-    )
-    assert code == 1
-    (record,) = json.loads((tmp_path / "out/comparison.json").read_text())["records"]
+    compare(tmp_path / "out", "--model", "CAT-Seg=cat_seg_tiny", code=1)
+    (record,) = read_comparison(tmp_path / "out")["records"]
     assert record["cost"] is None
     assert "error" not in record
     outcome = record["datasets"][f"{NAME}_val"]
@@ -201,16 +177,12 @@ def test_what_spoils_the_cost_spoils_nothing_else(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_each_model_runs_by_itself_and_a_failure_costs_its_row(folder, tmp_path, capsys):
+def test_each_model_runs_by_itself_and_a_failure_costs_its_row(compare, tmp_path):
     output = tmp_path / "out"
-    options = ("DATASETS.FOLDERS", f"('{folder}',)", "INPUT.MIN_SIZE_TEST", "32")
-    models = [
-        *("--model", "CAT-Seg=cat_seg_tiny"),
-        *("--model", f"broken=cat_seg_tiny:{tmp_path / 'missing.pth'}"),
-    ]
-    comparison = ("--output", str(output), "--datasets", f"{NAME}_val", "--images", "1")
-    assert run(load_program(), *comparison, *models, *options) == 1
-    good, bad = json.loads((output / "comparison.json").read_text())["records"]
+    model = ("--images", 1, "--model", "CAT-Seg=cat_seg_tiny")
+    broken = ("--model", f"broken=cat_seg_tiny:{tmp_path / 'missing.pth'}")
+    assert "FAILED" in compare(output, *model, *broken, code=1)
+    good, bad = read_comparison(output)["records"]
     assert good["datasets"][f"{NAME}_val"]["state"] == "evaluated"
     scores = good["datasets"][f"{NAME}_val"]["scores"]
     assert 0 <= scores["mIoU"] <= 100
@@ -218,18 +190,15 @@ def test_each_model_runs_by_itself_and_a_failure_costs_its_row(folder, tmp_path,
     assert good["cost"]["gflops"] > 0.1
     assert good["untrained"]
     assert "missing.pth is not a file" in bad["error"]
-    assert "FAILED" in capsys.readouterr().out
     assert (output / "models/02_broken/console.txt").is_file()
 
     # Again: what is finished is kept.
-    assert run(load_program(), *comparison, *models[:2], *options) == 0
-    (kept,) = json.loads((output / "comparison.json").read_text())["records"]
+    compare(output, *model)
+    (kept,) = read_comparison(output)["records"]
     assert kept["datasets"][f"{NAME}_val"] == {"state": "kept", "detail": "", "scores": scores}
 
     # The file that the run left scores the same.
     predictions = next(output.glob("models/01*/inference/*/sem_seg_predictions.json"))
-    rescored = ("--predictions", f"other={NAME}_val:{predictions}", *options[:2])
-    again = ("--output", str(tmp_path / "again"), "--datasets", f"{NAME}_val")
-    assert run(load_program(), *again, *rescored) == 0
-    again = json.loads((tmp_path / "again/comparison.json").read_text())["rescored"]
+    compare(tmp_path / "again", "--predictions", f"other={NAME}_val:{predictions}")
+    again = read_comparison(tmp_path / "again")["rescored"]
     assert again["other"][f"{NAME}_val"]["mIoU"] == pytest.approx(scores["mIoU"])

@@ -1,4 +1,4 @@
-"""The demo as users run it: a process of its own, the real model (escnet_tiny, random weights)."""
+"""The demo as users run it, on the real model (escnet_tiny, random weights)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,30 +17,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = "demo/demo.py"
 VOCABULARY = "couch|sofa, dog, 猫"
 
 
-def command(*arguments):
-    program = str(ROOT / "demo" / "demo.py")
-    return [sys.executable, program, "--allow-untrained", *map(str, arguments)]
-
-
-def environment():
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def demo(*arguments, cwd):
-    return subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=600,
-    )
+@pytest.fixture(scope="module")
+def demo(run_program):
+    """Runs the demo in this process."""
+    return functools.partial(run_program, PROGRAM, "--allow-untrained")
 
 
 def files_in(folder):
@@ -49,14 +32,15 @@ def files_in(folder):
 
 
 def start(folder, number, *arguments, until):
-    """Starts the demo on noise in ``folder`` and returns it once a file is there."""
+    """Starts the demo on noise in ``folder`` and returns its process once a file is there."""
     (folder / "photos").mkdir()
     for index in range(number):
         photo(60, 60, index).save(folder / "photos" / f"{index}.png")
+    program = [sys.executable, str(Path(__file__).parents[1] / PROGRAM), "--allow-untrained"]
     process = subprocess.Popen(
-        command("--input", "photos", "--output", "out", *arguments),
+        [*program, "--input", "photos", "--output", "out", *arguments],
         cwd=folder,
-        env=environment(),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
         # A test run that was started in the background ignores the signal, and so would its child.
@@ -83,7 +67,7 @@ def photo(height, width, seed=0):
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
+def mixed(tmp_path_factory, demo):
     """Every kind of picture and non-picture, run once without options."""
     folder = tmp_path_factory.mktemp("mixed")
     photos = folder / "photos"
@@ -102,11 +86,8 @@ def mixed(tmp_path_factory):
     (photos / "cut.jpg").write_bytes((photos / "cut.jpg").read_bytes()[:-1500])
     (photos / "text.jpg").write_text("no picture")
     (photos / "notes.txt").write_text("not even by name")
-    done = demo(
-        *("--input", "photos", "--output", "out", "--vocabulary", VOCABULARY),
-        cwd=folder,
-    )
-    return folder, done
+    arguments = ("--input", "photos", "--output", "out", "--vocabulary", VOCABULARY)
+    return folder, demo(*arguments, cwd=folder)
 
 
 def read_summary(folder):
@@ -178,7 +159,7 @@ def test_untrained_weights_are_called_so_everywhere(mixed):
 
 
 @pytest.mark.slow
-def test_resume(mixed):
+def test_resume(mixed, demo):
     folder, _ = mixed
     first = read_summary(folder / "out")
     before = stamps(folder / "out")
@@ -202,7 +183,7 @@ def test_resume(mixed):
 
 
 @pytest.mark.slow
-def test_folders_with_equal_names_a_glob_and_options(tmp_path):
+def test_folders_with_equal_names_a_glob_and_options(tmp_path, demo):
     for name in ("a/1.png", "b/1.png", "b/sub/2.jpg", "b/10.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         photo(20, 30).save(tmp_path / name)
@@ -234,11 +215,12 @@ def test_folders_with_equal_names_a_glob_and_options(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_huge_image(tmp_path):
+def test_a_huge_image(tmp_path, start_program):
     resource = pytest.importorskip("resource")
     gradient = np.linspace(0, 255, 9000).astype(np.uint8)
     Image.fromarray(np.broadcast_to(gradient, (8000, 9000)).copy()).save(tmp_path / "huge.png")
-    done = demo("--input", "huge.png", "--output", "out", "--vocabulary", VOCABULARY, cwd=tmp_path)
+    arguments = ("--input", "huge.png", "--output", "out", "--vocabulary", VOCABULARY)
+    done = start_program(PROGRAM, "--allow-untrained", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out" / "labels" / "huge.png") as image:
         assert image.size == (9000, 8000)
@@ -266,7 +248,7 @@ def test_ctrl_c_leaves_a_usable_summary(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
-def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
+def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path, demo):
     words = ("--vocabulary", "dog, sky")
     process = start(tmp_path, 40, *words, until="overlays/5.png")
     out = tmp_path / "out"
@@ -290,69 +272,24 @@ def test_a_killed_run_goes_on_without_redoing_or_losing_images(tmp_path):
     assert read_summary(out)["classes"] == read_summary(tmp_path / "fresh")["classes"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--vocabulary", "a", "--input", "nowhere"), "'nowhere' does not exist"),
-        (("--vocabulary", "a", "--input", "empty"), "No images in 'empty'"),
-        (("--vocabulary", "a", "--input", "x.txt"), "x.txt is not an image"),
-        (("--vocabulary", "|, a", "--input", "a.png"), "is empty"),
-        (("--vocabulary", "a, b", "--input", "a.png"), "The model is untrained: give a checkpoint"),
-        (("--vocabulary", "a", "--input", "a.png", "--device", "gpu"), "MODEL.DEVICE must be cpu"),
-        (("--vocabulary", "words.txt", "--input", "a.png"), "words.txt does not exist"),
-        (("--vocabulary", "a", "--input", "a.png", "--weights", "w.pth"), "w.pth does not exist"),
-        (("--vocabulary", "a", "--input", "a.png", "--config-file", "none"), "'none'"),
-        (("--vocabulary", "a", "--input", "a.png", "--save", "video"), "video"),
-        (("--vocabulary", "a", "--input", "a.png", "--opacity", "2"), "opacity"),
-        (("--vocabulary", "a", "--input", "a.png", "--batch-size", "0"), "--batch-size"),
-        (("--vocabulary", "a", "--input", "a.png", "--opts", "MODEL.X", "1"), "MODEL.X"),
-        (("--input", "a.png"), "--vocabulary"),
-    ],
-)
-def test_usage_errors_are_explained_in_a_line(
-    tmp_path, monkeypatch, caplog, capsys, arguments, message
-):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "x.txt").write_text("no picture")
+@pytest.mark.parametrize("settings", [False, True])
+def test_a_vocabulary_is_not_overwritten(tmp_path, demo, settings):
+    own = tmp_path / "out" / "classes.txt"
+    own.parent.mkdir()
+    own.write_text("couch, sofa  # and more\ndog\n")
+    if settings:
+        own.with_name("settings.json").touch()
     photo(8, 8).save(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
-    trial = [] if "untrained" in message else ["--allow-untrained"]
-    monkeypatch.setattr(sys, "argv", ["demo.py", *trial, "--output", "out", *arguments])
-    # In this process, since importing torch for every case would take long.
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
-    assert stop.value.code == 2
-    said = (caplog.text + capsys.readouterr().err).strip().splitlines()[-1]
-    assert "demo.py: error: " in said
-    assert message in said
-    assert not (tmp_path / "out" / "summary.json").exists()
+    arguments = ("--input", "a.png", "--output", "out", "--vocabulary", "out/../out/classes.txt")
+    done = demo(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is what this run would overwrite" in done.stderr
+    assert own.read_text().startswith("couch, sofa  # and")
 
 
-def test_a_vocabulary_is_not_overwritten(tmp_path, monkeypatch, caplog):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "classes.txt").write_text("couch, sofa  # and more\ndog\n")
-    photo(8, 8).save(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
-    arguments = ["--input", "a.png", "--output", "out", "--vocabulary", "out/../out/classes.txt"]
-    monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
-    for settings in ("", "settings.json"):
-        if settings:
-            (tmp_path / "out" / settings).touch()
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(ROOT / "demo" / "demo.py"), run_name="__main__")
-        assert stop.value.code == 2
-        assert "is what this run would overwrite" in caplog.text
-        assert (tmp_path / "out" / "classes.txt").read_text().startswith("couch, sofa  # and")
-        caplog.clear()
-
-
-def test_help_needs_no_torch():
-    script = (
-        "import runpy, sys\n"
-        "sys.modules['torch'] = sys.modules['detectron2'] = sys.modules['escnet_d2'] = None\n"
-        "sys.argv = ['demo.py', '--help']\n"
-        f"runpy.run_path({str(ROOT / 'demo' / 'demo.py')!r}, run_name='__main__')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+def test_help_needs_no_torch(run_program, monkeypatch):
+    for package in ("torch", "detectron2", "escnet_d2"):
+        monkeypatch.setitem(sys.modules, package, None)
+    done = run_program(PROGRAM, "--help")
     assert done.returncode == 0, done.stderr
     assert "--vocabulary" in done.stdout

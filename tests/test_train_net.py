@@ -1,65 +1,38 @@
 """The program itself, in one process and in several."""
 
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from escnet_d2.engine import argument_parser
-
-REPO = Path(__file__).resolve().parents[1]
-SCRIPT = REPO / "train_net.py"
 NAME = "train_net_test"
 # SGD, since AdamW's first steps turn differences of rounding into differences of the learning rate.
 # Fully labeled images: a mean over labeled pixels would weigh mini-batches differently.
 OPTIONS = [
-    "DATASETS.TRAIN", f"('{NAME}_train',)",
-    "DATASETS.TEST", f"('{NAME}_val',)",
-    "MODEL.ESCNET.NUM_BLOCKS", "2",
-    "MODEL.CLIP.RESOLUTION", "32",
-    "INPUT.MIN_SIZE_TRAIN", "(32,)",
-    "INPUT.CROP.SIZE", "(32, 32)",
-    "INPUT.MIN_SIZE_TEST", "32",
     "SOLVER.OPTIMIZER", "SGD",
-    "SOLVER.BASE_LR", "0.05",
-    "SOLVER.WARMUP_ITERS", "0",
-    "SOLVER.IMS_PER_BATCH", "4",
-    "SOLVER.MAX_ITER", "2",
-    "SOLVER.CHECKPOINT_PERIOD", "1",
-    "SEED", "1",
+    "SOLVER.BASE_LR", 0.05,
+    "SOLVER.WARMUP_ITERS", 0,
+    "SOLVER.IMS_PER_BATCH", 4,
+    "SOLVER.MAX_ITER", 2,
+    "SOLVER.CHECKPOINT_PERIOD", 1,
+    "SEED", 1,
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def folder(prepared_folder, tmp_path_factory):
-    return prepared_folder(tmp_path_factory.mktemp("photos"), NAME, train=5, val=5)
+def train_net(prepared_folder, tmp_path_factory, run_program):
+    """Runs the program, by default in this process, with a usage error's message or a success."""
+    folder = prepared_folder(tmp_path_factory.mktemp("photos"), NAME, train=5, val=5)
 
+    def run(output, *flags, opts=(), program=run_program, error="", **options):
+        arguments = ["--config-file", folder / "tiny.yaml", *flags, *OPTIONS, *opts]
+        done = program("train_net.py", *arguments, "OUTPUT_DIR", output, **options)
+        assert done.returncode == (2 if error else 0), done.stderr
+        assert error in done.stderr
+        return done
 
-def command(folder, output, *flags, opts=()):
-    options = ["DATASETS.FOLDERS", f"('{folder}',)", "OUTPUT_DIR", str(output)]
-    return ["--config-file", "escnet_tiny", *flags, *OPTIONS, *options, *map(str, opts)]
-
-
-def run(arguments, *, launcher=(), timeout=300):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, *launcher, str(SCRIPT), *arguments],
-        env=environment, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-
-
-def main(arguments):
-    """Runs the script's main() here: the same in a fraction of the time."""
-    spec = importlib.util.spec_from_file_location("train_net", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(argument_parser().parse_args(arguments))
+    return run
 
 
 def read_results(output):
@@ -70,11 +43,17 @@ def read_model(output, name="model_final"):
     return torch.load(output / f"{name}.pth", weights_only=True)["model"]
 
 
+def assert_same_model(*outputs):
+    first, second = map(read_model, outputs)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory):
+def trained(train_net, tmp_path_factory):
     """A run of two iterations in one process."""
     output = tmp_path_factory.mktemp("trained")
-    main(command(folder, output))
+    train_net(output)
     return output
 
 
@@ -88,40 +67,36 @@ def test_a_run_leaves_its_files(trained):
     assert (trained / "inference/summary.md").is_file()
 
 
-def test_evaluation_of_a_checkpoint(trained, folder, tmp_path):
+def test_evaluation_of_a_checkpoint(trained, train_net, tmp_path):
     before = read_results(trained)
-    weights = ["MODEL.WEIGHTS", trained / "model_final.pth"]
-    main(command(folder, tmp_path, "--eval-only", opts=weights))
+    train_net(tmp_path, "--eval-only", opts=["MODEL.WEIGHTS", trained / "model_final.pth"])
     assert read_results(tmp_path) == before
     assert not (tmp_path / "model_final.pth").exists()
     # The last one of a run.
-    main(command(folder, trained, "--eval-only", "--resume"))
+    train_net(trained, "--eval-only", "--resume")
     assert read_results(trained) == before
 
 
-def test_evaluation_without_weights_warns(folder, tmp_path):
-    main(command(folder, tmp_path, "--eval-only"))
+def test_evaluation_without_weights_warns(train_net, tmp_path):
+    train_net(tmp_path, "--eval-only")
     assert "MODEL.WEIGHTS is empty" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_second_training_starts_only_when_told(folder, trained, tmp_path):
+def test_a_second_training_starts_only_when_told(train_net, trained, tmp_path):
     output = tmp_path / "run"
     shutil.copytree(trained, output)
     (output / "model_0000777.pth").write_bytes((output / "model_0000000.pth").read_bytes())
-    with pytest.raises(ValueError, match="holds checkpoints of another training"):
-        main(command(folder, output))
+    train_net(output, error="holds checkpoints of another training")
     assert (output / "model_0000777.pth").exists()
-    main(command(folder, output, "--overwrite"))
+    train_net(output, "--overwrite")
     assert not (output / "model_0000777.pth").exists()
     lines = [(path / "metrics.json").read_text().count("\n") for path in (trained, output)]
     assert lines[0] == lines[1]
-    expected, again = read_model(trained), read_model(output)
-    assert all(torch.equal(expected[name], again[name]) for name in expected)
+    assert_same_model(trained, output)
 
 
-def test_the_console_is_short_and_the_file_complete(folder, tmp_path, capsys):
-    main(command(folder, tmp_path))
-    console = capsys.readouterr().out
+def test_the_console_is_short_and_the_file_complete(train_net, tmp_path):
+    console = train_net(tmp_path).stdout
     assert len(console.splitlines()) < 25
     for text in ("Training ESCNet", "total_loss", "mIoU"):
         assert text in console
@@ -133,23 +108,21 @@ def test_the_console_is_short_and_the_file_complete(folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_resumed_in_a_new_process_equals_uninterrupted(trained, folder, tmp_path):
+def test_resumed_in_a_new_process_equals_uninterrupted(trained, train_net, start_program, tmp_path):
     (tmp_path / "model_0000000.pth").write_bytes((trained / "model_0000000.pth").read_bytes())
     (tmp_path / "last_checkpoint").write_text("model_0000000.pth")
-    result = run(command(folder, tmp_path, "--resume", opts=["DATALOADER.NUM_WORKERS", 1]))
-    assert result.returncode == 0, result.stderr
-    assert "from iteration 1 to 2" in result.stdout
-    expected, resumed = read_model(trained), read_model(tmp_path)
-    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    opts = ["DATALOADER.NUM_WORKERS", 1]
+    done = train_net(tmp_path, "--resume", opts=opts, program=start_program)
+    assert "from iteration 1 to 2" in done.stdout
+    assert_same_model(trained, tmp_path)
     assert read_results(tmp_path) == read_results(trained)
 
 
 @pytest.mark.slow
-def test_two_processes_that_accumulate_equal_one(trained, folder, tmp_path):
+def test_two_processes_that_accumulate_equal_one(trained, train_net, start_program, tmp_path):
     # Twice two mini-batches of one image are the one process's batch of four.
     opts = ["SOLVER.IMS_PER_BATCH", 2, "SOLVER.GRAD_ACCUM_STEPS", 2]
-    result = run(command(folder, tmp_path, "--num-gpus", "2", opts=opts))
-    assert result.returncode == 0, result.stderr
+    train_net(tmp_path, "--num-gpus", 2, opts=opts, program=start_program)
     start = read_model(trained, "model_0000000")
     expected, distributed = read_model(trained), read_model(tmp_path)
     for name in expected:
@@ -166,11 +139,9 @@ def test_two_processes_that_accumulate_equal_one(trained, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun_evaluates_like_one_process(trained, folder, tmp_path):
+def test_torchrun_evaluates_like_one_process(trained, train_net, start_program, tmp_path):
     weights = ["MODEL.WEIGHTS", trained / "model_final.pth"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = command(folder, tmp_path, "--eval-only", opts=weights)
-    result = run(arguments, launcher=launcher)
-    assert result.returncode == 0, result.stderr
+    train_net(tmp_path, "--eval-only", opts=weights, program=start_program, launcher=launcher)
     assert "World size: 2" in (tmp_path / "log.txt").read_text()
     assert read_results(tmp_path) == read_results(trained)

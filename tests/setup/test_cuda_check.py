@@ -19,6 +19,11 @@ ptxas info    : Used 8 registers
 """
 
 
+@pytest.fixture
+def check(load_program):
+    return load_program("tools/check_cuda_build.py")
+
+
 def test_reading_the_report(check):
     first, second = check.parse_report(REPORT.format(stores=0, stack=0))
     assert first == check.Kernel("masked_kmeans_forward_kernel<5>", "sm_80", 76, 0, 0)
