@@ -52,13 +52,17 @@ class PseudoPromptGenerator(nn.Module):
         Returns:
             Prompts; classes without a pixel of at least alpha have no valid point.
         """
-        probability = self.probability(logits)
+        return self.from_probability(self.probability(logits))
+
+    @torch.no_grad()
+    def from_probability(self, probability: Tensor) -> PseudoPrompts:
+        """Generates prompts from probability maps, float32 (B, K, H, W) in [0, 1]."""
         clusters = masked_kmeans(
             probability, probability >= self.alpha, self.num_points, self.kmeans_iterations
         )
         valid = clusters.counts > 0
         index = clusters.points.long().clamp(min=0)
-        width = logits.shape[-1]
+        width = probability.shape[-1]
         points = torch.stack([index % width, index // width], dim=-1).float()
         return PseudoPrompts(
             points=points,

@@ -1,0 +1,110 @@
+"""The probe of ESC-Net's prompts: what replaces them, and the program."""
+
+from __future__ import annotations
+
+import json
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from escnet_d2.modeling.escnet import PseudoPromptGenerator
+
+PROGRAM = Path(__file__).resolve().parents[1] / "tools/probe_prompts.py"
+
+
+@pytest.fixture(scope="module")
+def program():
+    return SourceFileLoader("probe_prompts", str(PROGRAM)).load_module()
+
+
+@pytest.fixture
+def probe(program, tiny_model):
+    return program.PromptProbe(tiny_model)
+
+
+def prompts_of(*masks):
+    """Prompts of classes that are sure of these pixels of a 4 x 4 grid."""
+    probability = torch.zeros(1, len(masks), 4, 4)
+    for index, pixels in enumerate(masks):
+        for row, column in pixels:
+            probability[0, index, row, column] = 1
+    return PseudoPromptGenerator(alpha=0.5).from_probability(probability)
+
+
+def test_permuted_prompts_go_round_the_prompted_classes(program):
+    own = prompts_of([(0, 0)], [], [(1, 1), (1, 2)], [(3, 3)])
+    moved = program.permute(own)
+    for target, source in ((0, 3), (2, 0), (3, 2), (1, 1)):
+        assert torch.equal(moved.points[0, target], own.points[0, source])
+        assert torch.equal(moved.masks[0, target], own.masks[0, source])
+    assert not program.remove(own).has_foreground.any()
+
+
+def test_regions_are_connected_and_of_one_label(program):
+    labels = np.array([[0, 0, 1], [1, 1, 0], [-1, 1, 0]])
+    regions = program.connected_regions(labels)
+    # Corners connect: the ones are one region, the zeros at the top and at the right another.
+    assert len(np.unique(regions)) == 3
+    for region in np.unique(regions):
+        assert len(np.unique(labels[regions == region])) == 1
+
+
+def test_a_class_is_moved_to_the_region_that_most_of_its_points_hit(probe):
+    labels = np.zeros((8, 8), int)
+    labels[:4, 4:] = 1  # The upper right quarter of the grid, patches of 2 x 2 pixels.
+    own = prompts_of([(0, 2), (0, 3), (2, 0)], [])
+    moved = probe._snap(own, labels)
+    truth = torch.zeros(4, 4)
+    truth[:2, 2:] = 1
+    assert torch.equal(moved.masks[0, 0], truth)
+    assert not moved.has_foreground[0, 1]
+
+
+def test_truth_replaces_the_prompts_of_present_classes_only(probe):
+    labels = np.zeros((8, 8), int)
+    labels[:4, 4:] = 1
+    own = prompts_of([(3, 3)], [(3, 0)], [(0, 0)])
+    corrected = probe._correct(own, labels, [0, 1, 2])
+    truth = torch.zeros(4, 4)
+    truth[:2, 2:] = 1
+    assert torch.equal(corrected.masks[0, 1], truth)
+    assert torch.equal(corrected.masks[0, 0], 1 - truth)
+    assert torch.equal(corrected.masks[0, 2], own.masks[0, 2])
+
+
+def test_identity_leaves_sam_out_and_puts_it_back(program, probe, batch):
+    model, inputs = probe.model, batch[0]
+    labels = inputs["sem_seg"].numpy()
+    trained = probe.segment(inputs, labels, "as_trained")
+    without = probe.segment(inputs, labels, "identity")
+    assert (trained != without).any()
+    np.testing.assert_array_equal(probe.segment(inputs, labels, "as_trained"), trained)
+    for block in model.sem_seg_head.blocks:
+        torch.nn.init.zeros_(block.from_sam.weight)
+    np.testing.assert_array_equal(probe.segment(inputs, labels, "permuted_prompts"), without)
+
+
+def test_the_program_scores_every_probe(program, prepared_folder, tmp_path):
+    folder = prepared_folder(tmp_path / "data", "probed", val=2)
+    output = tmp_path / "probe.json"
+    arguments = ["--config-file", "escnet_tiny", "--allow-untrained", "--dataset", "probed_val"]
+    program.main(
+        [*arguments, "--output", str(output), "--opts", "DATASETS.FOLDERS", f"('{folder}',)"]
+    )
+    content = json.loads(output.read_text())
+    assert content["mIoU"].keys() == program.PROBES.keys()
+    assert all(0 <= score <= 100 for score in content["mIoU"].values())
+
+
+def test_models_without_prompts_are_refused(program, prepared_folder, tmp_path, capsys):
+    folder = prepared_folder(tmp_path / "data", "refused", val=1)
+    with pytest.raises(SystemExit) as stop:
+        program.main(
+            ["--config-file", "cat_seg_tiny", "--allow-untrained", "--dataset", "refused_val"]
+            + ["--output", str(tmp_path / "o.json"), "--opts", "DATASETS.FOLDERS", f"('{folder}',)"]
+        )
+    assert stop.value.code == 2
+    assert "MODEL.META_ARCHITECTURE must be ESCNet" in capsys.readouterr().err

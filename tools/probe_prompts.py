@@ -1,0 +1,279 @@
+#!/usr/bin/env python
+r"""Measures what ESC-Net's prompts are worth: its mIoU with the truth, nonsense or nothing instead.
+
+    python tools/probe_prompts.py --config-file escnet_tiny_shapes --weights escnet_tiny_shapes \
+        --dataset shapes_val_sem_seg --images 100 --output probe.json
+
+A SAM block whose prompts can be replaced without any change to the answer does nothing, whatever
+the training loss says: probe a short run before a long one is paid for. Images are seen as a whole
+at the resolution of training, as in no benchmark with sliding windows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from escnet_d2.data import build_test_loader
+from escnet_d2.engine import OpenVocabPredictor, one_line_errors
+from escnet_d2.engine.config_checks import check_data_is_there
+from escnet_d2.engine.model_description import require_weights
+from escnet_d2.engine.predictor import inference_config
+from escnet_d2.evaluation.confusion import ClassCounts, confusion_matrix
+from escnet_d2.evaluation.tables import markdown_table
+from escnet_d2.io import read_label_map, write_json
+from escnet_d2.layers.class_subsets import restore_classes
+from escnet_d2.modeling import ESCNet
+from escnet_d2.modeling.class_scores import class_scores, label_map
+from escnet_d2.modeling.escnet import PseudoPromptGenerator
+from escnet_d2.structures import PseudoPrompts
+
+logger = logging.getLogger("escnet_d2.probe_prompts")
+
+PROBES = {
+    "as_trained": "its own pseudo prompts",
+    "class_blind_truth": "each prompted class's points and mask moved to the true region that most "
+    "of its points hit",
+    "ground_truth_prompts": "true points and masks for the present classes that are prompted",
+    "permuted_prompts": "each prompted class has the prompts of another one",
+    "no_prompts": "no class has any",
+    "identity": "SAM's blocks left out",
+}
+
+
+class ProbedGenerator(nn.Module):
+    """A prompt generator whose prompts are replaced before SAM sees them."""
+
+    def __init__(self, generator: PseudoPromptGenerator) -> None:
+        """Wraps the generator of a model; :attr:`replace` changes nothing at first."""
+        super().__init__()
+        self.generator = generator
+        self.replace: Callable[[PseudoPrompts], PseudoPrompts] = lambda prompts: prompts
+
+    def forward(self, logits: Tensor) -> PseudoPrompts:
+        """Returns the replaced prompts of class maps (1, K, H, W)."""
+        return self.replace(self.generator(logits))
+
+
+class PromptProbe:
+    """Segments images with one replacement of the prompts after the other."""
+
+    def __init__(self, model: ESCNet) -> None:
+        """Takes a model with SAM blocks, in eval mode; its prompt generator is wrapped."""
+        self.model = model
+        self.generator = ProbedGenerator(model.sem_seg_head.prompt_generator)
+        model.sem_seg_head.prompt_generator = self.generator
+
+    @torch.inference_mode()
+    def segment(self, inputs: dict, labels: np.ndarray, probe: str) -> np.ndarray:
+        """Segments one image.
+
+        Args:
+            inputs: as one item of a batch, with its ``vocabulary``.
+            labels: the truth, integers (h, w); values that are no class are unlabeled.
+            probe: one of ``PROBES``.
+
+        Returns:
+            Predicted classes, integers (h, w).
+        """
+        vocabulary = inputs["vocabulary"]
+        self.generator.replace = lambda prompts: prompts
+        output = self.model.inspect(inputs)
+        # Which classes are computed does not depend on the prompts.
+        classes = [vocabulary.entry_classes[entry] for entry in output.entries[0].tolist()]
+        replacements = {
+            "class_blind_truth": lambda own: self._snap(own, labels),
+            "ground_truth_prompts": lambda own: self._correct(own, labels, classes),
+            "permuted_prompts": permute,
+            "no_prompts": remove,
+        }
+        if probe in replacements:
+            self.generator.replace = replacements[probe]
+            output = self.model.inspect(inputs)
+        elif probe == "identity":
+            with without_sam(self.model):
+                output = self.model.inspect(inputs)
+        logits = restore_classes(output.logits, output.entries, len(vocabulary.entries))
+        scores = class_scores(logits, vocabulary, self.model.loss)[0]
+        return label_map(scores, labels.shape)[0].cpu().numpy()
+
+    def _correct(
+        self, own: PseudoPrompts, labels: np.ndarray, classes: Sequence[int]
+    ) -> PseudoPrompts:
+        """Gives each prompted class that is in the image the prompts of its true mask."""
+        masks = torch.from_numpy(np.stack([labels == index for index in classes]))
+        coverage = self._coverage(masks, own)
+        present = coverage.amax(dim=(2, 3)) >= self.generator.generator.alpha
+        true = self.generator.generator.from_probability(coverage)
+        return choose(own.has_foreground & present, true, own)
+
+    def _snap(self, own: PseudoPrompts, labels: np.ndarray) -> PseudoPrompts:
+        """Gives each prompted class the true region that most of its points hit, blind to names."""
+        regions = connected_regions(labels)
+        grid = np.array(own.masks.shape[-2:])
+        # Pixels at the centers of the patches that the points are in.
+        points = own.points[0].cpu().numpy() + 0.5
+        scale = np.array(regions.shape)[::-1] / grid[::-1]
+        columns, rows = (points * scale).astype(int).transpose(2, 0, 1)
+        hit = regions[rows, columns]
+        valid = own.point_labels[0].cpu().numpy() == 1
+        most = [np.bincount(h[v]).argmax() if v.any() else -1 for h, v in zip(hit, valid)]
+        masks = torch.from_numpy(np.stack([regions == region for region in most]))
+        coverage = self._coverage(masks, own)
+        snapped = self.generator.generator.from_probability(coverage)
+        return choose(own.has_foreground & snapped.has_foreground, snapped, own)
+
+    def _coverage(self, masks: Tensor, like: PseudoPrompts) -> Tensor:
+        """Averages masks (K, h, w) over the patches, (1, K, H, W)."""
+        grid = like.masks.shape[-2:]
+        return F.adaptive_avg_pool2d(masks.float().to(like.masks.device), grid).unsqueeze(0)
+
+
+def choose(where: Tensor, first: PseudoPrompts, second: PseudoPrompts) -> PseudoPrompts:
+    """Takes the prompts of ``first`` for the classes in ``where``, bool (1, K), else ``second``."""
+    return PseudoPrompts(
+        **{
+            field.name: torch.where(
+                where.view(*where.shape, *[1] * (getattr(first, field.name).dim() - 2)),
+                getattr(first, field.name),
+                getattr(second, field.name),
+            )
+            for field in dataclasses.fields(PseudoPrompts)
+        }
+    )
+
+
+def permute(own: PseudoPrompts) -> PseudoPrompts:
+    """Gives each prompted class the prompts of the next one that is prompted."""
+    prompted = own.has_foreground[0].nonzero().squeeze(1)
+    source = torch.arange(own.masks.shape[1], device=own.masks.device)
+    source[prompted] = prompted.roll(1)
+    return PseudoPrompts(
+        **{f.name: getattr(own, f.name)[:, source] for f in dataclasses.fields(PseudoPrompts)}
+    )
+
+
+def remove(own: PseudoPrompts) -> PseudoPrompts:
+    """Takes all points and masks away."""
+    return PseudoPrompts(
+        points=torch.zeros_like(own.points),
+        point_labels=torch.full_like(own.point_labels, -1),
+        masks=torch.zeros_like(own.masks),
+        regions=torch.full_like(own.regions, -1),
+    )
+
+
+@contextmanager
+def without_sam(model: ESCNet) -> Iterator[None]:
+    """Leaves SAM out of every ESC-Block for a while."""
+    blocks = model.sem_seg_head.blocks
+    kept = [block.sam for block in blocks]
+    try:
+        for block in blocks:
+            block.sam = None
+        yield
+    finally:
+        for block, sam in zip(blocks, kept):
+            block.sam = sam
+
+
+def connected_regions(labels: np.ndarray) -> np.ndarray:
+    """Numbers the connected regions of equal labels, integers (h, w), from 0."""
+    regions = np.zeros(labels.shape, np.int64)
+    count = 0
+    for value in np.unique(labels):
+        number, found = cv2.connectedComponents((labels == value).astype(np.uint8))
+        regions[found > 0] = found[found > 0] + count - 1
+        count += number - 1
+    return regions
+
+
+def probe_dataset(cfg: CfgNode, model: ESCNet, dataset: str, limit: int) -> dict[str, float]:
+    """Scores every probe on the first images of a data set.
+
+    Args:
+        cfg: the configuration of ``model``.
+        model: in eval mode, with SAM blocks.
+        dataset: a registered name.
+        limit: images, 0 for all.
+
+    Returns:
+        mIoU of each of ``PROBES`` in percent, over the classes that are there or predicted.
+    """
+    probe = PromptProbe(model)
+    ignore_label = MetadataCatalog.get(dataset).ignore_label
+    counts: dict[str, ClassCounts] = {}
+    samples = itertools.chain.from_iterable(build_test_loader(cfg, dataset))
+    for sample in itertools.islice(samples, limit or None):
+        number = sample["vocabulary"].num_classes
+        labels = read_label_map(sample["sem_seg_file_name"]).astype(np.int64)
+        labels[labels == ignore_label] = -1
+        for name in PROBES:
+            matrix = confusion_matrix(probe.segment(sample, labels, name), labels, number)
+            found = ClassCounts.from_confusion(matrix)
+            counts[name] = counts.get(name, ClassCounts.zeros(number)) + found
+    return {name: mean_iou(total) for name, total in counts.items()}
+
+
+def mean_iou(counts: ClassCounts) -> float:
+    """Averages the IoU of the classes that have a labeled or predicted pixel, in percent."""
+    seen = counts.union > 0
+    return 100 * float((counts.intersection[seen] / counts.union[seen]).mean())
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Defines the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", required=True, metavar="FILE", help="a path or a name, of an ESC-Net")
+    add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--dataset", required=True, metavar="NAME", help="a registered data set with label maps")
+    add("--images", type=int, default=0, metavar="N", help="the first N; 0 for all (default)")
+    add("--output", type=Path, required=True, metavar="FILE", help="JSON file of the scores")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
+    add("--allow-untrained", action="store_true", help="probe random weights, for trials")
+    add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Probes a model, writes the scores and prints them as a table; see ``--help``."""
+    args = argument_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with one_line_errors():
+        if args.images < 0:
+            raise ValueError(f"--images must be 0 or more, got {args.images}.")
+        cfg = inference_config(
+            args.config_file, weights=args.weights, device=args.device, opts=args.opts
+        )
+        require_weights(cfg, allow_untrained=args.allow_untrained)
+        check_data_is_there("--dataset", [args.dataset])
+        model = OpenVocabPredictor(cfg).model
+        if not isinstance(model, ESCNet) or not cfg.MODEL.ESCNET.USE_SAM:
+            raise ValueError(
+                f"{args.config_file} has no prompts to probe: MODEL.META_ARCHITECTURE must be "
+                "ESCNet, and MODEL.ESCNET.USE_SAM True."
+            )
+        scores = probe_dataset(cfg, model, args.dataset, args.images)
+        write_json(args.output, {"dataset": args.dataset, "images": args.images, "mIoU": scores})
+    rows = [[name, PROBES[name], f"{score:.1f}"] for name, score in scores.items()]
+    print(markdown_table(["probe", "prompts", "mIoU"], rows))
+
+
+if __name__ == "__main__":
+    main()
