@@ -17,7 +17,7 @@ from escnet_d2.layers.guided_upsampling import DoubleConv
 from escnet_d2.layers.swin_pair import SwinPair
 
 
-def randomise(module):
+def randomize(module):
     """Nothing stays at zero or one, so that everything shows."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -78,7 +78,7 @@ def plain_class_transformer(layer, x, text, pad_length, attention_type, pooling)
 def test_class_transformer_equals_padding_with_copies(
     attention_type, num_classes, pad_length, pooling, text_dim
 ):
-    layer = randomise(
+    layer = randomize(
         ClassTransformer(
             dim=8,
             text_dim=text_dim,
@@ -137,7 +137,7 @@ def plain_swin_block(block, x, guidance, shift, window):
 @pytest.mark.parametrize("guidance_dim", [3, 0])
 @pytest.mark.parametrize(("size", "window", "shift"), [(6, 3, 1), (8, 4, 2), (4, 4, 0)])
 def test_swin_pair_equals_plain_attention(guidance_dim, size, window, shift):
-    pair = randomise(
+    pair = randomize(
         SwinPair(
             dim=8, guidance_dim=guidance_dim, grid=(size, size), num_heads=2, window_size=window
         )
@@ -165,7 +165,7 @@ def test_mask_in_checkpoints_is_minus_100_between_pieces():
 
 
 def test_double_conv_of_parts_is_that_of_their_concatenation():
-    layer = randomise(DoubleConv(4 + 3 + 2, 32))
+    layer = randomize(DoubleConv(4 + 3 + 2, 32))
     own, shared, other = (
         torch.randn(2, 3, 4, 5, 6),
         torch.randn(2, 1, 3, 5, 6),

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from escnet_d2.layers import ClassAttention, class_chunks
 
@@ -16,7 +17,7 @@ def test_equals_loops(layer):
     q = layer.query(normed) + layer.text_query(text)[:, :, None, None]
     k = layer.key(normed) + layer.text_key(text)[:, :, None, None]
     v = layer.value(normed)
-    q, k = (torch.nn.functional.elu(t) + 1 for t in (q, k))
+    q, k = (F.elu(t) + 1 for t in (q, k))
     mixed = torch.zeros_like(x)
     for head in (slice(0, 4), slice(4, 8)):
         for i in range(4):

@@ -125,23 +125,26 @@ def test_five_clusters_and_ten_iterations_are_the_default():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("change", "message"),
     [
-        ((torch.rand(4, 4), torch.ones(4, 4) > 0, 9, 10), "k must be 1 to 8, got 9"),
-        ((torch.rand(4, 4), torch.ones(4, 4) > 0, 5, -1), "max_iter must be 0 or more, got -1"),
-        ((torch.rand(4, 4), torch.ones(4, 4), 5, 10), "mask must be bool"),
-        ((torch.rand(4, 4), torch.ones(4, 5) > 0, 5, 10), "must both be"),
-        ((torch.rand(4), torch.ones(4) > 0, 5, 10), "must both be"),
-        ((torch.rand(4, 4).double(), torch.ones(4, 4) > 0, 5, 10), "scores must be float32"),
-        ((torch.rand(1, 129), torch.ones(1, 129) > 0, 5, 10), "H and W must be 1 to 128"),
-        ((torch.rand(0, 4), torch.ones(0, 4) > 0, 5, 10), "H and W must be 1 to 128"),
+        ({"k": 0}, "k must be 1 to 8, got 0"),
+        ({"k": 9}, "k must be 1 to 8, got 9"),
+        ({"max_iter": -1}, "max_iter must be 0 or more, got -1"),
+        ({"mask": torch.ones(4, 4)}, "mask must be bool"),
+        ({"mask": torch.ones(4, 5) > 0}, "must both be"),
+        ({"scores": torch.rand(4), "mask": torch.ones(4) > 0}, "must both be"),
+        ({"scores": torch.rand(4, 4).double()}, "scores must be float32"),
+        ({"scores": torch.rand(1, 129), "mask": torch.ones(1, 129) > 0}, "H and W must be 1 to"),
+        ({"scores": torch.rand(129, 1), "mask": torch.ones(129, 1) > 0}, "H and W must be 1 to"),
+        ({"scores": torch.rand(0, 4), "mask": torch.ones(0, 4) > 0}, "H and W must be 1 to 128"),
     ],
 )
-def test_kernels_check_their_arguments(arguments, message):
+@pytest.mark.parametrize("function", [OP, kmeans_reference, masked_kmeans])
+def test_arguments_are_checked(function, change, message):
     # Python's own check stands before the operator, so that both must say the same.
-    for function in (OP, kmeans_reference):
-        with pytest.raises(ValueError, match=message):
-            function(*arguments)
+    arguments = {"scores": torch.rand(4, 4), "mask": torch.ones(4, 4) > 0, "k": 5, "max_iter": 10}
+    with pytest.raises(ValueError, match=message):
+        function(**{**arguments, **change})
 
 
 @pytest.mark.skipif(not hasattr(torch.library, "opcheck"), reason="needs torch 2.4")

@@ -1,4 +1,4 @@
-"""What holds for every input of the k-means operator."""
+"""Properties of the k-means operator that hold for every input."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_clusters_partition_the_mask(problem):
         if (members & is_number).any():
             first = (members & is_number & (values == inside.max())).nonzero()[0, 0]
             assert points[c] == first
-    # Every pixel has the label of the nearest centre; centres are exact in float32.
+    # Every pixel has the label of the nearest center; centers are exact in float32.
     if len(x):
         pixels = torch.stack([x, y], dim=1).double()
         distance = (pixels[:, None] - centers[exists].double()).square().sum(dim=2)

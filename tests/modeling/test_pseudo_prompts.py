@@ -17,7 +17,7 @@ def test_hand_worked():
         .1 .1 .1 .1 .1 .8
         .1 .1 .1 .1 .1 .1
 
-    alpha = .5 leaves five pixels. k = 2: the first centre is the best pixel (0, 0); the farthest
+    alpha = .5 leaves five pixels. k = 2: the first center is the best pixel (0, 0); the farthest
     pixel is (5, 2); so the regions are {(0, 0), (1, 0), (0, 1)} and {(5, 1), (5, 2)}.
     """
     cat = torch.full((4, 6), 0.1)

@@ -32,7 +32,7 @@ def patch_views(**options):
 
 def mean_color(windows):
     """A model whose 'class scores' are the colors of the cells: patch 8, cells of 2 pixels."""
-    return torch.nn.functional.avg_pool2d(windows, 2)
+    return F.avg_pool2d(windows, 2)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 72), (33, 47), (10, 90), (1, 1)])
@@ -43,14 +43,14 @@ def test_windows_fit_together(size, batch_size):
     rows, columns = (-(-extent // 2) for extent in size)
     assert got.shape[1:] == (rows, columns)
     # Overlapping windows agree, so the mosaic is the pooled image itself.
-    padded = torch.nn.functional.pad(image, (0, 2 * columns - size[1], 0, 2 * rows - size[0]))
+    padded = F.pad(image, (0, 2 * columns - size[1], 0, 2 * rows - size[0]))
     pooled = mean_color(padded.unsqueeze(0))
     # Each cell of the result lies where equal cells over the whole image have their centers.
     centers = [(torch.arange(n) + 0.5) * (s / n) / (2 * n) for n, s in zip((rows, columns), size)]
     grid = torch.stack(torch.meshgrid(*centers, indexing="ij")[::-1], dim=-1) * 2 - 1
-    expected = torch.nn.functional.grid_sample(
-        pooled, grid.unsqueeze(0), padding_mode="border", align_corners=False
-    )[0]
+    expected = F.grid_sample(pooled, grid.unsqueeze(0), padding_mode="border", align_corners=False)[
+        0
+    ]
     torch.testing.assert_close(got, expected)
 
 
