@@ -138,7 +138,7 @@ def run_pretraining(
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda iteration: _learning_rate_factor(iteration, warmup_iters, max_iter)
     )
-    trainer = AccumulatingTrainer(model, None, optimizer, device=next(model.parameters()).device)
+    trainer = AccumulatingTrainer(model, optimizer, device=next(model.parameters()).device)
     checkpointer = TrainingCheckpointer(model, str(output_dir), trainer=trainer)
     trainer.register_hooks(
         [
