@@ -84,7 +84,7 @@ def maps_of_model(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     for module in predictor.model.modules():
         if isinstance(module, PseudoPromptGenerator):
             module.register_forward_pre_hook(keep)
-    for image in find_images([args.images]).images:
+    for image in find_images([args.images])[0]:
         predictor(image.path)
     if not any(map(len, masks)):
         raise ValueError(f"No class of {args.vocabulary!r} has foreground in {args.images}.")

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from escnet_d2.outputs import OUTPUT_KINDS, RunFolder, find_images
 
     own_folders = [Path(args.output, folder) for folder in OUTPUT_KINDS.values()]
-    image_list = find_images(args.input, recursive=args.recursive, exclude=own_folders)
+    images, num_ignored = find_images(args.input, recursive=args.recursive, exclude=own_folders)
     own_classes = Path(args.output, "classes.txt")
     if own_classes.exists() and Path(args.vocabulary).resolve() == own_classes.resolve():
         raise ValueError(
@@ -139,7 +139,13 @@ def run(args: argparse.Namespace) -> int:
     # Without a checkpoint weights are random: the same in every run, so that --resume fits.
     torch.manual_seed(0)
     with folder.open(resume=args.resume, overwrite=args.overwrite):
-        report = segment_images(image_list, OpenVocabPredictor(cfg), folder, batch_size=batch_size)
+        report = segment_images(
+            images,
+            OpenVocabPredictor(cfg),
+            folder,
+            num_ignored=num_ignored,
+            batch_size=batch_size,
+        )
     logger.info("%s. Results: %s", report, args.output)
     if report.state == "interrupted":
         return EXIT_INTERRUPTED

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from escnet_d2.outputs import find_images
     from escnet_d2.outputs.prompt_picture import draw_prompt_picture
 
-    images = find_images(args.input)
+    images, _ = find_images(args.input)
     cfg = inference_config(
         args.config_file, weights=args.weights, device=args.device, opts=args.opts
     )
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     predictor = OpenVocabPredictor(cfg)
     wanted = [name.strip() for name in args.classes.split(",")] if args.classes else None
     num_failed = 0
-    for image in images.images:
+    for image in images:
         path = Path(args.output) / f"{image.name}_prompts.png"
         try:
             pixels = read_image(image.path)

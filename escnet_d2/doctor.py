@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,21 +41,19 @@ class Entry:
 
 def examine() -> dict[str, list[Entry]]:
     """Looks at everything; returns entries under their titles."""
-    return {
-        "Package": [import_entry()],
-        "Requirements": _attempt(requirement_entries),
-        "Machine": _attempt(machine_entries),
-        "Compiled extension": _attempt(extension_entries),
-        "Weights": _attempt(weights_entries),
-        "Data sets": _attempt(dataset_entries),
-    }
-
-
-def _attempt(look: Callable[[], list[Entry]]) -> list[Entry]:
-    try:
-        return look()
-    except IMPORT_FAILURES as error:
-        return [Entry("unknown", str(error), NOTE)]
+    report = {"Package": [import_entry()]}
+    for title, look in {
+        "Requirements": requirement_entries,
+        "Machine": machine_entries,
+        "Compiled extension": extension_entries,
+        "Weights": weights_entries,
+        "Data sets": dataset_entries,
+    }.items():
+        try:
+            report[title] = look()
+        except IMPORT_FAILURES as error:
+            report[title] = [Entry("unknown", str(error), NOTE)]
+    return report
 
 
 def import_entry(room: str = "escnet_d2.engine") -> Entry:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from escnet_d2.modeling import ESCNet
-from escnet_d2.modeling.escnet import HeadOutput, PseudoPromptGenerator
 from escnet_d2.structures import Vocabulary
 from escnet_d2.structures.inspection import BlockInspection, PromptInspection
 
@@ -65,15 +64,19 @@ def inspect_image(
         )
     chosen = [index for index in chosen if index in computed]
     rows = torch.tensor([computed.index(index) for index in chosen], dtype=torch.long)
+    blocks = []
+    for prompts, class_map in zip(output.prompts, output.class_maps):
+        # The softmax goes over all classes, so before some are picked.
+        probability = model.sem_seg_head.prompt_generator.probability(class_map)
+        own = (prompts.regions, prompts.points, prompts.point_labels, prompts.masks)
+        parts = (part[0].cpu()[rows].numpy() for part in (class_map, probability, *own))
+        blocks.append(BlockInspection(*parts))
     return PromptInspection(
         image=pixels,
         labels=segmentation.labels,
         vocabulary_names=segmentation.class_names,
         class_names=tuple(segmentation.class_names[index] for index in chosen),
-        blocks=tuple(
-            _block(output, number, rows, model.sem_seg_head.prompt_generator)
-            for number in range(len(output.prompts))
-        ),
+        blocks=tuple(blocks),
     )
 
 
@@ -91,20 +94,3 @@ def _chosen_classes(
             f"{', '.join(vocabulary.class_names)}."
         )
     return [vocabulary.class_names.index(name) for name in names]
-
-
-def _block(
-    output: HeadOutput, number: int, rows: torch.Tensor, generator: PseudoPromptGenerator
-) -> BlockInspection:
-    prompts, class_map = output.prompts[number], output.class_maps[number]
-    # The softmax goes over all classes, so before some are picked.
-    probability = generator.probability(class_map)
-    parts = {
-        "class_map": class_map,
-        "probability": probability,
-        "regions": prompts.regions,
-        "points": prompts.points,
-        "point_labels": prompts.point_labels,
-        "masks": prompts.masks,
-    }
-    return BlockInspection(**{name: part[0].cpu()[rows].numpy() for name, part in parts.items()})

@@ -109,10 +109,9 @@ def _detect_launcher(environment: Mapping[str, str]) -> str:
     # The shell of a batch script has SLURM_PROCID and SLURM_NTASKS too, but no step: what runs
     # there without srun is alone. So is what runs in an interactive shell, which is a step of one
     # task, whatever the job has.
-    has_step = not environment.keys().isdisjoint(("SLURM_STEP_ID", "SLURM_STEPID"))
-    if has_step and environment.keys() >= set(_SLURM_VARIABLES):
-        return "slurm" if _num_srun_tasks(environment) > 1 else "detectron2"
-    return "detectron2"
+    is_step = not environment.keys().isdisjoint(("SLURM_STEP_ID", "SLURM_STEPID"))
+    is_complete = environment.keys() >= set(_SLURM_VARIABLES)
+    return "slurm" if is_step and is_complete and _num_srun_tasks(environment) > 1 else "detectron2"
 
 
 def _num_srun_tasks(environment: Mapping[str, str]) -> int:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from escnet_d2.io import read_image
-from escnet_d2.outputs import ImageFile, ImageList, RunFolder, RunReport
+from escnet_d2.outputs import ImageFile, RunFolder, RunReport
 from escnet_d2.structures import Segmentation
 
 from .predictor import OpenVocabPredictor
@@ -31,10 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 def segment_images(
-    image_list: ImageList,
+    images: Sequence[ImageFile],
     predictor: OpenVocabPredictor,
     folder: RunFolder,
     *,
+    num_ignored: int = 0,
     batch_size: int = 1,
     progress: bool = True,
 ) -> RunReport:
@@ -45,20 +46,19 @@ def segment_images(
     what is being written is finished and the summary covers what is there.
 
     Args:
-        image_list: what to segment.
+        images: what to segment.
         predictor: the model; only ``predict_batch`` is called.
         folder: where the outputs go, opened.
+        num_ignored: files among the inputs that are not images, for the summary.
         batch_size: images per call of the predictor.
         progress: show a progress bar.
 
     Raises:
         OSError: the summary cannot be written.
     """
-    report = RunReport(
-        folder.vocabulary.class_names, len(image_list.images), image_list.num_ignored
-    )
+    report = RunReport(folder.vocabulary.class_names, len(images), num_ignored)
     start = time.perf_counter()
-    todo = [image for image in image_list.images if not _skip(image, folder, report)]
+    todo = [image for image in images if not _skip(image, folder, report)]
     if report.num_skipped:
         logger.info("Skipping %d images that are done.", report.num_skipped)
     folder.write_summary(report)

@@ -160,16 +160,15 @@ class OpenVocabPredictor:
         """Segments several images, of any sizes, in one pass of the model.
 
         Args:
-            images: as in :meth:`__call__`.
+            images: a list or tuple of what :meth:`__call__` takes.
             vocabulary: as in :meth:`__call__`, for all images.
 
         Returns:
             One result per image, in order.
 
         Raises:
-            FileNotFoundError: as :meth:`__call__`.
+            FileNotFoundError, ValueError: as :meth:`__call__`.
             TypeError: ``images`` is not a list or tuple, or holds something else than images.
-            ValueError: as :meth:`__call__`.
         """
         resolved = self._vocabulary if vocabulary is None else self.resolve_vocabulary(vocabulary)
         if resolved is None:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -150,8 +151,7 @@ def _start_run_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
         os.makedirs(folder, exist_ok=True)
         start_file_log(folder)
         if comm.is_main_process():
-            with open(os.path.join(folder, "config.yaml"), "w", encoding="utf-8") as file:
-                file.write(cfg.dump())
+            Path(folder, "config.yaml").write_text(cfg.dump(), encoding="utf-8")
     except OSError as error:
         raise ValueError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}.") from error
     # For the file alone: of no use to someone who watches.

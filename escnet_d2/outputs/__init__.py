@@ -1,6 +1,6 @@
 """What a run leaves on disk: overlays, label PNGs, JSON records, and the names they go by."""
 
-from .image_files import ImageFile, ImageList, find_images
+from .image_files import ImageFile, find_images
 from .label_png import save_label_png
 from .overlay import draw_overlay
 from .palette import BACKGROUND_COLOR, class_colors
@@ -12,7 +12,6 @@ __all__ = [
     "FORMAT_VERSION",
     "OUTPUT_KINDS",
     "ImageFile",
-    "ImageList",
     "RunFolder",
     "RunReport",
     "class_colors",

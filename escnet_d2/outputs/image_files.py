@@ -37,22 +37,9 @@ class ImageFile:
     name: str
 
 
-@dataclass(frozen=True)
-class ImageList:
-    """The images among the inputs of a run.
-
-    Attributes:
-        images: in natural order of their paths (``img2`` before ``img10``).
-        num_ignored: files in folders and globs that are not images by their suffix, or hidden.
-    """
-
-    images: tuple[ImageFile, ...]
-    num_ignored: int
-
-
 def find_images(
     inputs: Sequence[str], *, recursive: bool = False, exclude: Iterable[Path] = ()
-) -> ImageList:
+) -> tuple[list[ImageFile], int]:
     """Resolves folders, files and globs; logs the suffixes of files that are ignored.
 
     Names mirror the tree under each folder (under the fixed part of a glob, beside a file). Where
@@ -65,6 +52,10 @@ def find_images(
         recursive: descend into the sub-folders of folders.
         exclude: folders that are not searched, such as those of the run's own output; files named
             outright are read nevertheless.
+
+    Returns:
+        The images in natural order of their paths (``img2`` before ``img10``), and the number of
+        files in folders and globs that are not images by their suffix, or hidden.
 
     Raises:
         FileNotFoundError: an input that does not exist, or a glob that matches nothing.
@@ -92,8 +83,8 @@ def find_images(
         raise ValueError(f"No images in {', '.join(map(repr, inputs))}{hint}.")
     ordered = dict(sorted(found.items(), key=lambda item: (_natural_key(item[1][0]), item[0])))
     names = _output_names(ordered)
-    images = (ImageFile(path, names[absolute]) for absolute, (path, _) in ordered.items())
-    return ImageList(images=tuple(images), num_ignored=len(ignored))
+    images = [ImageFile(path, names[absolute]) for absolute, (path, _) in ordered.items()]
+    return images, len(ignored)
 
 
 def _expand(text: str, recursive: bool) -> tuple[bool, Iterable[_Found]]:

@@ -107,7 +107,6 @@ class RunFolder:
             ) from error
         try:
             earlier_kinds, earlier_settings = self._earlier_run()
-            self._check_foreign_files(earlier_kinds)
             differences = list(_differences(earlier_settings, self._settings))
             if overwrite:
                 for kind in earlier_kinds:
@@ -133,31 +132,25 @@ class RunFolder:
             lock.release()
 
     def _earlier_run(self) -> tuple[list[str], dict[str, object]]:
-        """Returns the kinds of output that runs have left here, and their settings."""
-        file = self.path / SETTINGS_FILE
-        if not file.exists():
-            return [], self._settings
+        """Returns the kinds of output that runs have left here, and their settings.
+
+        Refuses to write over what no run has written: labels drawn by hand, a class list.
+        """
+        file, content = self.path / SETTINGS_FILE, {"outputs": [], "settings": {}}
+        has_run = file.exists()
+        filled = [kind for kind, name in OUTPUT_KINDS.items() if any((self.path / name).glob("*"))]
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            kinds = [kind for kind in OUTPUT_KINDS if kind in content["outputs"]]
+            if has_run:
+                content = json.loads(file.read_text(encoding="utf-8"))
+            kinds = [kind for kind in filled if kind in content["outputs"]]
             settings = dict(content["settings"])
         except (ValueError, KeyError, TypeError) as error:
             raise FileExistsError(
                 f"{file} is not the settings of a run: choose another --output."
             ) from error
-        kinds = [kind for kind in kinds if self._has_outputs(kind)]
-        # A run that ended before its first image ties nobody down.
-        return kinds, settings if kinds else self._settings
-
-    def _has_outputs(self, kind: str) -> bool:
-        folder = self.path / OUTPUT_KINDS[kind]
-        return folder.is_dir() and any(folder.iterdir())
-
-    def _check_foreign_files(self, earlier_kinds: Collection[str]) -> None:
-        """Refuses to write over what no run has written: labels drawn by hand, a class list."""
-        others = [kind for kind in self.kinds if kind not in earlier_kinds]
-        taken = [self.path / OUTPUT_KINDS[kind] for kind in others if self._has_outputs(kind)]
-        if not (self.path / SETTINGS_FILE).exists():
+        others = {*filled} & {*self.kinds} - {*kinds}
+        taken = [self.path / OUTPUT_KINDS[kind] for kind in others]
+        if not has_run:
             files = (self.path / CLASSES_FILE, self.path / SUMMARY_FILE)
             taken += [file for file in files if file.exists()]
         if taken:
@@ -165,6 +158,8 @@ class RunFolder:
                 f"{', '.join(map(str, sorted(taken)))} would be overwritten, but no {SETTINGS_FILE}"
                 f" in {self.path} says that a run has written it: choose another --output."
             )
+        # A run that ended before its first image ties nobody down.
+        return kinds, settings if kinds else self._settings
 
     def paths(self, image: ImageFile) -> dict[str, Path]:
         """Returns where the wanted outputs of an image go, by kind."""

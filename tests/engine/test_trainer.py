@@ -2,8 +2,6 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,36 +16,10 @@ from escnet_d2.config import METHODS, Method
 from escnet_d2.data import register_prepared_folder
 from escnet_d2.engine import Trainer, check_config, load_config
 from escnet_d2.engine.evaluation_run import training_classes
+from escnet_d2.engine.trainer import distributed
 
 CLASSES = ["sky", "grass, lawn", "dog"]
 TRAIN, VAL = "trainer_test_train", "trainer_test_val"
-
-# Two processes with seeds of their own, and a model with buffers that no checkpoint brings.
-BUFFERS = """
-from pathlib import Path
-
-import torch
-from detectron2.engine import launch
-from detectron2.utils import comm
-
-from escnet_d2.engine.trainer import distributed
-
-
-def main():
-    torch.manual_seed(comm.get_rank())
-    model = torch.nn.Linear(2, 2)
-    model.register_buffer("random", torch.randn(2, 3))
-    model.register_buffer("strided", torch.randn(2, 3).t())
-    before = model.random.clone()
-    wrapped = distributed(model)
-    state = {"before": before, **wrapped.module.state_dict()}
-    torch.save(state, Path(__file__).with_name(f"{comm.get_rank()}.pt"))
-
-
-if __name__ == "__main__":
-    launch(main, 2, dist_url="auto")
-"""
-
 
 METHODS["NoisySegmentor"] = Method()
 
@@ -273,13 +245,22 @@ def test_the_rate_that_is_logged_is_that_of_the_new_weights(tmp_path):
     assert clip["initial_lr"] == pytest.approx(0.01 * new["initial_lr"])
 
 
-def test_processes_start_from_the_same_buffers(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(BUFFERS, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, check=False, timeout=300
+def share_buffers(rank, folder):
+    """One of two processes with seeds of their own, and buffers that no checkpoint brings."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    torch.manual_seed(rank)
+    model = nn.Linear(2, 2)
+    model.register_buffer("random", torch.randn(2, 3))
+    model.register_buffer("strided", torch.randn(2, 3).t())
+    before = model.random.clone()
+    state = {"before": before, **distributed(model).module.state_dict()}
+    torch.save(state, folder / f"{rank}.pt")
+
+
+def test_processes_start_from_the_same_buffers(tmp_path):
+    torch.multiprocessing.spawn(share_buffers, (tmp_path,), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first["before"].tolist() != second["before"].tolist()
     for name in ("weight", "random", "strided"):

@@ -1,9 +1,4 @@
-"""Two processes over gloo against one; this file is also the program that the two run."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Two processes over gloo against one."""
 
 import numpy as np
 import pytest
@@ -17,7 +12,6 @@ from escnet_d2.evaluation import SemSegEvaluator
 DATASET = "evaluator_test_gloo"
 NUM_IMAGES = 5
 NAMES = [f"class {index}" for index in range(6)]
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def evaluate(folder, output_dir, indices):
@@ -56,19 +50,7 @@ def test_two_processes_write_what_one_writes(tmp_path):
         target = np.random.default_rng(100 + index).integers(0, 5, (20, 30))
         target[:3] = 255
         Image.fromarray(target.astype(np.uint8)).save(tmp_path / f"image{index}.png")
-    search_path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(tmp_path)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": search_path},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-
+    torch.multiprocessing.spawn(run_rank, (tmp_path,), nprocs=2)
     scores = evaluate(tmp_path, tmp_path / "one", range(NUM_IMAGES))["sem_seg"]
     MetadataCatalog.pop(DATASET)
     assert scores["num_images"] == NUM_IMAGES
@@ -80,7 +62,3 @@ def test_two_processes_write_what_one_writes(tmp_path):
     )
     assert "results.json" in one
     assert one == two
-
-
-if __name__ == "__main__":
-    run_rank(int(sys.argv[1]), Path(sys.argv[2]))

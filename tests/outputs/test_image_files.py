@@ -32,15 +32,15 @@ def tree(tmp_path, monkeypatch):
 
 
 def names(*inputs, **options):
-    return [image.name for image in find_images(inputs, **options).images]
+    return [image.name for image in find_images(inputs, **options)[0]]
 
 
 def test_a_folder_in_natural_order_without_what_is_no_image(tree):
-    found = find_images(["photos"])
-    assert [str(image.path) for image in found.images] == ["photos/img2.JPG", "photos/img10.jpg"]
-    assert [image.name for image in found.images] == ["img2", "img10"]
+    images, num_ignored = find_images(["photos"])
+    assert [str(image.path) for image in images] == ["photos/img2.JPG", "photos/img10.jpg"]
+    assert [image.name for image in images] == ["img2", "img10"]
     # notes.txt and the hidden file.
-    assert found.num_ignored == 2
+    assert num_ignored == 2
 
 
 def test_recursive_mirrors_the_tree(tree):
@@ -125,7 +125,7 @@ def test_ignored_files_are_named_by_suffix(tree, caplog):
         (tree / "photos" / name).touch()
     if ".heic" in IMAGE_SUFFIXES:
         pytest.skip("pillow-heif is installed")
-    assert find_images(["photos"]).num_ignored == 5
+    assert find_images(["photos"])[1] == 5
     assert "4 files ignored: .heic, .txt (pip install pillow-heif to read HEIC)" in caplog.text
     (tree / "photos" / "x.heic").write_text("no image")
     with pytest.raises(ValueError, match=r"x\.heic is not an image \(pip install pillow-heif"):

@@ -67,11 +67,13 @@ def run(
     folder = RunFolder(
         photos.parent / "out", vocabulary, description={"weights": "w"}, settings={}, **options
     )
+    images, num_ignored = find_images([str(photos)])
     with folder.open(resume=resume, overwrite=overwrite):
         return segment_images(
-            find_images([str(photos)]),
+            images,
             predictor or BrightnessPredictor(),
             folder,
+            num_ignored=num_ignored,
             batch_size=batch_size,
             progress=False,
         )
