@@ -1,4 +1,4 @@
-"""What all tests share: the seed, one thread, loggers as they were, and programs to run."""
+"""What all tests share: a seed, one thread, a clean state after each, and programs to run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import escnet_d2  # noqa: F401 - registers data sets that are to stay
 
 REPO = Path(__file__).resolve().parent
 
@@ -44,6 +47,16 @@ def reset_loggers():
     if "detectron2.utils.logger" in sys.modules:
         # Detectron2 sets each logger up once per process.
         sys.modules["detectron2.utils.logger"].setup_logger.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _catalogs():
+    """Forgets the data sets that a test has registered."""
+    before = [(catalog, set(catalog)) for catalog in (DatasetCatalog, MetadataCatalog)]
+    yield
+    for catalog, names in before:
+        for name in set(catalog) - names:
+            catalog.remove(name)
 
 
 @pytest.fixture(scope="session")

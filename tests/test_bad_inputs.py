@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-# A file's text, its bytes, or a function that makes it.
+TINY = "{here}/photos/tiny.yaml"
+# A file's text, its bytes, or a function that makes or changes it.
 Content = Union[str, bytes, Callable[[Path], object]]
 
 
@@ -27,12 +28,11 @@ class Case:
 
     Attributes:
         name: of the test.
-        command: a program and its arguments; ``{here}`` is an empty folder of the case's own,
-            ``{photos}`` a prepared folder with the data sets photos_train and photos_val.
+        command: a program and its arguments; ``{here}`` is a folder of the case's own, in which
+            ``photos`` is a prepared folder with the data sets photos_train and photos_val.
         says: a regular expression that must be found in the line on stderr.
         code: how the program ends.
-        files: what is written below ``{here}`` before, by path.
-        damage: what happens to a prepared folder ``{here}/data``, which is made if this is given.
+        files: what is written below ``{here}`` before, by path, or done to what is there.
         slow: run in a process of its own, as programs that start processes need.
     """
 
@@ -41,12 +41,11 @@ class Case:
     says: str
     code: int = 2
     files: Mapping[str, Content] = field(default_factory=dict)
-    damage: Callable[[Path], object] | None = None
     slow: bool = False
 
 
-def train(*opts: str, flags: tuple[str, ...] = (), config: str = "{photos}/tiny.yaml") -> list[str]:
-    """A training of one iteration on ``{photos}`` that ``opts``, ``flags`` or ``config`` break."""
+def train(*opts: str, flags: Sequence[str] = (), config: str = TINY) -> list[str]:
+    """A training of one iteration on ``photos`` that ``opts``, ``flags`` or ``config`` break."""
     return ["train_net.py", "--config-file", config, *flags, "OUTPUT_DIR", "{here}/output", *opts]
 
 
@@ -56,9 +55,10 @@ def config_case(name: str, text: Content, says: str, **files: Content) -> Case:
     return Case(f"config: {name}", train(config="{here}/mine.yaml"), says, files=written)
 
 
-def option_case(key: str, value: str, says: str) -> Case:
-    """A key with a value that it does not take."""
-    return Case(f"{key} {value}", train(key, value), says)
+def option_case(key: str, value: str, says: str, **files: Content) -> Case:
+    """A key with a value that it does not take; ``files`` of text by stem."""
+    written = {f"{stem}.txt": content for stem, content in files.items()}
+    return Case(f"{key} {value}", train(key, value), says, files=written)
 
 
 def weights_case(name: str, content: Content, says: str) -> Case:
@@ -67,11 +67,14 @@ def weights_case(name: str, content: Content, says: str) -> Case:
     return Case(f"weights: {name}", command, says, files={"model.pth": content})
 
 
-def prepared_case(name: str, damage: Callable[[Path], object], says: str) -> Case:
-    """A prepared folder of its own, damaged; its data sets are named after the case."""
-    names = ("DATASETS.TRAIN", f"('{own_name(name)}_train',)", "DATASETS.TEST", "()")
-    command = train("DATASETS.FOLDERS", "('{here}/data',)", *names)
-    return Case(f"data: {name}", command, says, damage=damage)
+def data_case(name: str, files: str, damage: Callable[[Path], object], says: str) -> Case:
+    """A prepared folder in which ``damage`` is done to ``files``, a glob."""
+
+    def damage_all(root: Path) -> None:
+        for path in root.glob(files):
+            damage(path)
+
+    return Case(f"data: {name}", train("DATASETS.TEST", "()"), says, files={"photos": damage_all})
 
 
 def demo_case(option: str, value: str, says: str) -> Case:
@@ -80,14 +83,10 @@ def demo_case(option: str, value: str, says: str) -> Case:
     return Case(f"demo {option} {value}", [*DEMO, option, value], says, files=files)
 
 
-def compare_case(name: str, *arguments: str, says: str) -> Case:
+def compare_case(says: str, *arguments: str) -> Case:
     """A comparison that ``arguments`` break."""
     command = ["tools/compare.py", "--output", "{here}/output", "--datasets", "A-150"]
-    return Case(f"compare: {name}", [*command, *arguments], says)
-
-
-def own_name(name: str) -> str:
-    return name.removeprefix("data: ").replace(" ", "_")
+    return Case(f"compare {' '.join(arguments)}", [*command, *arguments], says)
 
 
 # -- generators of files --
@@ -247,37 +246,17 @@ CASES = [
     option_case("DATASETS.FOLDERS", "(3,)", r"DATASETS\.FOLDERS takes names as text, got 3"),
     option_case("DATASETS.FOLDERS", "('{here}/no',)", r"/no"),
     option_case("OUTPUT_DIR", "", r"OUTPUT_DIR is empty"),
-    Case(
-        "VOCABULARY.TRAIN of another length",
-        train("VOCABULARY.TRAIN", "{here}/two.txt"),
+    option_case(
+        *("VOCABULARY.TRAIN", "{here}/two.txt"),
         r"VOCABULARY\.TRAIN \S+two\.txt.* 2 classes.*photos_train needs 3",
-        files={"two.txt": "sky\ndog\n"},
+        two="sky\ndog\n",
     ),
-    Case(
-        "VOCABULARY.TEST of another length",
-        train("VOCABULARY.TEST", "ade150"),
-        r"VOCABULARY\.TEST ade150.* 150 classes.*photos_val needs 3",
-    ),
-    Case(
-        "VOCABULARY.TRAIN is binary",
-        train("VOCABULARY.TRAIN", "{here}/bytes.txt"),
-        r"VOCABULARY\.TRAIN \S+bytes\.txt",
-        files={"bytes.txt": bytes(range(256))},
-    ),
+    option_case("VOCABULARY.TEST", "ade150", r"TEST ade150.* 150 classes.*photos_val needs 3"),
+    option_case("VOCABULARY.TRAIN", "{here}/b.txt", r"TRAIN \S+b\.txt", b=bytes(range(256))),
     option_case("VOCABULARY.TRAIN", "{here}/no.txt", r"VOCABULARY\.TRAIN .*no\.txt"),
     # Where the run goes.
-    Case(
-        "OUTPUT_DIR is a file",
-        train("OUTPUT_DIR", "{here}/file"),
-        r"OUTPUT_DIR \S+file cannot be written: File exists",
-        files={"file": "text"},
-    ),
-    Case(
-        "OUTPUT_DIR below a file",
-        train("OUTPUT_DIR", "{here}/file/run"),
-        r"OUTPUT_DIR \S+run cannot be written: Not a directory",
-        files={"file": "text"},
-    ),
+    option_case("OUTPUT_DIR", "{here}/a.txt", r"_DIR \S+a\.txt cannot be .*: File exists", a=""),
+    option_case("OUTPUT_DIR", "{here}/a.txt/b", r"_DIR \S+/b cannot be .*: Not a directory", a=""),
     Case(
         "OUTPUT_DIR of another training", train(), "--resume goes on with it", files=OUTPUT_IS_USED
     ),
@@ -305,27 +284,22 @@ CASES = [
     weights_case("of another model", saved({"a.weight": torch.zeros(2)}), r"of another model"),
     weights_case("part", saved({"clip.model.logit_scale": torch.zeros(())}), "does not fit"),
     # Data.
-    prepared_case(
+    data_case(
         "truncated photo",
-        lambda root: [p.write_bytes(p.read_bytes()[:99]) for p in root.glob("images/train/*.png")],
+        "images/train/*",
+        lambda path: path.write_bytes(b"\x89PNG"),
         r"images/train/\d\.png",
     ),
-    prepared_case(
-        "labels of another size",
-        lambda root: [Image.new("L", (5, 9)).save(p) for p in root.glob("labels/train/*.png")],
+    data_case(
+        *("labels of another size", "labels/train/*", Image.new("L", (5, 9)).save),
         r"images/train/\d\.png.*labels/train/\d\.png",
     ),
-    prepared_case(
-        "colored labels",
-        lambda root: [Image.new("RGB", (40, 36)).save(p) for p in root.glob("labels/train/*.png")],
+    data_case(
+        *("colored labels", "labels/train/*", Image.new("RGB", (40, 36)).save),
         r"labels/train/\d\.png.*mode RGB",
     ),
-    prepared_case(
-        "no images", lambda root: [p.unlink() for p in root.glob("*/train/*.png")], "DATASETS.TRAIN"
-    ),
-    prepared_case(
-        "dataset json is text", lambda root: (root / "dataset.json").write_text("{"), "dataset.json"
-    ),
+    data_case("no images", "*/train/*.png", Path.unlink, "DATASETS.TRAIN"),
+    data_case("text", "dataset.json", lambda path: path.write_text("{"), r"dataset\.json"),
     Case(
         "a loss that explodes",
         train(
@@ -357,20 +331,11 @@ CASES = [
         files=PHOTO,
     ),
     # The comparison.
-    compare_case(
-        *("unknown method", "--model", "A=escnet_tiny", "--published", "ESCNet"),
-        says="knows no ESCNet; there is .*SED",
-    ),
-    compare_case(
-        *("unknown data set", "--predictions", "A=no_such_set:file.json"),
-        says="no data set no_such_set is registered",
-    ),
-    compare_case("no name", "--model", "nothing", says=r"is not NAME=CONFIG\[:WEIGHTS\]"),
-    compare_case(
-        *("options of no model", "--model", "A=b", "--model-opts", "Z", "K", "V"),
-        says="--model-opts of no model: Z",
-    ),
-    compare_case("nothing", says="give a --model or --predictions"),
+    compare_case("no ESCNet; there is .*SED", "--model", "A=b", "--published", "ESCNet"),
+    compare_case("no data set none is registered", "--predictions", "A=none:file.json"),
+    compare_case(r"is not NAME=CONFIG\[:WEIGHTS\]", "--model", "nothing"),
+    compare_case("-opts of no model: Z", "--model", "A=b", "--model-opts", "Z", "K", "V"),
+    compare_case("give a --model or --predictions"),
     # In processes of their own.
     Case(
         "two processes",
@@ -389,24 +354,17 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def photos(prepared_folder, tmp_path_factory):
-    return prepared_folder(tmp_path_factory.mktemp("photos"), "photos", train=2, val=2)
-
-
 def parameter(case: Case):
     return pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
 
 
 @pytest.mark.parametrize("case", [parameter(case) for case in CASES])
 def test_a_mistake_is_answered_in_one_line(
-    case, photos, prepared_folder, tmp_path, run_program, start_program
+    case, prepared_folder, tmp_path, run_program, start_program
 ):
-    if case.damage:
-        case.damage(prepared_folder(tmp_path / "data", own_name(case.name), train=2))
-    places = {"{here}": str(tmp_path), "{photos}": str(photos)}
-    write_files(case.files, tmp_path, places)
-    program, *arguments = (fill(part, places) for part in case.command)
+    prepared_folder(tmp_path / "photos", "photos", train=2, val=2)
+    write_files(case.files, tmp_path)
+    program, *arguments = (part.replace("{here}", str(tmp_path)) for part in case.command)
     done = (start_program if case.slow else run_program)(program, *arguments)
     out, err = done.stdout, done.stderr
     start = f"{Path(program).name}: error: "
@@ -423,18 +381,12 @@ def test_a_mistake_is_answered_in_one_line(
         assert case.name.startswith("data: ") or not out, out
 
 
-def write_files(files: Mapping[str, Content], root: Path, places: Mapping[str, str]) -> None:
+def write_files(files: Mapping[str, Content], root: Path) -> None:
     for name, content in files.items():
         path = root / name
         if isinstance(content, str):
-            path.write_text(fill(content, places))
+            path.write_text(content.replace("{here}", str(root)))
         elif isinstance(content, bytes):
             path.write_bytes(content)
         else:
             content(path)
-
-
-def fill(text: str, places: Mapping[str, str]) -> str:
-    for name, place in places.items():
-        text = text.replace(name, place)
-    return text
