@@ -1,6 +1,7 @@
 """CATSeg as a whole: against plain formulas, and what the release's bugs would break."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from detectron2.modeling import build_model
 from torch.nn import functional as F
 
 from escnet_d2.engine import load_config
+from escnet_d2.modeling.meta_arch.cat_seg import CATSeg
 from escnet_d2.structures import Vocabulary
 
 
@@ -292,3 +294,18 @@ def test_aggregator_equals_plain_formulas(model):
             joined = torch.cat([block.up(maps), F.relu(to_skip(skip))], dim=1)
             maps = block.conv([joined.unsqueeze(1)])[:, 0]
         torch.testing.assert_close(got[:, k], part.head(maps)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(12, (3, 7)), (24, (7, 15)), (4, (0, 1))])
+def test_skips_end_the_first_and_the_second_third_of_clip(depth, blocks):
+    transformer = SimpleNamespace(width=8, resblocks=range(depth))
+    clip = SimpleNamespace(visual=SimpleNamespace(transformer=transformer))
+    model = CATSeg(
+        sem_seg_head=SimpleNamespace(predictor=SimpleNamespace(clip_model=clip)),
+        skip_dims=(0, 0),
+        dense_residual="cls",
+        pixel_mean=torch.zeros(3),
+        pixel_std=torch.ones(3),
+        views=SimpleNamespace(resolution=(96, 96)),
+    )
+    assert model._skip_blocks == blocks
