@@ -13,6 +13,7 @@ def layer():
 def test_equals_loops(layer):
     x = torch.randn(2, 4, 2, 3, 8, dtype=torch.float64)
     text = torch.randn(2, 4, 5, dtype=torch.float64)
+    assert layer.text_query.bias is layer.text_key.bias is None
     normed = layer.norm1(x)
     q = layer.query(normed) + layer.text_query(text)[:, :, None, None]
     k = layer.key(normed) + layer.text_key(text)[:, :, None, None]

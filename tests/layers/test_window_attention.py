@@ -47,6 +47,7 @@ def naive(block, x, guidance):
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (3, 7), (6, 2), (1, 1)])
 def test_equals_loops(shifted, height, width):
     block = _block(shifted)
+    assert block.guidance_qk.bias is None
     x = torch.randn(2, 3, height, width, 8, dtype=torch.float64)
     guidance = torch.randn(2, height, width, 6, dtype=torch.float64)
     torch.testing.assert_close(block(x, guidance), naive(block, x, guidance))

@@ -1,6 +1,7 @@
 """CATSeg as a whole: against plain formulas, and what the release's bugs would break."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from detectron2.modeling import build_model
 from torch.nn import functional as F
 
 from escnet_d2.engine import load_config
+from escnet_d2.modeling.meta_arch.cat_seg import CATSeg
 from escnet_d2.structures import Vocabulary
 
 
@@ -188,3 +190,45 @@ def test_class_files_of_the_release_are_the_default_vocabularies(tmp_path, batch
     inputs["sem_seg"] = inputs["sem_seg"] % 2
     own, given = model([inputs]), model([{**inputs, "vocabulary": model.train_vocabulary}])
     torch.testing.assert_close(own["loss_sem_seg"], given["loss_sem_seg"])
+
+
+def test_aggregator_equals_plain_formulas(model):
+    """Class by class; the Swin blocks, the attention and the pairs of convolutions as they are."""
+    part = model.eval().sem_seg_head.predictor.transformer
+    to_guidance, to_text = part.guidance_projection[0], part.text_guidance_projection[0]
+    image = torch.randn(2, to_guidance.in_channels, 6, 5)
+    text = torch.randn(3, part.conv1.in_channels, to_text.in_features)
+    to_skips = [layer[0] for layer in part.decoder_guidance_projection]
+    skips = [torch.randn(2, to_skips[i].in_channels, 12 << i, 10 << i) for i in (0, 1)]
+
+    directions = F.normalize(text, dim=-1)
+    cosines = torch.einsum("bdhw,kpd->bkphw", F.normalize(image, dim=1), directions)
+    kernel, bias = part.conv1.parameters()
+    maps = [F.conv2d(cosines[:, k], kernel, bias, padding=3).movedim(1, -1) for k in range(3)]
+    x, guidance = torch.stack(maps, dim=1), F.relu(to_guidance(image)).movedim(1, -1)
+    text_guidance = F.relu(to_text(F.normalize(directions.mean(dim=1), dim=-1))).expand(2, -1, -1)
+    for layer in part.layers:
+        x = layer["attention"](layer["swin_block"](x, guidance), text_guidance)
+    got = part(image, text, skips)
+    assert got.shape == (2, 3, 24, 20)
+    for k in range(3):
+        maps = x[:, k].movedim(-1, 1)
+        for block, to_skip, skip in zip((part.decoder1, part.decoder2), to_skips, skips):
+            joined = torch.cat([block.up(maps), F.relu(to_skip(skip))], dim=1)
+            maps = block.conv([joined.unsqueeze(1)])[:, 0]
+        torch.testing.assert_close(got[:, k], part.head(maps)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(12, (3, 7)), (24, (7, 15)), (4, (0, 1))])
+def test_skips_end_the_first_and_the_second_third_of_clip(depth, blocks):
+    transformer = SimpleNamespace(width=8, resblocks=range(depth))
+    clip = SimpleNamespace(visual=SimpleNamespace(transformer=transformer))
+    model = CATSeg(
+        sem_seg_head=SimpleNamespace(predictor=SimpleNamespace(clip_model=clip)),
+        skip_dims=(0, 0),
+        dense_residual="cls",
+        pixel_mean=torch.zeros(3),
+        pixel_std=torch.ones(3),
+        views=SimpleNamespace(resolution=(96, 96)),
+    )
+    assert model._skip_blocks == blocks

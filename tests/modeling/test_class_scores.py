@@ -48,7 +48,7 @@ def test_background_words():
 @pytest.mark.parametrize("sharp", [1.0, 20.0])
 def test_label_map_equals_arg_max(size, sharp):
     # Sharp maps let the bound drop classes; the result must not change.
-    scores = (sharp * torch.randn(30, 5, 6)).sigmoid()
+    scores = (sharp * torch.randn(300, 5, 6)).sigmoid()
     scores[3] *= 1e-4
     full = resize_scores(scores, size)
     expected, labels = full.max(dim=0)
@@ -94,6 +94,12 @@ def test_label_map_keeps_whatever_wins_anywhere():
 def test_ties_go_to_the_lower_class():
     labels, _ = label_map(torch.full((20, 3, 3), 0.5), (6, 6))
     assert (labels == 0).all()
+
+
+def test_the_first_class_beyond_a_byte():
+    scores = torch.zeros(257, 3, 3)
+    scores[256] = 1.0
+    assert (label_map(scores, (6, 6))[0] == 256).all()
 
 
 def test_label_map_never_holds_all_classes(monkeypatch):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 import torch
 from detectron2.modeling import build_model
+from torch.nn import functional as F
 
 from escnet_d2.layers.class_subsets import sample_entries
 from escnet_d2.structures import Vocabulary
@@ -101,3 +104,39 @@ def test_a_negative_number_is_refused(tiny_cfg):
     tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = -1
     with pytest.raises(ValueError, match="TRAIN_CLASSES must be 0 or more, got -1"):
         build_model(tiny_cfg)
+
+
+@pytest.mark.parametrize(("train_classes", "weight"), [(0, 0.3), (6, 0.3), (0, 0.0)])
+def test_losses_equal_their_formulas(tiny_cfg, batch, train_classes, weight):
+    options = {"TRAIN_CLASSES": train_classes, "NUM_BLOCKS": 3, "AUX_LOSS_WEIGHT": weight}
+    tiny_cfg.MODEL.ESCNET.update(options)
+    model = build_model(tiny_cfg).train()
+    for layer in model.sem_seg_head.map_heads:
+        torch.nn.init.normal_(layer.weight)
+    outputs = []
+    model.sem_seg_head.register_forward_hook(lambda *arguments: outputs.append(arguments[-1]))
+    for inputs in batch:
+        inputs["vocabulary"] = Vocabulary.from_classes([f"class {index}" for index in range(8)])
+        inputs["sem_seg"][:20], inputs["sem_seg"][20:30] = 255, 8  # Neither is a class.
+    got = model(batch)
+    [output] = outputs
+    assert output.entries.shape == (2, train_classes or 8)
+
+    expected = defaultdict(float)
+    for b, inputs in enumerate(batch):
+        one_hot = inputs["sem_seg"] == output.entries[b].view(-1, 1, 1)
+        size = one_hot.shape[1:]
+        logits = F.interpolate(output.logits[b : b + 1], size, mode="bilinear")[0]
+        expected["loss_sem_seg"] += F.binary_cross_entropy_with_logits(logits, one_hot.float()) / 2
+        for index in (1, 2) if weight else ():
+            class_map = output.class_maps[index][b]
+            # Labels at the centers of the cells.
+            grid = class_map.shape[1:]
+            rows, columns = (((torch.arange(n) + 0.5) * m / n).long() for n, m in zip(grid, size))
+            cells = one_hot[:, rows[:, None], columns]
+            target = torch.where(cells.any(dim=0), cells.int().argmax(dim=0), -100)
+            aux = F.cross_entropy(class_map[None], target[None])
+            expected[f"loss_sem_seg_aux{index}"] += weight * aux / 2
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value)

@@ -76,6 +76,17 @@ def test_overlaps_are_averaged():
     assert got[0, 0].tolist() == [1.0] * 8 + [2.0] * 8 + [3.0] * 8
 
 
+def test_windows_move_by_a_patch_at_least():
+    numbers = []
+
+    def counting(windows):
+        numbers.append(len(windows))
+        return mean_color(windows)
+
+    patch_views(overlap=0.99).slide(torch.zeros(3, 32, 64), counting)
+    assert sum(numbers) == 5
+
+
 @pytest.mark.parametrize(
     ("aspect", "size", "expected"),
     [
@@ -83,6 +94,7 @@ def test_overlaps_are_averaged():
         ("keep", (100, 100), (128, 128)),
         ("keep", (100, 400), (64, 256)),
         ("keep", (1, 10000), (8, 1024)),
+        ("keep", (10000, 1), (1024, 8)),
     ],
 )
 def test_input_sizes(aspect, size, expected):
@@ -217,4 +229,8 @@ def test_padding_before_squashing(divisor, pad, padded):
 
 
 def test_defaults_are_those_of_the_configuration():
-    assert ViewOptions() == ViewOptions.from_config(get_cfg())
+    cfg = get_cfg()
+    assert ViewOptions() == ViewOptions.from_config(cfg)
+    cfg.TEST.WINDOW_SIZE, cfg.TEST.WINDOW_IMAGE_SIZE = 48, (64, 80)
+    expected = ViewOptions(window_size=48, window_image_size=(64, 80))
+    assert ViewOptions.from_config(cfg) == expected

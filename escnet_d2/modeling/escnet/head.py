@@ -59,9 +59,9 @@ class ESCNetHead(nn.Module):
         embed_dim: int,
         embed_kernel: int,
         with_map_heads: bool,
-        class_chunk_size: int = 0,
-        train_classes: int = 0,
-        max_classes: int = 0,
+        class_chunk_size: int,
+        train_classes: int,
+        max_classes: int,
     ) -> None:
         """Composes the head from built modules.
 

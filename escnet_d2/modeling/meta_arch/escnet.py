@@ -34,9 +34,9 @@ class ESCNet(OpenVocabSegmentor):
         *,
         clip: ClipEncoder,
         sem_seg_head: ESCNetHead,
-        loss: str = "bce",
-        unlabeled: str = "negative",
-        aux_loss_weight: float = 0.0,
+        loss: str,
+        unlabeled: str,
+        aux_loss_weight: float,
         **options: object,
     ) -> None:
         """Composes the model.
