@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from escnet_d2.projects.shapes.pretraining.loop import argument_parser, train_and_measure
-
-REPO = Path(__file__).resolve().parents[3]
 
 
 class Scale(nn.Module):
@@ -62,23 +55,15 @@ def test_only_what_passes_the_gate_is_worth_an_export(tmp_path, caplog, wanted, 
         ),
     ],
 )
-def test_a_mistake_is_one_line(command, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_one_line(command, message, tmp_path, run_program):
     program, *arguments = command.format(tmp_path).split()
-    monkeypatch.setattr(sys, "argv", [program, *arguments])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(REPO / "projects/shapes" / program), run_name="__main__")
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    done = run_program(f"projects/shapes/{program}", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("program", ["pretrain_clip", "pretrain_sam", "reproduce_shapes"])
-def test_the_programs_say_what_they_take(program):
-    done = subprocess.run(
-        [sys.executable, str(REPO / f"projects/shapes/{program}.py"), "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def test_the_programs_say_what_they_take(program, run_program):
+    done = run_program(f"projects/shapes/{program}.py", "--help")
     assert done.returncode == 0, done.stderr
     assert "--output" in done.stdout
