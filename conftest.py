@@ -1,4 +1,4 @@
-"""What all tests share: a seed, one thread, a clean state after each, and programs to run."""
+"""Shared by all tests: a seed, one thread, a clean state after each, and programs to run."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def run_program():
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (("argv", command), ("stdout", out), ("stderr", err)):
                 patch.setattr(sys, name, value)
+            patch.syspath_prepend((REPO / path).parent)
             patch.setenv("CUDA_VISIBLE_DEVICES", "")
             # Pytest's own would keep the program from setting up its.
             patch.setattr(logging.root, "handlers", [])

@@ -42,13 +42,13 @@ def tiny_cfg():
 def past_the_start():
     """Returns a model's head with weights in ``from_sam``, which are zero before training."""
 
-    def randomise(head):
+    def randomize(head):
         for block in head.blocks:
             if block.sam is not None:
                 torch.nn.init.normal_(block.from_sam.weight, std=0.1)
         return head
 
-    return randomise
+    return randomize
 
 
 @pytest.fixture

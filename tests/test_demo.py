@@ -204,7 +204,7 @@ def test_folders_with_equal_names_a_glob_and_options(tmp_path, demo):
     assert summary["opts"][-2:] == ["INPUT.MIN_SIZE_TEST", "64"]
     # Scores below 1 are all below the threshold.
     assert summary["classes"][2]["area_fraction"] > 0.99
-    # Its own outputs are no input of a second run.
+    # A second run does not take its outputs for inputs.
     again = demo(
         *("--input", "b", "--recursive", "--output", "b/out", "--vocabulary", "dog"),
         *("--save", "labels", "--overwrite"),
@@ -215,19 +215,21 @@ def test_folders_with_equal_names_a_glob_and_options(tmp_path, demo):
 
 
 @pytest.mark.slow
-def test_a_huge_image(tmp_path, start_program):
+def test_a_huge_image_needs_little_memory(tmp_path, start_program):
     resource = pytest.importorskip("resource")
-    gradient = np.linspace(0, 255, 9000).astype(np.uint8)
-    Image.fromarray(np.broadcast_to(gradient, (8000, 9000)).copy()).save(tmp_path / "huge.png")
-    arguments = ("--input", "huge.png", "--output", "out", "--vocabulary", VOCABULARY)
+    gradient = np.linspace(0, 255, 4500).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(gradient, (4000, 4500)).copy()).save(tmp_path / "huge.png")
+    words = ",".join(f"thing {number}" for number in range(20))
+    arguments = ("--input", "huge.png", "--output", "out", "--vocabulary", words)
     done = start_program(PROGRAM, "--allow-untrained", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out" / "labels" / "huge.png") as image:
-        assert image.size == (9000, 8000)
+        assert image.size == (4500, 4000)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    # Kilobytes on Linux: torch, the model, and image, labels, scores and one class at full size.
+    # Kilobytes on Linux: 1.6 GB of torch, the model, image, labels and the scores of some classes
+    # at full size. Those of all classes would be another gigabyte.
     if sys.platform == "linux":
-        assert peak < 2.6e6
+        assert peak < 2.1e6
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """What GitHub makes of the headings."""
+    """Returns the anchors that GitHub gives the headings."""
     text = without_blocks(path.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ +(.+)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}

@@ -1,4 +1,4 @@
-"""Which rooms may import which: every arrow points to the left in docs/architecture.md."""
+"""Imports between rooms: every arrow points to the left in docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``import escnet_d2`` does."""
+"""The effects of ``import escnet_d2``."""
 
 import subprocess
 import sys

@@ -36,7 +36,7 @@ _REGISTERS = re.compile(r"Used (?P<registers>\d+) registers")
 
 @dataclass(frozen=True)
 class Kernel:
-    """What ptxas says of one kernel; sizes in bytes per thread."""
+    """Resources of one kernel, as ptxas reports them; sizes in bytes per thread."""
 
     name: str
     gpu: str
@@ -46,7 +46,7 @@ class Kernel:
 
     @property
     def is_good(self) -> bool:
-        """Whether all of it stays in registers."""
+        """True if all of it stays in registers."""
         return self.stack == 0 and self.spills == 0
 
 

@@ -83,7 +83,7 @@ class PromptProbe:
 
         Args:
             inputs: as one item of a batch, with its ``vocabulary``.
-            labels: the truth, integers (h, w); values that are no class are unlabeled.
+            labels: the truth, integers (h, w); all values but 0 to K - 1 are unlabeled.
             probe: one of ``PROBES``.
 
         Returns:

@@ -54,7 +54,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Of its folder, and on the command line."""
+        """Name on the command line and of the folder."""
         return f"{self.weights_of}_as_{self.config}" if self.weights_of else self.config
 
 

@@ -43,7 +43,7 @@ def environment(request, tmp_path):
 
 
 def is_due(environment: Path, *arguments: str) -> bool:
-    """Whether `make setup` would install anything."""
+    """Tells whether `make setup` would install anything."""
     done = make("--dry-run", "setup", f"VENV={environment}", *arguments)
     assert done.returncode == 0, done.stderr
     return "pip" in done.stdout
