@@ -155,13 +155,13 @@ def test_swin_pair_equals_plain_attention(guidance_dim, size, window, shift):
 
 
 def test_mask_in_checkpoints_is_minus_100_between_pieces():
-    pair = SwinPair(dim=8, guidance_dim=0, grid=(6, 6), num_heads=2, window_size=3)
+    pair = SwinPair(dim=8, guidance_dim=0, grid=(10, 10), num_heads=2, window_size=5)
     mask = pair.block_2.attn_mask
-    assert mask.shape == (4, 9, 9)
+    assert mask.shape == (4, 25, 25)
     assert set(mask.unique().tolist()) == {-100.0, 0.0}
-    # The first window holds one piece, the last one four: of 2 x 2, 2 x 1, 1 x 2 and 1 patches.
+    # The first window holds one piece, the last one four: of 3 x 3, 3 x 2, 2 x 3 and 2 x 2 patches.
     assert not mask[0].any()
-    assert (mask[3] == 0).sum() == 4**2 + 2**2 + 2**2 + 1
+    assert (mask[3] == 0).sum() == 9**2 + 6**2 + 6**2 + 4**2
 
 
 def test_double_conv_of_parts_is_that_of_their_concatenation():

@@ -4,6 +4,8 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torchvision.transforms.functional import normalize
 
 from escnet_d2.data import register_folder_dataset
 from escnet_d2.structures import Vocabulary
@@ -334,3 +336,14 @@ def test_unlabeled_pixels_of_folders_of_ones_own_are_not_trained_on(tiny_cfg, tm
     for name in names:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+def test_clip_sees_images_normalized_by_its_statistics(tiny_model, vocabulary):
+    seen = []
+    encode = tiny_model.clip.encode_image
+    tiny_model.clip.encode_image = lambda images: seen.append(images) or encode(images)
+    image = torch.randint(0, 256, (3, 96, 96)).byte()
+    segment(tiny_model, [{"image": image, "vocabulary": vocabulary}])
+    expected = normalize(image / 255, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    torch.testing.assert_close(seen[0][0], expected, rtol=1e-4, atol=1e-5)
+    assert not any(name.startswith("pixel") for name in tiny_model.state_dict())

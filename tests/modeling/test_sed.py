@@ -212,3 +212,11 @@ def test_variants_train_and_reject(batch, opts):
     sum(model.train()(batch).values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert torch.isfinite(segment(model, batch)[0]).all()
+
+
+def test_masks_of_swin_blocks_are_for_the_grid_of_their_level():
+    model = build("MODEL.SEM_SEG_HEAD.CNEXT_TYPE", "Swin", "MODEL.SEM_SEG_HEAD.WINDOW_SIZES", 4)
+    levels = model.sem_seg_head.predictor.transformer._levels
+    masks = [level.cnext.block_2.attn_mask for level in levels]
+    assert masks[0] is None  # The grid is one window.
+    assert [len(mask) for mask in masks[1:]] == [4, 16]
