@@ -2,13 +2,12 @@
 
 from .atomic import TEMPORARY_FILES, atomic_path, write_json, write_text
 from .images import DECODING_ERRORS, HEIF_SUFFIXES, IMAGE_SUFFIXES, read_image, to_rgb
-from .labels import LABEL_MODES, read_label_map
+from .labels import read_label_map
 
 __all__ = [
     "DECODING_ERRORS",
     "HEIF_SUFFIXES",
     "IMAGE_SUFFIXES",
-    "LABEL_MODES",
     "TEMPORARY_FILES",
     "atomic_path",
     "read_image",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from escnet_d2.evaluation import ClassCounts, confusion_matrix, top_confusions
+from escnet_d2.evaluation.confusion import ClassCounts, confusion_matrix, top_confusions
 
 # Three classes; the lower right quarter is unlabelled.
 TARGET = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 255, 255], [0, 0, 255, 255]])

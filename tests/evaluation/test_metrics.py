@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from escnet_d2.evaluation import ClassCounts
+from escnet_d2.evaluation.confusion import ClassCounts
 from escnet_d2.evaluation.metrics import (
     harmonic_mean,
     match_seen_classes,

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from escnet_d2.evaluation import ClassCounts, write_summary
+from escnet_d2.evaluation import write_summary
+from escnet_d2.evaluation.confusion import ClassCounts
 from escnet_d2.evaluation.metrics import SCORES
 from escnet_d2.evaluation.results import build_results, read_results, write_results
 

@@ -12,8 +12,9 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils.events import EventStorage
 from PIL import Image
 
-from escnet_d2.evaluation import ClassCounts, SemSegEvaluator
+from escnet_d2.evaluation import SemSegEvaluator
 from escnet_d2.evaluation.boundary import boundary_counts
+from escnet_d2.evaluation.confusion import ClassCounts
 from escnet_d2.evaluation.metrics import SCORES
 from escnet_d2.structures import Vocabulary
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from escnet_d2.io import read_label_map
-from escnet_d2.outputs import class_colors, save_label_png
+from escnet_d2.outputs.label_png import save_label_png
+from escnet_d2.outputs.palette import class_colors
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from escnet_d2.outputs import class_colors, draw_overlay
-from escnet_d2.outputs.overlay import drawable_name
+from escnet_d2.outputs.overlay import draw_overlay, drawable_name
+from escnet_d2.outputs.palette import class_colors
 from escnet_d2.structures import Segmentation
 
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from escnet_d2.outputs import BACKGROUND_COLOR, class_colors
+from escnet_d2.outputs.palette import BACKGROUND_COLOR, class_colors
 
 
 def test_the_first_256_colors_are_distinct_and_then_repeat():

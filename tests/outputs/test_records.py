@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from escnet_d2.outputs import RunReport, image_record
+from escnet_d2.outputs.records import RunReport, image_record
 from escnet_d2.structures import Segmentation
 from escnet_d2.version import __version__
 
