@@ -223,6 +223,16 @@ class SquashedViews:
         self.resolution = resolution
         self.size_divisibility = size_divisibility
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, *, stride: int, with_windows: bool = True) -> SquashedViews:
+        """Reads sizes and options for CLIP's features of a ``stride`` in pixels."""
+        rows, columns = feature_grid(cfg)
+        return cls(
+            ViewOptions.from_config(cfg) if with_windows else ViewOptions(),
+            resolution=(rows * stride, columns * stride),
+            size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
+        )
+
     def squash(self, images: list[Tensor], *, pad: bool = True) -> Tensor:
         """Pads each image to whole multiples and resizes it, without antialiasing: (n, 3, h, w)."""
         step = max(self.size_divisibility, 1) if pad else 1
@@ -261,6 +271,17 @@ class SquashedViews:
         if not self.options.global_view:
             return windows
         return (windows + _resize(next(scores)[None], size)[0]) / 2
+
+
+def feature_grid(cfg: CfgNode) -> tuple[int, int]:
+    """Reads MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION, (rows, columns); ValueError for all else."""
+    grid = tuple(cfg.MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION)
+    if len(grid) != 2 or min(grid) < 1:
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION must be (rows, columns) of 1 or more, "
+            f"got {list(grid)}."
+        )
+    return grid
 
 
 def window_starts(extent: int, window: int, stride: int) -> list[int]:

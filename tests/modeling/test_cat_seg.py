@@ -222,9 +222,11 @@ def test_aggregator_equals_plain_formulas(model):
 @pytest.mark.parametrize(("depth", "blocks"), [(12, (3, 7)), (24, (7, 15)), (4, (0, 1))])
 def test_skips_end_the_first_and_the_second_third_of_clip(depth, blocks):
     transformer = SimpleNamespace(width=8, resblocks=range(depth))
-    clip = SimpleNamespace(visual=SimpleNamespace(transformer=transformer))
+    visual = SimpleNamespace(transformer=transformer)
+    clip = SimpleNamespace(visual=visual, named_parameters=dict)
     model = CATSeg(
         sem_seg_head=SimpleNamespace(predictor=SimpleNamespace(clip_model=clip)),
+        finetune="none",
         skip_dims=(0, 0),
         dense_residual="cls",
         pixel_mean=torch.zeros(3),

@@ -9,7 +9,7 @@ from escnet_d2.modeling.clip import (
     build_clip_model,
     prompt_templates,
 )
-from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
+from escnet_d2.modeling.clip.build import build_baseline_clip
 
 CAT_DOG = (("cat",), ("dog", "hound"))
 
@@ -248,7 +248,7 @@ def test_activation_of_a_baseline_is_the_same_under_a_checkpoint(tiny_cfg, weigh
     tiny_cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED = "ViT-B-32"
     tiny_cfg.MODEL.CLIP.WEIGHTS = "openai"
     tiny_cfg.MODEL.WEIGHTS = weights
-    model, _ = build_baseline_clip(tiny_cfg, split_attention=False)
+    model, _ = build_baseline_clip(tiny_cfg, convnext=False)
     assert type(model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
 
 

@@ -8,25 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.structures import ClipFeatures
 
-_NUM_STAGES = 4
 # Image pixels to a cell of the last stage.
 STRIDE = 32
-
-
-def check_convnext(visual: nn.Module, name: str) -> None:
-    """Raises ValueError for image towers that are not a ConvNeXt with a projection."""
-    trunk = getattr(visual, "trunk", None)
-    plain = (
-        len(getattr(trunk, "stages", ())) == _NUM_STAGES
-        and hasattr(trunk, "stem")
-        and hasattr(getattr(trunk, "head", None), "norm")
-        and len(visual.head) > 0
-    )
-    if not plain:
-        raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {name!r} has no ConvNeXt image tower. Use one "
-            "such as Convnext-B or Convnext-L."
-        )
 
 
 def stage_dims(visual: nn.Module) -> tuple[int, ...]:

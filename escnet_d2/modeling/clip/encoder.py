@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from escnet_d2.config import check_choice
 from escnet_d2.structures import ClipFeatures
 
-from .build import build_clip_model
+from .build import build_clip_model, check_plain_vit
 from .finetune import ESCNET_POLICIES, set_trainable
 from .templates import prompt_templates
 from .text import Entries, TextEncoder, Tokenizer
-from .visual import DENSE_RESIDUALS, check_plain_vit, dense_image_features
+from .visual import DENSE_RESIDUALS, dense_image_features
 
 logger = logging.getLogger(__name__)
 

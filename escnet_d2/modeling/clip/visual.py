@@ -6,29 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.structures import ClipFeatures
 
 DENSE_RESIDUALS = ("cls", "token")
-
-
-def check_plain_vit(visual: nn.Module, name: str) -> None:
-    """Raises ValueError unless a tower is a ViT whose dense features are defined here."""
-    plain = (
-        isinstance(visual, VisionTransformer)
-        and visual.attn_pool is None
-        and visual.pool_type == "tok"
-        and visual.proj is not None
-        and all(isinstance(block, ResidualAttentionBlock) for block in visual.transformer.resblocks)
-    )
-    if not plain:
-        raise ValueError(
-            f"MODEL.CLIP.NAME {name!r} has no plain ViT image tower (class token, linear "
-            "projection). Use one such as ViT-B-16-quickgelu or ViT-L-14-336-quickgelu."
-        )
 
 
 def dense_image_features(

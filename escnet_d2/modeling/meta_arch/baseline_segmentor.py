@@ -2,25 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode
-from torch import Tensor
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
 
 from escnet_d2.config import check_at_least, synonym_mode
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.swin_pair import SwinPair
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
-from escnet_d2.modeling.clip.baseline_clip import baseline_embed_dim
+from escnet_d2.modeling.clip import TextEncoder, prompt_templates
+from escnet_d2.modeling.clip.build import baseline_embed_dim
+from escnet_d2.modeling.clip.text import Entries, Tokenizer
 from escnet_d2.modeling.criterion import sem_seg_loss
-from escnet_d2.modeling.windows import SquashedViews, ViewOptions
+from escnet_d2.modeling.windows import feature_grid
 from escnet_d2.structures import Vocabulary
 
-from .baseline_head import BaselineHead
-from .segmentor import OpenVocabSegmentor, check_input_format
+from .segmentor import OpenVocabSegmentor
+
+
+class BaselineHead(nn.Module):
+    """CLIP and what reads its features, nested as in checkpoints of the releases."""
+
+    @configurable
+    def __init__(self, *, clip_model: nn.Module, transformer: nn.Module, text: TextEncoder) -> None:
+        """Composes the head.
+
+        Args:
+            clip_model: an open_clip model.
+            transformer: makes class logits of its features.
+            text: embeds class names with it, once for each of P sentences.
+        """
+        super().__init__()
+        self.predictor = nn.Module()
+        self.predictor.clip_model = clip_model
+        self.predictor.transformer = transformer
+        self.text = text
+
+    @classmethod
+    def from_config(
+        cls,
+        cfg: CfgNode,
+        *,
+        clip_model: nn.Module,
+        tokenizer: Tokenizer,
+        build_transformer: Callable[[CfgNode, int], nn.Module],
+    ) -> dict[str, object]:
+        """Builds the parts, with the sentences of MODEL.PROMPT_ENSEMBLE_TYPE.
+
+        Args:
+            cfg: the configuration.
+            clip_model: an open_clip model.
+            tokenizer: of the CLIP model.
+            build_transformer: makes what makes logits, of the configuration and P.
+        """
+        key = "MODEL.PROMPT_ENSEMBLE_TYPE"
+        templates = prompt_templates(cfg.MODEL.PROMPT_ENSEMBLE_TYPE, key=key)
+        return {
+            "clip_model": clip_model,
+            "transformer": build_transformer(cfg, len(templates)),
+            "text": TextEncoder(
+                clip_model,
+                tokenizer,
+                templates,
+                average_templates=False,
+                batch_size=cfg.MODEL.CLIP.TEXT_BATCH_SIZE,
+                gradient_checkpointing=cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
+            ),
+        }
+
+    def encode_text(self, entries: Entries) -> Tensor:
+        """Embeds vocabulary entries: unit vectors, (K, P, D)."""
+        return self.text.encode(entries)
 
 
 class BaselineSegmentor(OpenVocabSegmentor):
@@ -52,6 +108,34 @@ class BaselineSegmentor(OpenVocabSegmentor):
         self.gradient_checkpointing = gradient_checkpointing
         self.train_vocabulary = train_vocabulary
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
+        """Reads the arguments that both baselines have, but for head and views.
+
+        Raises:
+            ValueError: a value that is not supported; names the key.
+        """
+        head = cfg.MODEL.SEM_SEG_HEAD
+        if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are "
+                f"not supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
+            )
+        if head.IGNORE_VALUE != 255:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
+                f"label is unlabeled, got {head.IGNORE_VALUE}."
+            )
+        return {
+            **super().from_config(cfg),
+            "finetune": head.CLIP_FINETUNE,
+            "pixel_mean": torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
+            "pixel_std": torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),
+            "gradient_checkpointing": cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
+            "vocabulary": _vocabulary(cfg, head.TEST_CLASS_JSON),
+            "train_vocabulary": _vocabulary(cfg, head.TRAIN_CLASS_JSON),
+        }
+
     def _default_vocabulary(self) -> Vocabulary | None:
         if self.training and self.train_vocabulary is not None:
             return self.train_vocabulary
@@ -78,45 +162,6 @@ class BaselineSegmentor(OpenVocabSegmentor):
             labels = labels.masked_fill(is_background, vocabulary.num_classes - 1)
             best = best.masked_fill(is_background, threshold)
         return {"label_map": labels, "score_map": best}
-
-
-def baseline_options(cfg: CfgNode, *, stride: int, view_options: ViewOptions) -> dict[str, object]:
-    """Reads the arguments of :class:`BaselineSegmentor` other than the head.
-
-    Args:
-        cfg: the configuration.
-        stride: image pixels to a cell of CLIP's features.
-        view_options: how images are tested.
-
-    Raises:
-        ValueError: a value that is not supported; names the key.
-    """
-    head = cfg.MODEL.SEM_SEG_HEAD
-    check_input_format(cfg)
-    if head.PROMPT_DEPTH or head.PROMPT_LENGTH:
-        raise ValueError(
-            "MODEL.SEM_SEG_HEAD.PROMPT_DEPTH and PROMPT_LENGTH must be 0: prompt tokens are "
-            f"not supported, got {head.PROMPT_DEPTH} and {head.PROMPT_LENGTH}."
-        )
-    if head.IGNORE_VALUE != 255:
-        raise ValueError(
-            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE must be 255: the metadata of a data set say which "
-            f"label is unlabeled, got {head.IGNORE_VALUE}."
-        )
-    rows, columns = feature_grid(cfg)
-    return {
-        "views": SquashedViews(
-            view_options,
-            resolution=(rows * stride, columns * stride),
-            size_divisibility=cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY,
-        ),
-        "pixel_mean": torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
-        "pixel_std": torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),
-        "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
-        "gradient_checkpointing": cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
-        "vocabulary": _vocabulary(cfg, head.TEST_CLASS_JSON),
-        "train_vocabulary": _vocabulary(cfg, head.TRAIN_CLASS_JSON),
-    }
 
 
 def mean_loss(logits: Tensor, targets: list[Tensor], vocabulary: Vocabulary) -> Tensor:
@@ -189,17 +234,6 @@ def decoder_options(
         "grid": feature_grid(cfg),
         "class_chunk_size": cfg.TEST.CLASS_CHUNK_SIZE,
     }
-
-
-def feature_grid(cfg: CfgNode) -> tuple[int, int]:
-    """Reads MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION, (rows, columns); ValueError for all else."""
-    grid = tuple(cfg.MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION)
-    if len(grid) != 2 or min(grid) < 1:
-        raise ValueError(
-            "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION must be (rows, columns) of 1 or more, "
-            f"got {list(grid)}."
-        )
-    return grid
 
 
 def _vocabulary(cfg: CfgNode, file: str) -> Vocabulary | None:

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from escnet_d2.config import check_choice
 from escnet_d2.modeling.cat_seg import CostAggregator
-from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
+from escnet_d2.modeling.clip.build import build_baseline_clip
 from escnet_d2.modeling.clip.finetune import CAT_SEG_POLICIES, set_trainable
-from escnet_d2.modeling.clip.visual import DENSE_RESIDUALS, check_plain_vit, dense_image_features
-from escnet_d2.modeling.windows import ViewOptions
+from escnet_d2.modeling.clip.visual import DENSE_RESIDUALS, dense_image_features
+from escnet_d2.modeling.windows import SquashedViews
 from escnet_d2.structures import Vocabulary
 
-from .baseline_head import BaselineHead
-from .baseline_segmentor import BaselineSegmentor, baseline_options, decoder_options, mean_loss
+from .baseline_segmentor import BaselineHead, BaselineSegmentor, decoder_options, mean_loss
 
 
 @META_ARCH_REGISTRY.register()
@@ -32,6 +31,7 @@ class CATSeg(BaselineSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
+        finetune: str,
         skip_dims: tuple[int, int],
         dense_residual: str = "cls",
         **options: object,
@@ -40,48 +40,46 @@ class CATSeg(BaselineSegmentor):
 
         Args:
             sem_seg_head: an open_clip ViT with split attention, and a :class:`CostAggregator`.
+            finetune: MODEL.SEM_SEG_HEAD.CLIP_FINETUNE.
             skip_dims: channels of CLIP's earlier features after their upsampling by 2 and by 4; a
                 first one of 0 leaves them out.
             dense_residual: MODEL.CLIP.DENSE_RESIDUAL, "cls" in the release.
             options: of :class:`BaselineSegmentor`.
 
         Raises:
-            ValueError: another residual.
+            ValueError: another policy or residual, or a ViT of fewer than three blocks.
         """
         super().__init__(sem_seg_head=sem_seg_head, **options)
+        clip = sem_seg_head.predictor.clip_model
+        set_trainable(clip, finetune, CAT_SEG_POLICIES)
         check_choice("MODEL.CLIP.DENSE_RESIDUAL", dense_residual, DENSE_RESIDUALS)
         self._dense_residual = dense_residual
-        visual = sem_seg_head.predictor.clip_model.visual
-        width = visual.transformer.width
+        width, depth = clip.visual.transformer.width, len(clip.visual.transformer.resblocks)
+        if depth < 3:
+            raise ValueError(
+                "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must have three blocks or more, it has "
+                f"{depth}."
+            )
         self.upsample1 = self.upsample2 = None
         if skip_dims[0]:
             self.upsample1 = nn.ConvTranspose2d(width, skip_dims[0], kernel_size=2, stride=2)
             self.upsample2 = nn.ConvTranspose2d(width, skip_dims[1], kernel_size=4, stride=4)
         # The ends of the first and the second third: blocks 3 and 7 of ViT-B, 7 and 15 of ViT-L.
-        depth = len(visual.transformer.resblocks)
         self._skip_blocks = (depth // 3 - 1, 2 * depth // 3 - 1)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the aggregator and the options."""
-        node = cfg.MODEL.SEM_SEG_HEAD
-        clip, tokenizer = build_baseline_clip(cfg, split_attention=True)
-        check_plain_vit(clip.visual, node.CLIP_PRETRAINED)
-        if len(clip.visual.transformer.resblocks) < 3:
-            raise ValueError(
-                f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {node.CLIP_PRETRAINED!r} has fewer than three "
-                "blocks."
-            )
-        set_trainable(clip, node.CLIP_FINETUNE, CAT_SEG_POLICIES)
+        options = super().from_config(cfg)
+        clip, tokenizer = build_baseline_clip(cfg, convnext=False)
         return {
+            **options,
             "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
             ),
-            "skip_dims": tuple(node.DECODER_GUIDANCE_DIMS),
+            "skip_dims": tuple(cfg.MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS),
             "dense_residual": cfg.MODEL.CLIP.DENSE_RESIDUAL,
-            **baseline_options(
-                cfg, stride=clip.visual.patch_size[0], view_options=ViewOptions.from_config(cfg)
-            ),
+            "views": SquashedViews.from_config(cfg, stride=clip.visual.patch_size[0]),
         }
 
     def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
 from escnet_d2.modeling.windows import PatchViews, resize_image
 from escnet_d2.structures import Vocabulary
 
-from .segmentor import OpenVocabSegmentor, check_input_format
+from .segmentor import OpenVocabSegmentor
 
 
 @META_ARCH_REGISTRY.register()
@@ -65,9 +65,10 @@ class ESCNet(OpenVocabSegmentor):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the head and the options."""
-        check_input_format(cfg)
+        options = super().from_config(cfg)
         clip = ClipEncoder(cfg)
         return {
+            **options,
             "clip": clip,
             "sem_seg_head": ESCNetHead(
                 cfg,
@@ -79,7 +80,6 @@ class ESCNet(OpenVocabSegmentor):
             "unlabeled": _unlabeled_mode(cfg),
             "aux_loss_weight": cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT,
             "views": PatchViews.from_config(cfg, clip.patch_size),
-            "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
         }
 
     def predict(

@@ -7,15 +7,14 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from escnet_d2.config import check_at_least
-from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
-from escnet_d2.modeling.clip.convnext import STRIDE, check_convnext, pyramid_features, stage_dims
+from escnet_d2.modeling.clip.build import build_baseline_clip
+from escnet_d2.modeling.clip.convnext import STRIDE, pyramid_features, stage_dims
 from escnet_d2.modeling.clip.finetune import SED_POLICIES, set_trainable
 from escnet_d2.modeling.sed import GradualDecoder
-from escnet_d2.modeling.windows import ViewOptions
+from escnet_d2.modeling.windows import SquashedViews
 from escnet_d2.structures import ClipFeatures, Vocabulary
 
-from .baseline_head import BaselineHead
-from .baseline_segmentor import BaselineSegmentor, baseline_options, decoder_options, mean_loss
+from .baseline_segmentor import BaselineHead, BaselineSegmentor, decoder_options, mean_loss
 
 _STAGES = ("res2", "res3", "res4", "res5")
 
@@ -33,48 +32,48 @@ class SED(BaselineSegmentor):
         self,
         *,
         sem_seg_head: BaselineHead,
+        finetune: str,
         reject_early: bool,
         top_k: int,
-        heads_only: bool,
         **options: object,
     ) -> None:
         """Composes the model.
 
         Args:
             sem_seg_head: an open_clip ConvNeXt model and a :class:`GradualDecoder`.
+            finetune: MODEL.SEM_SEG_HEAD.CLIP_FINETUNE; "fast_infer" trains the heads for early
+                rejection and nothing else.
             reject_early: TEST.FAST_INFERENCE.
             top_k: TEST.TOPK.
-            heads_only: train the heads for early rejection and nothing else.
             options: of :class:`BaselineSegmentor`.
 
         Raises:
-            ValueError: ``top_k`` below 1.
+            ValueError: another policy, or ``top_k`` below 1.
         """
         super().__init__(sem_seg_head=sem_seg_head, **options)
+        set_trainable(sem_seg_head.predictor.clip_model, finetune, SED_POLICIES)
         check_at_least("TEST.TOPK", top_k, 1)
         self.reject_early = reject_early
         self.top_k = top_k
-        self.heads_only = heads_only
-        if heads_only:
+        self.heads_only = finetune == "fast_infer"
+        if self.heads_only:
             for name, parameter in sem_seg_head.predictor.transformer.named_parameters():
                 parameter.requires_grad_(name.startswith(("head0.", "head1.", "head2.")))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the decoder and the options."""
-        node = cfg.MODEL.SEM_SEG_HEAD
-        clip, tokenizer = build_baseline_clip(cfg, split_attention=False)
-        check_convnext(clip.visual, node.CLIP_PRETRAINED)
+        options = super().from_config(cfg)
+        clip, tokenizer = build_baseline_clip(cfg, convnext=True)
         _check_dims(cfg, stage_dims(clip.visual))
-        set_trainable(clip, node.CLIP_FINETUNE, SED_POLICIES)
         return {
+            **options,
             "sem_seg_head": BaselineHead(
                 cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_decoder
             ),
             "reject_early": cfg.TEST.FAST_INFERENCE,
             "top_k": cfg.TEST.TOPK,
-            "heads_only": node.CLIP_FINETUNE == "fast_infer",
-            **baseline_options(cfg, stride=STRIDE, view_options=ViewOptions()),
+            "views": SquashedViews.from_config(cfg, stride=STRIDE, with_windows=False),
         }
 
     def _features(self, images: Tensor) -> tuple[ClipFeatures, list[Tensor]]:

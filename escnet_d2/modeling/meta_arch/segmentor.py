@@ -52,6 +52,17 @@ class OpenVocabSegmentor(nn.Module):
         self.register_buffer("pixel_mean", pixel_mean.float().view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", pixel_std.float().view(3, 1, 1), persistent=False)
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
+        """Reads the arguments that all methods have.
+
+        Raises:
+            ValueError: INPUT.FORMAT is not RGB, and CLIP would read images wrongly.
+        """
+        if cfg.INPUT.FORMAT != "RGB":
+            raise ValueError(f"INPUT.FORMAT must be RGB, which CLIP reads, got {cfg.INPUT.FORMAT}.")
+        return {"label_map_only": cfg.TEST.LABEL_MAP_ONLY}
+
     @property
     def device(self) -> torch.device:
         """Device of the model."""
@@ -165,16 +176,6 @@ class OpenVocabSegmentor(nn.Module):
                 f"'sem_seg' is {tuple(target.shape)}."
             )
         return target.to(self.device, torch.int64)
-
-
-def check_input_format(cfg: CfgNode) -> None:
-    """Refuses images that CLIP would read wrongly.
-
-    Raises:
-        ValueError: INPUT.FORMAT is not RGB.
-    """
-    if cfg.INPUT.FORMAT != "RGB":
-        raise ValueError(f"INPUT.FORMAT must be RGB, which CLIP reads, got {cfg.INPUT.FORMAT}.")
 
 
 def _name(inputs: dict) -> str:

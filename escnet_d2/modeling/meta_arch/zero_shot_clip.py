@@ -13,7 +13,7 @@ from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.windows import CELLS_PER_PATCH, PatchViews
 from escnet_d2.structures import Vocabulary
 
-from .segmentor import OpenVocabSegmentor, check_input_format
+from .segmentor import OpenVocabSegmentor
 
 
 @META_ARCH_REGISTRY.register()
@@ -34,13 +34,9 @@ class ZeroShotCLIP(OpenVocabSegmentor):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP and the options."""
-        check_input_format(cfg)
+        options = super().from_config(cfg)
         clip = ClipEncoder(cfg)
-        return {
-            "clip": clip,
-            "views": PatchViews.from_config(cfg, clip.patch_size),
-            "label_map_only": cfg.TEST.LABEL_MAP_ONLY,
-        }
+        return {**options, "clip": clip, "views": PatchViews.from_config(cfg, clip.patch_size)}
 
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
         text_embeddings = self.clip.encode_text(vocabulary.entries)

@@ -7,10 +7,10 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from escnet_d2.modeling.clip import ClipEncoder
-from escnet_d2.modeling.clip.baseline_clip import build_baseline_clip
-from escnet_d2.modeling.clip.convnext import STRIDE, check_convnext, pyramid_features
+from escnet_d2.modeling.clip.build import build_baseline_clip
+from escnet_d2.modeling.clip.convnext import STRIDE, pyramid_features
 from escnet_d2.modeling.clip.text import TextEncoder
-from escnet_d2.modeling.meta_arch.baseline_segmentor import feature_grid
+from escnet_d2.modeling.windows import feature_grid
 from escnet_d2.structures import ClipFeatures
 
 from ..scenes import SIZE
@@ -66,8 +66,7 @@ class ConvNextEncoder(nn.Module):
             ValueError: MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED has no ConvNeXt image tower.
         """
         super().__init__()
-        self.model, tokenizer = build_baseline_clip(cfg, split_attention=False)
-        check_convnext(self.model.visual, cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED)
+        self.model, tokenizer = build_baseline_clip(cfg, convnext=True)
         self.pixel_statistics = (
             torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
             torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),

@@ -59,7 +59,7 @@ def initialize_convnext(visual: nn.Module) -> None:
     a few hundred steps hardly leave.
 
     Args:
-        visual: open_clip's tower, see :func:`check_convnext`; changed in place.
+        visual: open_clip's tower, a ConvNeXt; changed in place.
     """
     for module in visual.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
