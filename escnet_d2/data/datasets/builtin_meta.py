@@ -179,7 +179,6 @@ def _describe(
         name=name,
         layouts=tuple(layouts[name] for name in first_to_last),
         ignore_label=ignore_label,
-        image_suffixes=(".jpg",),
         label_suffixes=(".tif",) if labels in _SIXTEEN_BITS else (".png",),
         labels_select=True,
         expected_images=EXPECTED_IMAGES[labels],
@@ -188,5 +187,5 @@ def _describe(
             f"The environment variable {ROOT_VARIABLE} says where data sets are (by default "
             "./datasets); datasets/README.md says how to prepare this one."
         ),
-        **{"classes": read_class_list(class_list), **facts},
+        **{"classes": read_class_list(class_list), "image_suffixes": (".jpg",), **facts},
     )
