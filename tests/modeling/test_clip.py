@@ -272,21 +272,6 @@ def test_finetune_policies(policy):
         assert frozen == {"logit_scale", f"{last}.q_proj_weight", f"{last}.k_proj_weight"}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dense_residual": "both"}, "DENSE_RESIDUAL must be one of cls, token"),
-        ({"finetune": "some"}, "MODEL.CLIP.FINETUNE must be one of attention, full, none"),
-        ({"text_batch_size": 0}, "MODEL.CLIP.TEXT_BATCH_SIZE must be 1 or more"),
-        ({"intermediate_blocks": (1, 3)}, "ascending blocks of 0..2"),
-        ({"intermediate_blocks": (2, 1)}, "ascending blocks of 0..2"),
-    ],
-)
-def test_bad_options(options, message):
-    with pytest.raises(ValueError, match=message):
-        encoder(**options)
-
-
 def test_only_plain_vits(tiny_cfg):
     tiny_cfg.MODEL.CLIP.NAME = "RN50"
     with pytest.raises(ValueError, match="RN50.*plain ViT"):
