@@ -82,9 +82,8 @@ def convnext(name: str, *, dims: tuple[int, ...], depths: tuple[int, ...]) -> It
 
 
 def class_attention(name: str, dim: int, guidance: int) -> Iterator[Entry]:
-    yield from affine(f"{name}.attention.q", dim, dim + guidance)
-    yield from affine(f"{name}.attention.k", dim, dim + guidance)
-    yield from affine(f"{name}.attention.v", dim, dim)
+    for part, in_dim in (("q", dim + guidance), ("k", dim + guidance), ("v", dim)):
+        yield from affine(f"{name}.attention.{part}", dim, in_dim)
     yield from affine(f"{name}.MLP.0", 4 * dim, dim)
     yield from affine(f"{name}.MLP.2", dim, 4 * dim)
     yield from affine(f"{name}.norm1", dim)
@@ -108,10 +107,8 @@ def cat_seg(*, width: int, embed: int, text_layers: int, **visual: int) -> Itera
         for block in (1, 2):
             prefix = f"{swin}.block_{block}"
             yield from affine(f"{prefix}.norm1", 128)
-            yield from affine(f"{prefix}.attn.q", 128, 256)
-            yield from affine(f"{prefix}.attn.k", 128, 256)
-            yield from affine(f"{prefix}.attn.v", 128, 128)
-            yield from affine(f"{prefix}.attn.proj", 128, 128)
+            for part, in_dim in (("q", 256), ("k", 256), ("v", 128), ("proj", 128)):
+                yield from affine(f"{prefix}.attn.{part}", 128, in_dim)
             yield from affine(f"{prefix}.norm2", 128)
             yield from affine(f"{prefix}.mlp.fc1", 512, 128)
             yield from affine(f"{prefix}.mlp.fc2", 128, 512)

@@ -86,15 +86,6 @@ def test_batching_and_its_order_change_nothing(tiny_model, batch):
     assert_same([segment(tiny_model, [x])[0] for x in batch], together)
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_class_chunks_change_nothing(tiny_model, batch, chunk):
-    expected = segment(tiny_model, batch)
-    loss = losses(tiny_model, batch)["loss_sem_seg"]
-    tiny_model.sem_seg_head.class_chunk_size = chunk
-    assert_same(segment(tiny_model, batch), expected)
-    torch.testing.assert_close(losses(tiny_model, batch)["loss_sem_seg"], loss)
-
-
 def test_class_order_changes_nothing(tiny_model, batch, vocabulary):
     order = [3, 0, 4, 2, 1]
     shuffled = Vocabulary.from_classes([vocabulary.class_names[i] for i in order])
