@@ -1,6 +1,5 @@
 """Small data sets on disk, and catalogs that forget them."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -27,6 +25,20 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("the sample data are not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture
+def put_image():
+    """Writes pixels to a file, and the folders above it; ``palette`` makes them indices."""
+
+    def put(file, values, dtype=np.uint8, palette=None):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(np.asarray(values, dtype))
+        if palette is not None:
+            image.putpalette(palette)
+        image.save(file)
+
+    return put
 
 
 @pytest.fixture
@@ -59,16 +71,9 @@ def project(tmp_path, make_folders):
 
 
 @pytest.fixture
-def run_tool():
+def run_tool(load_tool):
     """Runs a program of ``tools/`` in this process, and returns its exit code."""
-
-    def run(name, *arguments):
-        specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-        tool = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(tool)
-        return tool.main([str(argument) for argument in arguments])
-
-    return run
+    return lambda name, *arguments: load_tool(name).main([str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
 from escnet_d2.data.class_lists import (
     CLASS_LIST_VARIANTS,
@@ -24,6 +25,9 @@ SIZES = {
 
 def test_bundled_lists_have_the_benchmarks_number_of_classes():
     assert {name: len(read_class_list(name)) for name in SIZES} == SIZES
+    for name in SIZES:
+        for entry in read_class_list(name):
+            assert all(part == part.strip() and part for part in entry.split(", "))
     variants = {name for lists in CLASS_LIST_VARIANTS.values() for name in lists.values()}
     assert {*bundled_class_lists()} == {*SIZES, *variants, "coco_panoptic"}
 
@@ -49,11 +53,7 @@ def test_variants_differ_as_the_releases_do():
     assert len(with_synonyms) == 116
 
 
-def test_detectron2_names_are_its_own():
-    from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES, COCO_CATEGORIES
-
-    expected = [", ".join(p.strip() for p in n.split(",")) for n in ADE20K_SEM_SEG_CATEGORIES]
-    assert list(read_class_list("ade150_detectron2")) == expected
+def test_panoptic_names_are_detectron2s():
     assert list(read_class_list("coco_panoptic")) == [c["name"] for c in COCO_CATEGORIES]
 
 
@@ -86,28 +86,9 @@ def test_bundled_names_are_those_that_the_releases_evaluate_with(name, shared_da
     assert list(read_class_list(name)) == cleaned
 
 
-@pytest.mark.parametrize("name", sorted(SIZES))
-def test_bundled_names_have_no_stray_spaces(name):
-    for entry in read_class_list(name):
-        assert all(part == part.strip() and part for part in entry.split(", "))
-
-
 def test_voc20b_starts_with_voc20_and_holds_pc59():
     assert read_class_list("voc20b")[:20] == read_class_list("voc20")
     assert set(read_class_list("voc20b")) == set(read_class_list("pc59"))
-
-
-def test_existing_file_wins_over_a_bundled_list(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert read_class_list("datasets/ade150.json")[0] == "wall"
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "ade150.json").write_text('["zebra", "ant|bug"]')
-    assert read_class_list("datasets/ade150.json") == ("zebra", "ant, bug")
-
-
-def test_json_objects_with_names(tmp_path):
-    (tmp_path / "classes.json").write_text('[{"id": 0, "name": "a"}, {"id": 1, "name": "b , c"}]')
-    assert read_class_list(tmp_path / "classes.json") == ("a", "b, c")
 
 
 def test_missing_file_is_named_with_the_alternatives(tmp_path):

@@ -71,8 +71,6 @@ def test_registering_again(tmp_path, make_folders):
     [
         ("ade20k_150_test_sem_seg", ["cat"], "ade20k_150_test_sem_seg is registered already"),
         *((name, ["cat"], "is unfit") for name in ("", "a b", "a/b", "../a")),
-        ("pets", [], "empty"),
-        ("pets", ["cat", "cat"], "Duplicate"),
         ("pets", Path("nowhere/none.txt"), r"none\.txt does not exist"),
     ],
 )
@@ -117,30 +115,6 @@ def test_prepared_folder_can_move_with_its_data(project, tmp_path_factory, prepa
     register_prepared_folder(moved / "prepared")
     [sample] = DatasetCatalog.get("pets_val")
     assert sample["file_name"] == str(moved / "val" / "images" / "0.png")
-
-
-def test_images_lost_after_preparing_are_reported(project, caplog, prepare):
-    prepare()
-    (project / "train/images/0.png").unlink()
-    (project / "train/labels/0.png").unlink()
-    register_prepared_folder(project / "prepared")
-    with caplog.at_level(logging.WARNING):
-        DatasetCatalog.get("pets_train")
-    assert "has 1 labeled images" in caplog.text and "expected 2" in caplog.text
-
-
-def test_other_content_under_the_same_name(project, prepare):
-    prepare()
-    register_prepared_folder(project / "prepared")
-    (project / "classes.txt").write_text("cat\nsofa\ndog\n")
-    prepare()
-    with pytest.raises(ValueError, match="pets_train is registered already, with other classes"):
-        register_prepared_folder(project / "prepared")
-
-
-def test_missing_manifest_says_what_writes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"dataset\.json is not a file.*prepare_folder"):
-        register_prepared_folder(tmp_path)
 
 
 # -- checks of the files --

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from escnet_d2.data.prepare import PREPARATIONS, LabelWriter
-from escnet_d2.io import read_label_map
+from escnet_d2.io import read_label_map, write_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ADE = "ADEChallengeData2016"
@@ -16,37 +15,26 @@ SOURCE, TARGET = f"{ADE}/annotations/validation", f"{ADE}/annotations_detectron2
 VOC = "VOCdevkit/VOC2012"
 
 
-def put(file, values, dtype=np.uint8):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(values, dtype)).save(file)
-
-
-def put_voc_split(root, count=1):
-    file = root / VOC / "ImageSets/Segmentation/val.txt"
-    file.parent.mkdir(parents=True)
-    file.write_text("\n".join(f"{index}" for index in range(count)))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
-def test_runs_go_on_where_they_stopped(tmp_path, workers):
+def test_runs_go_on_where_they_stopped(tmp_path, workers, put_image):
     for index in range(5):
-        put(tmp_path / SOURCE / f"{index}.png", [[index]])
-    put(tmp_path / SOURCE / "3.png", [[[1, 2, 3]]])  # Colored, so it stops the run.
+        put_image(tmp_path / SOURCE / f"{index}.png", [[index]])
+    put_image(tmp_path / SOURCE / "3.png", [[[1, 2, 3]]])  # Colored, so it stops the run.
     writer = LabelWriter(tmp_path, num_workers=workers)
     with pytest.raises(ValueError, match=r"3\.png has mode RGB"):
         PREPARATIONS["ade20k_150"].run(writer)
-    put(tmp_path / SOURCE / "3.png", [[3]])
+    put_image(tmp_path / SOURCE / "3.png", [[3]])
     # A label map that exists is done, even if it says something else.
-    put(tmp_path / TARGET / "0.png", [[77]])
+    put_image(tmp_path / TARGET / "0.png", [[77]])
     PREPARATIONS["ade20k_150"].run(writer)
     labels = [read_label_map(tmp_path / TARGET / f"{i}.png").item() for i in range(5)]
     assert labels == [77, 0, 1, 2, 3]
     assert len(list((tmp_path / TARGET).iterdir())) == 5
 
 
-def test_force_writes_again(tmp_path, run_tool):
-    put(tmp_path / SOURCE / "0.png", [[1]])
-    put(tmp_path / TARGET / "0.png", [[77]])
+def test_force_writes_again(tmp_path, run_tool, put_image):
+    put_image(tmp_path / SOURCE / "0.png", [[1]])
+    put_image(tmp_path / TARGET / "0.png", [[77]])
     run_tool("prepare_dataset", "ade20k_150", "--root", tmp_path, "--force")
     assert read_label_map(tmp_path / TARGET / "0.png").item() == 0
 
@@ -60,8 +48,8 @@ def test_missing_archives_are_named_with_their_address(tmp_path, capsys, run_too
         assert str(tmp_path) in error
 
 
-def test_all_leaves_out_what_is_not_there(tmp_path, capsys, run_tool):
-    put(tmp_path / SOURCE / "0.png", [[1]])
+def test_all_leaves_out_what_is_not_there(tmp_path, capsys, run_tool, put_image):
+    put_image(tmp_path / SOURCE / "0.png", [[1]])
     # 1 of 2,000 images.
     assert run_tool("prepare_dataset", "all", "--root", tmp_path) == 1
     captured = capsys.readouterr()
@@ -101,35 +89,26 @@ WRONG_FILES = {
 
 
 @pytest.mark.parametrize("case", WRONG_FILES)
-def test_files_of_other_releases_are_told_apart(tmp_path, capsys, case, run_tool):
+def test_files_of_other_releases_are_told_apart(tmp_path, capsys, case, run_tool, put_image):
     name, files, voc_images, message = WRONG_FILES[case]
     for file, values in files.items():
         if values is None:
             (tmp_path / file).mkdir(parents=True)
         else:
-            put(tmp_path / file, values)
+            put_image(tmp_path / file, values)
     if voc_images:
-        put_voc_split(tmp_path, voc_images)
+        stems = "\n".join(f"{index}" for index in range(voc_images))
+        write_text(tmp_path / VOC / "ImageSets/Segmentation/val.txt", stems)
     assert run_tool("prepare_dataset", name, "--root", tmp_path) == 1
     assert message in capsys.readouterr().err
 
 
-def test_part_of_a_split_is_converted_and_counted(tmp_path, capsys, caplog, run_tool):
-    put_voc_split(tmp_path, 3)
-    put(tmp_path / VOC / "SegmentationClass/1.png", [[1]])
-    put(tmp_path / VOC / "JPEGImages/1.jpg", [[[0, 0, 0]]])
-    assert run_tool("prepare_dataset", "voc", "--root", tmp_path) == 1
-    assert "2 of 3 files are missing" in caplog.text
-    expected = "voc_2012_test_sem_seg: 1 labeled images, expected 1449"
-    assert expected in capsys.readouterr().out
-
-
-def test_check_reads_what_was_written(tmp_path, capsys, run_tool):
-    put(tmp_path / TARGET / "a.png", [[0, 200]])
-    put(tmp_path / ADE / "images/validation/a.jpg", np.zeros((1, 2, 3)))
-    put(tmp_path / TARGET / "b.png", [[0]])
-    put(tmp_path / ADE / "images/validation/b.jpg", np.zeros((2, 2, 3)))
-    put(tmp_path / TARGET / "lone.png", [[0]])
+def test_check_reads_what_was_written(tmp_path, capsys, run_tool, put_image):
+    put_image(tmp_path / TARGET / "a.png", [[0, 200]])
+    put_image(tmp_path / ADE / "images/validation/a.jpg", np.zeros((1, 2, 3)))
+    put_image(tmp_path / TARGET / "b.png", [[0]])
+    put_image(tmp_path / ADE / "images/validation/b.jpg", np.zeros((2, 2, 3)))
+    put_image(tmp_path / TARGET / "lone.png", [[0]])
     assert run_tool("prepare_dataset", "--check", "ade20k_150", "--root", tmp_path) == 1
     output = capsys.readouterr().out
     for part in (
@@ -142,11 +121,11 @@ def test_check_reads_what_was_written(tmp_path, capsys, run_tool):
         assert part in output
 
 
-def test_check_without_names_reads_what_is_prepared(tmp_path, capsys, run_tool):
+def test_check_without_names_reads_what_is_prepared(tmp_path, capsys, run_tool, put_image):
     assert run_tool("prepare_dataset", "--check", "--root", tmp_path) == 1
     assert f"Nothing is prepared in {tmp_path}" in capsys.readouterr().err
-    put(tmp_path / TARGET / "a.png", [[0, 1]])
-    put(tmp_path / ADE / "images/validation/a.jpg", np.zeros((1, 2, 3)))
+    put_image(tmp_path / TARGET / "a.png", [[0, 1]])
+    put_image(tmp_path / ADE / "images/validation/a.jpg", np.zeros((1, 2, 3)))
     # One image of 2,000: the data set that is there counts, those that are not do not.
     assert run_tool("prepare_dataset", "--check", "--root", tmp_path) == 1
     captured = capsys.readouterr()

@@ -11,19 +11,12 @@ from pycocotools import mask as coco_mask
 from escnet_d2.data.class_lists import read_class_list
 from escnet_d2.data.prepare import PREPARATIONS, LabelWriter
 from escnet_d2.data.prepare.ade20k_full import resize_nearest, target_size
-from escnet_d2.io import read_label_map
+from escnet_d2.io import read_label_map, write_json, write_text
 
 ADE = "ADE20K_2021_17_01"
 VOC = "VOCdevkit/VOC2012"
 PC = "VOCdevkit/VOC2010"
-
-
-def put(file, values, dtype=np.uint8, palette=None):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.asarray(values, dtype))
-    if palette is not None:
-        image.putpalette(palette)
-    image.save(file)
+PANOPTIC = "coco/annotations/panoptic_val2017.json"
 
 
 def prepare(name, root):
@@ -39,10 +32,10 @@ def written(root, file):
 # COCO
 
 
-def test_coco_stuff(tmp_path):
+def test_coco_stuff(tmp_path, put_image):
     # All ids that COCO-Stuff knows; its unused ids and 255 are unlabeled.
-    put(tmp_path / "coco-stuff/annotations/val2017/a.png", [[*range(182), 255]])
-    put(tmp_path / "coco-stuff/annotations/val2017/a_labelTrainIds.png", [[0]])
+    put_image(tmp_path / "coco-stuff/annotations/val2017/a.png", [[*range(182), 255]])
+    put_image(tmp_path / "coco-stuff/annotations/val2017/a_labelTrainIds.png", [[0]])
     assert prepare("coco_stuff", tmp_path) == ["coco_2017_test_stuff_all_sem_seg"]
     folder = tmp_path / "coco-stuff/annotations_detectron2/val2017"
     assert [file.name for file in folder.iterdir()] == ["a.png"]
@@ -60,29 +53,24 @@ def test_coco_stuff(tmp_path):
     ]
 
 
-def test_other_stuff_maps_are_refused_until_they_are_replaced(tmp_path):
+def test_other_stuff_maps_are_refused_until_they_are_replaced(tmp_path, put_image):
     source = tmp_path / "coco-stuff/annotations/train2017/a.png"
-    put(source, [[0, 183]])
+    put_image(source, [[0, 183]])
     for _ in range(2):
         with pytest.raises(ValueError, match=r"a\.png has the value 183.*stuffthingmaps_trainval"):
             prepare("coco_stuff", tmp_path)
-    put(source, [[0, 181]])
+    put_image(source, [[0, 181]])
     prepare("coco_stuff", tmp_path)
     labels = read_label_map(tmp_path / "coco-stuff/annotations_detectron2/train2017/a.png")
     assert labels.tolist() == [[0, 170]]
 
 
-def put_panoptic(root, content):
-    file = root / "coco/annotations/panoptic_val2017.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-def test_coco_panoptic(tmp_path):
+def test_coco_panoptic(tmp_path, put_image):
     # Ids 1 + 256 * 2 = 513 (person), 65536 * 3 (wall-other-merged, the 132nd class).
-    put(tmp_path / "coco/panoptic_val2017/x.png", [[[1, 2, 0], [0, 0, 3], [0, 0, 0]]])
+    put_image(tmp_path / "coco/panoptic_val2017/x.png", [[[1, 2, 0], [0, 0, 3], [0, 0, 0]]])
     segments = [{"id": 513, "category_id": 1}, {"id": 3 * 65536, "category_id": 199}]
-    put_panoptic(tmp_path, {"annotations": [{"file_name": "x.png", "segments_info": segments}]})
+    annotations = [{"file_name": "x.png", "segments_info": segments}]
+    write_json(tmp_path / PANOPTIC, {"annotations": annotations})
     assert prepare("coco_panoptic", tmp_path) == ["coco_2017_val_panoptic_sem_seg"]
     assert written(tmp_path, "coco/panoptic_semseg_val2017/x.png") == ([[0, 131, 255]], "L")
     assert read_class_list("coco_panoptic")[131] == "wall-other-merged"
@@ -92,7 +80,7 @@ def test_coco_panoptic(tmp_path):
     ("content", "message"),
     [
         (
-            {"annotations": [{"file_name": "x.png", "segments_info": []}]},
+            '{"annotations": [{"file_name": "x.png", "segments_info": []}]}',
             r"x\.png has segments without annotation: \[7\]",
         ),
         *(
@@ -101,9 +89,9 @@ def test_coco_panoptic(tmp_path):
         ),
     ],
 )
-def test_panoptic_annotations_that_do_not_fit(tmp_path, content, message):
-    put(tmp_path / "coco/panoptic_val2017/x.png", [[[7, 0, 0]]])
-    put_panoptic(tmp_path, content)
+def test_panoptic_annotations_that_do_not_fit(tmp_path, content, message, put_image):
+    put_image(tmp_path / "coco/panoptic_val2017/x.png", [[[7, 0, 0]]])
+    write_text(tmp_path / PANOPTIC, content)
     with pytest.raises(ValueError, match=message):
         prepare("coco_panoptic", tmp_path)
 
@@ -111,7 +99,7 @@ def test_panoptic_annotations_that_do_not_fit(tmp_path, content, message):
 def test_real_panoptic_sample(shared_data, tmp_path):
     sample = shared_data / "coco_panoptic_sample/sample_data"
     content = json.loads((sample / "panoptic_examples.json").read_text())
-    put_panoptic(tmp_path, content)
+    write_json(tmp_path / PANOPTIC, content)
     (tmp_path / "coco/panoptic_val2017").symlink_to(sample / "panoptic_examples")
     prepare("coco_panoptic", tmp_path)
     categories = json.loads((sample.parent / "panoptic_coco_categories.json").read_text())
@@ -130,27 +118,33 @@ def test_real_panoptic_sample(shared_data, tmp_path):
 # ADE20K
 
 
-def test_ade20k_150(tmp_path):
-    put(tmp_path / "ADEChallengeData2016/annotations/validation/a.png", [[0, 1, 2, 150]])
+def test_ade20k_150(tmp_path, put_image):
+    put_image(tmp_path / "ADEChallengeData2016/annotations/validation/a.png", [[0, 1, 2, 150]])
     prepare("ade20k_150", tmp_path)
     target = "ADEChallengeData2016/annotations_detectron2/validation/a.png"
     assert written(tmp_path, target) == ([[255, 0, 1, 149]], "L")
 
 
-def put_ade_image(root, name, objects, *, folder="images/ADE/validation/street", blue=0):
-    """An image whose ``_seg.png`` codes ``objects``, with R beyond the multiple of ten."""
-    objects = np.asarray(objects)
-    colors = np.stack([objects // 256 * 10 + 3, objects % 256, np.full_like(objects, blue)], axis=2)
-    put(root / ADE / folder / f"{name}_seg.png", colors)
-    gray = np.linspace(0, 255, objects.size).reshape(objects.shape)
-    put(root / ADE / folder / f"{name}.jpg", np.stack([gray] * 3, axis=2))
+@pytest.fixture
+def put_ade_image(tmp_path, put_image):
+    """Writes an image whose ``_seg.png`` codes ``objects``, with R beyond the multiple of ten."""
+
+    def put(name, objects, *, folder="images/ADE/validation/street", blue=0):
+        objects = np.asarray(objects)
+        blue = np.full_like(objects, blue)
+        colors = np.stack([objects // 256 * 10 + 3, objects % 256, blue], axis=2)
+        put_image(tmp_path / ADE / folder / f"{name}_seg.png", colors)
+        gray = np.linspace(0, 255, objects.size).reshape(objects.shape)
+        put_image(tmp_path / ADE / folder / f"{name}.jpg", np.stack([gray] * 3, axis=2))
+
+    return put
 
 
-def test_ade20k_847(tmp_path):
+def test_ade20k_847(tmp_path, put_ade_image):
     # wall is object 2978 = 11 * 256 + 162, building 312 = 256 + 56; 1 is not a class.
-    put_ade_image(tmp_path, "ADE_val_00000001", [[2978, 312, 1, 0]], blue=9)
-    put_ade_image(tmp_path, "ADE_val_00000003", [[2420]], folder="images/ADE/validation/a/b")
-    put_ade_image(tmp_path, "ADE_train_00000002", [[2978]], folder="images/ADE/training/street")
+    put_ade_image("ADE_val_00000001", [[2978, 312, 1, 0]], blue=9)
+    put_ade_image("ADE_val_00000003", [[2420]], folder="images/ADE/validation/a/b")
+    put_ade_image("ADE_train_00000002", [[2978]], folder="images/ADE/training/street")
     prepare("ade20k_847", tmp_path)
     labels = f"{ADE}/annotations_detectron2/validation"
     assert sorted(file.name for file in (tmp_path / labels).iterdir()) == [
@@ -165,11 +159,11 @@ def test_ade20k_847(tmp_path):
     assert Image.open(image).size == (4, 1)
 
 
-def test_ade20k_847_makes_large_images_smaller(tmp_path):
+def test_ade20k_847_makes_large_images_smaller(tmp_path, put_ade_image):
     # Left half wall, right half sky; the shorter side is 600.
     objects = np.full((600, 900), 2978)
     objects[:, 450:] = 2420
-    put_ade_image(tmp_path, "ADE_val_00000001", objects)
+    put_ade_image("ADE_val_00000001", objects)
     prepare("ade20k_847", tmp_path)
     labels = read_label_map(
         tmp_path / ADE / "annotations_detectron2/validation/ADE_val_00000001.tif"
@@ -202,12 +196,11 @@ def test_resize_nearest_takes_the_floor():
 
 @pytest.mark.parametrize("source", ["SegmentationClass", "SegmentationClassAug"])
 @pytest.mark.parametrize("palette", [None, [255 - i % 256 for i in range(768)]])
-def test_voc(tmp_path, source, palette):
+def test_voc(tmp_path, source, palette, put_image):
     folder = tmp_path / VOC
-    put(folder / source / "a.png", [[0, 1, 20, 255]], palette=palette)
-    put(folder / source / "of_another_split.png", [[0]])
-    (folder / "ImageSets/Segmentation").mkdir(parents=True)
-    (folder / "ImageSets/Segmentation/val.txt").write_text("a\n")
+    put_image(folder / source / "a.png", [[0, 1, 20, 255]], palette=palette)
+    put_image(folder / source / "of_another_split.png", [[0]])
+    write_text(folder / "ImageSets/Segmentation/val.txt", "a\n")
     prepare("voc", tmp_path)
     for target, expected in (
         ("annotations_detectron2/val", [255, 0, 19, 255]),
@@ -218,22 +211,21 @@ def test_voc(tmp_path, source, palette):
 
 
 def test_real_voc_sample(shared_data, tmp_path):
-    sample = shared_data / "voc_sample" / VOC
+    sample, folder = shared_data / "voc_sample" / VOC, tmp_path / VOC
     stems = sorted(file.stem for file in (sample / "SegmentationClass").iterdir())
-    split = tmp_path / VOC / "ImageSets/Segmentation/val.txt"
-    split.parent.mkdir(parents=True)
-    split.write_text("\n".join(stems))
-    (tmp_path / VOC / "SegmentationClass").symlink_to(sample / "SegmentationClass")
+    write_text(folder / "ImageSets/Segmentation/val.txt", "\n".join(stems))
+    (folder / "SegmentationClass").symlink_to(sample / "SegmentationClass")
     prepare("voc", tmp_path)
+    seen = set()
     for stem in stems:
         indices = np.asarray(Image.open(sample / f"SegmentationClass/{stem}.png")).astype(int)
-        expected = np.where(indices == 255, 255, indices - 1)
-        with_background = np.where(indices == 0, 20, expected)
-        expected[indices == 0] = 255
-        folder = tmp_path / VOC
-        assert (read_label_map(folder / f"annotations_detectron2/val/{stem}.png") == expected).all()
-        labels = read_label_map(folder / f"annotations_detectron2_bg/val/{stem}.png")
-        assert (labels == with_background).all()
+        seen |= set(indices.flatten().tolist())
+        for suffix, background in (("", 255), ("_bg", 20)):
+            expected = np.where(indices == 255, 255, indices - 1)
+            expected[indices == 0] = background
+            target = folder / f"annotations_detectron2{suffix}/val/{stem}.png"
+            assert (read_label_map(target) == expected).all()
+    assert {0, 15, 255} <= seen <= {*range(21), 255}
 
 
 # PASCAL-Context
@@ -255,9 +247,8 @@ def put_detail(root, annotations):
         {"image_id": 5, "file_name": "a.jpg", "phase": "val", **size},
         {"image_id": 6, "file_name": "b.jpg", "phase": "train", **size},
     ]
-    file = root / PC / "trainval_merged.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"images": images, "annos_segmentation": annotations}))
+    content = {"images": images, "annos_segmentation": annotations}
+    write_json(root / PC / "trainval_merged.json", content)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -316,9 +307,8 @@ def test_pascal_context_459_uses_the_packaged_list(tmp_path, caplog):
 
 
 def test_damaged_mat(tmp_path):
-    pytest.importorskip("scipy.io")
-    folder = tmp_path / PC / "trainval"
-    folder.mkdir(parents=True)
-    (folder / "2008_000002.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    put_mat(tmp_path, "2008_000002", [[0]])
+    file = tmp_path / PC / "trainval/2008_000002.mat"
+    file.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
     with pytest.raises(ValueError, match=r"2008_000002\.mat"):
         prepare("pascal_context_459", tmp_path)

@@ -27,8 +27,9 @@ def test_ade847_display_names_are_unique_and_synonyms_follow_the_mode():
     assert best.entry_classes[:4] == (0, 1, 1, 2)
 
 
-def test_pas20b_maps_59_entries_to_21_classes():
-    vocabulary = vocabulary_of_dataset(WITH_BACKGROUND)
+@pytest.mark.parametrize("override", ["", "catseg"])
+def test_pas20b_maps_59_entries_to_21_classes(override):
+    vocabulary = vocabulary_of_dataset(WITH_BACKGROUND, override=override)
     assert (vocabulary.num_entries, vocabulary.num_classes) == (59, 21)
     assert vocabulary.entry_classes == (*range(20), *[20] * 39)
     assert vocabulary.class_names[20] == "background"
@@ -80,17 +81,12 @@ def test_file_wins_over_data_set_and_bundled_list(tmp_path, monkeypatch):
 
 def test_data_set_and_bundled_names():
     register_folder_dataset("mine", "images", "labels", ["cat", "dog|hound"])
-    assert resolve_vocabulary("mine", background="words").class_names == (
-        "cat",
-        "dog",
-        "background",
-    )
+    names = ("cat", "dog", "background")
+    assert resolve_vocabulary("mine", background="words").class_names == names
     assert resolve_vocabulary("datasets/pc59.json").num_classes == 59
     assert resolve_vocabulary("coco").num_classes == 171
     assert resolve_vocabulary("coco,").class_names == ("coco",)
-
-
-def test_data_set_wins_over_a_bundled_list_of_the_same_name():
+    # A data set wins over a bundled list of the same name.
     register_folder_dataset("coco", "images", "labels", ["cat"])
     assert resolve_vocabulary("coco").class_names == ("cat",)
 
@@ -136,11 +132,6 @@ def test_empty_vocabulary(spec):
 def test_override_by_release_or_bundled_list(name, release, index, names):
     vocabulary = vocabulary_of_dataset(name, override=release, synonyms="mean")
     assert vocabulary.entries[index] == names
-
-
-def test_override_by_release_keeps_the_background_mapping():
-    vocabulary = vocabulary_of_dataset(WITH_BACKGROUND, override="catseg")
-    assert vocabulary.entry_classes == (*range(20), *[20] * 39)
 
 
 @pytest.mark.parametrize("name", [WITH_BACKGROUND, "mine"])
@@ -231,9 +222,14 @@ def test_doubtful_files_are_told(tmp_path, caplog):
     path.write_text("cat, dog, sky\n")
     assert resolve_vocabulary(path).num_classes == 1
     assert "put each class on a line of its own" in caplog.text
-    path.write_bytes(b"\xff\xfe\x00cat")
-    with pytest.raises(ValueError, match="names.txt is not a class list: it is not UTF-8"):
-        resolve_vocabulary(path)
+    for content, message in (
+        (b"\xff\xfe\x00cat", "names.txt is not a class list: it is not UTF-8"),
+        (b'{"cat": 1}', "names.txt: expected a JSON list"),
+        (b"\n", "is empty"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            resolve_vocabulary(path)
 
 
 def test_a_single_class_beside_a_background_is_not_doubtful(caplog):

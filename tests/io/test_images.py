@@ -33,7 +33,9 @@ def test_modes_become_three_channels(mode):
 def test_palette_colors_are_looked_up(tmp_path):
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([10, 20, 30, 40, 50, 60])
-    assert read_image(write(tmp_path / "p.png", image)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    for options, second in (({}, [40, 50, 60]), ({"transparency": 1}, [255, 255, 255])):
+        path = write(tmp_path / "p.png", image, **options)
+        assert read_image(path).tolist() == [[[10, 20, 30], second]]
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
@@ -51,13 +53,6 @@ def test_transparent_pixels_turn_white():
     assert to_rgb(rgba).tolist() == expected
     assert to_rgb(Image.fromarray(rgba)).tolist() == expected
     assert to_rgb(rgba.astype(np.uint16) * 257).tolist() == expected
-
-
-def test_transparent_color_of_a_palette(tmp_path):
-    image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    path = write(tmp_path / "p.png", image, transparency=1)
-    assert read_image(path).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 
-def _hard_maps(height, width, dtype=torch.float32):
+def make_hard_maps(height, width, dtype=torch.float32):
     """Scores and masks (9, H, W): one map for each way in which masks and scores are special."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     blob = (x - width // 3) ** 2 + (y - height // 2) ** 2 <= max(2, height * width // 12)
@@ -38,4 +38,4 @@ def _hard_maps(height, width, dtype=torch.float32):
 
 @pytest.fixture
 def hard_maps():
-    return _hard_maps
+    return make_hard_maps

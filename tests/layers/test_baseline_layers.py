@@ -94,14 +94,6 @@ def test_class_transformer_equals_padding_with_copies(
     torch.testing.assert_close(layer(x, text), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_class_transformer_refuses_wrong_options():
-    options = {"dim": 8, "text_dim": 4, "num_heads": 2, "pooling": (1, 1)}
-    with pytest.raises(ValueError, match=r"ATTENTION_TYPE must be one of linear, full, got 'flat'"):
-        ClassTransformer(**options, attention_type="flat")
-    with pytest.raises(ValueError, match=r"POOLING_SIZES must be two numbers of 1 or more"):
-        ClassTransformer(**{**options, "pooling": (0, 2)})
-
-
 def plain_swin_block(block, x, guidance, shift, window):
     """Every patch attends to those of its window that belong to the same piece of the map."""
     H, W, C = x.shape

@@ -39,13 +39,6 @@ def test_chunks_change_nothing(layer, chunk):
     torch.testing.assert_close(layer(x, text, chunk), layer(x, text))
 
 
-def test_order_of_classes_does_not_matter(layer):
-    x = torch.randn(1, 6, 2, 2, 8, dtype=torch.float64)
-    text = torch.randn(1, 6, 5, dtype=torch.float64)
-    order = torch.randperm(6)
-    torch.testing.assert_close(layer(x[:, order], text[:, order]), layer(x, text)[:, order])
-
-
 def test_chunks_cover_every_class_once():
     for size in (0, 1, 3, 7, 50):
         covered = [i for part in class_chunks(7, size) for i in range(7)[part]]

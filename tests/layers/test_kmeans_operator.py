@@ -35,12 +35,8 @@ def test_equals_the_reference(hard_maps, dtype, k):
 def test_leading_dimensions(shape):
     scores, mask = maps(*shape)
     result = masked_kmeans(scores, mask, 3)
-    assert [tuple(x.shape) for x in result] == [
-        shape,
-        (*shape[:-2], 3, 2),
-        (*shape[:-2], 3),
-        (*shape[:-2], 3),
-    ]
+    leading = shape[:-2]
+    assert [tuple(x.shape) for x in result] == [shape, (*leading, 3, 2), *[(*leading, 3)] * 2]
     assert_equal(result, kmeans_reference(scores, mask, 3))
 
 

@@ -68,6 +68,7 @@ def test_pooling_of_training_is_not_that_of_testing(config, batch):
         ("cat_seg_tiny", "DECODER_DIMS", [16], "need two values each"),
         ("cat_seg_tiny", "MODEL.PROMPT_ENSEMBLE_TYPE", "many", "ENSEMBLE_TYPE must be one of sing"),
         ("cat_seg_tiny", "TEST.WINDOW_SIZE", 200, "WINDOW_SIZE must fit into TEST.WINDOW_IMAGE_"),
+        ("cat_seg_tiny", "ATTENTION_TYPE", "flat", "ATTENTION_TYPE must be one of linear, full"),
         ("cat_seg_tiny", "POOLING_SIZES", [2], "SEM_SEG_HEAD.POOLING_SIZES must be two"),
         ("cat_seg_tiny", "TEST.POOLING_SIZES", [0, 1], "TEST.POOLING_SIZES must be two numbers of"),
         ("cat_seg_tiny", "TEST.CLASS_CHUNK_SIZE", -1, "CLASS_CHUNK_SIZE must be 0 or more"),

@@ -51,12 +51,9 @@ def block_like(encoder, decoder, **options):
 def official_image_side(encoder, decoder, image, points, labels, masks):
     """Image embedding after SAM's own two-way transformer, prompt set by prompt set."""
     results = []
-    for i in range(len(image)):
-        mask = None
-        if masks is not None and (labels[i] == 1).any():
-            mask = F.interpolate(
-                masks[i][None, None], scale_factor=4, mode="bilinear", align_corners=False
-            )
+    for i, mask in enumerate(masks):
+        if mask is not None:
+            mask = F.interpolate(mask[None, None], scale_factor=4, mode="bilinear")
         sparse, dense = encoder((points[i : i + 1], labels[i : i + 1]), None, mask)
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
         tokens = torch.cat([tokens, sparse], dim=1)
@@ -91,9 +88,9 @@ def test_values_and_gradients_equal_segment_anything(use_masks):
     got = block(image, block.image_position(H, W), points, labels, masks)
     (got * weight).sum().backward()
     gradient, image.grad = image.grad, None
-    expected = official_image_side(
-        encoder, decoder, image, points, labels, masks if use_masks else None
-    )
+    # The last prompt set is empty.
+    given = [masks[0], masks[1], None] if use_masks else [None] * 3
+    expected = official_image_side(encoder, decoder, image, points, labels, given)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     (expected * weight).sum().backward()
     torch.testing.assert_close(gradient, image.grad, rtol=1e-4, atol=1e-4)
@@ -173,12 +170,7 @@ def test_points_can_be_left_out():
     image, masks = torch.randn(2, C, H, W), torch.rand(2, H, W)
     points, labels = torch.rand(2, 5, 2), torch.ones(2, 5, dtype=torch.long)
     got = block(image, block.image_position(H, W), points, labels, masks)
-    mask = F.interpolate(masks[:, None], scale_factor=4, mode="bilinear")
-    sparse, dense = encoder((points, -labels), None, mask)
-    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([tokens.expand(2, -1, -1), sparse], dim=1)
-    pe = encoder.get_dense_pe().expand(2, -1, -1, -1)
-    _, expected = decoder.transformer(image + dense, pe, tokens)
+    expected = official_image_side(encoder, decoder, image, points, -labels, masks)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     got.sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in block.parameters())
@@ -194,8 +186,6 @@ def test_logit_masks():
     logits = (masks / (1 - masks)).log().clamp(-10, 10)
     expected = official_image_side(encoder, decoder, image, points, labels, logits)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="probability, logit"):
-        block_like(encoder, decoder, mask_values="raw")
 
 
 def test_official_checkpoint_loads_into_each_block(tiny_cfg, tmp_path):
@@ -227,12 +217,6 @@ def test_official_checkpoint_loads_into_each_block(tiny_cfg, tmp_path):
 
     tiny_cfg.MODEL.SAM.EMBED_DIM, tiny_cfg.MODEL.ESCNET.NUM_BLOCKS = 128, 1
     with pytest.raises(RuntimeError, match="sam.pth does not fit the sizes of MODEL.SAM"):
-        build_sam_blocks(tiny_cfg)
-
-
-def test_prompt_types_are_checked(tiny_cfg):
-    tiny_cfg.MODEL.ESCNET.PROMPTS = ["point", "box"]
-    with pytest.raises(ValueError, match="PROMPTS must name one or both of point, mask"):
         build_sam_blocks(tiny_cfg)
 
 

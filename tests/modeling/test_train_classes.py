@@ -62,8 +62,10 @@ def test_the_loss_is_that_of_the_kept_classes(tiny_cfg, batch, vocabulary):
 
 @pytest.mark.parametrize("loss", ["bce", "ce"])
 def test_a_batch_with_few_classes_trains_all_parameters(tiny_cfg, batch, loss):
-    wide = Vocabulary.from_classes([f"class {index}" for index in range(12)])
-    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 4
+    # Two classes of two entries are in the images.
+    names = [f"class {index}, synonym {index}" for index in range(12)]
+    wide = Vocabulary.from_classes(names, synonyms="max")
+    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 7
     tiny_cfg.MODEL.ESCNET.LOSS = loss
     model = build_model(tiny_cfg).train()
     for inputs in batch:
@@ -77,20 +79,6 @@ def test_a_batch_with_few_classes_trains_all_parameters(tiny_cfg, batch, loss):
     assert all(torch.isfinite(value) for value in losses.values())
 
 
-def test_classes_with_several_entries(tiny_cfg, batch):
-    synonyms = Vocabulary.from_classes(
-        ["cat, kitten", "dog", "grass", "sky", "car", "a", "b", "c"], synonyms="max"
-    )
-    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 7
-    model = build_model(tiny_cfg).train()
-    for inputs in batch:
-        inputs["vocabulary"] = synonyms
-        inputs["sem_seg"] = torch.zeros_like(inputs["sem_seg"])
-    losses = model(batch)
-    sum(losses.values()).backward()
-    assert all(torch.isfinite(value) for value in losses.values())
-
-
 def test_testing_is_not_touched(tiny_cfg, tiny_model, batch):
     tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = 2
     model = build_model(tiny_cfg).eval()
@@ -98,12 +86,6 @@ def test_testing_is_not_touched(tiny_cfg, tiny_model, batch):
     with torch.no_grad():
         for ours, theirs in zip(model(batch), tiny_model(batch)):
             torch.testing.assert_close(ours["sem_seg"], theirs["sem_seg"])
-
-
-def test_a_negative_number_is_refused(tiny_cfg):
-    tiny_cfg.MODEL.ESCNET.TRAIN_CLASSES = -1
-    with pytest.raises(ValueError, match="TRAIN_CLASSES must be 0 or more, got -1"):
-        build_model(tiny_cfg)
 
 
 @pytest.mark.parametrize(("train_classes", "weight"), [(0, 0.3), (6, 0.3), (0, 0.0)])

@@ -33,13 +33,6 @@ def test_it_has_clips_weights_only_and_nothing_to_train(model, batch):
         model.train()(batch)
 
 
-def test_channels_in_another_order_are_refused(tiny_cfg):
-    tiny_cfg.MODEL.META_ARCHITECTURE = "ZeroShotCLIP"
-    tiny_cfg.INPUT.FORMAT = "BGR"
-    with pytest.raises(ValueError, match="INPUT.FORMAT must be RGB"):
-        build_model(tiny_cfg)
-
-
 def test_windows_work_as_for_escnet(tiny_cfg, model, batch):
     tiny_cfg.TEST.SLIDING_WINDOW = True
     windowed = build_model(tiny_cfg).eval()

@@ -103,33 +103,13 @@ def test_bias_keys_win_for_every_bias_and_nothing_else():
         assert (rate, decay) == pytest.approx(expected), name
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("AdamW", torch.optim.AdamW), ("SGD", torch.optim.SGD)]
-)
-def test_optimizer_by_name(name, expected):
-    optimizer = build_optimizer(solver_cfg("SOLVER.OPTIMIZER", name), Model())
-    assert type(optimizer) is expected
-
-
-def test_sgd_takes_momentum_from_the_config():
+def test_optimizer_by_name():
+    assert type(build_optimizer(solver_cfg(), Model())) is torch.optim.AdamW
     cfg = solver_cfg("SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.7, "SOLVER.NESTEROV", True)
-    group = build_optimizer(cfg, Model()).param_groups[0]
+    optimizer = build_optimizer(cfg, Model())
+    assert type(optimizer) is torch.optim.SGD
+    group = optimizer.param_groups[0]
     assert (group["momentum"], group["nesterov"]) == (0.7, True)
-
-
-@pytest.mark.parametrize(
-    ("opts", "message"),
-    [
-        (("SOLVER.OPTIMIZER", "Adam"), "SOLVER.OPTIMIZER must be one of AdamW, SGD, got 'Adam'"),
-        (
-            ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"),
-            "CLIP_TYPE must be one of full_model, norm, value, got 'all'",
-        ),
-    ],
-)
-def test_unknown_names_are_refused(opts, message):
-    with pytest.raises(ValueError, match=message):
-        build_optimizer(solver_cfg(*opts), Model())
 
 
 def test_nothing_to_train_is_refused():
@@ -137,37 +117,30 @@ def test_nothing_to_train_is_refused():
         build_optimizer(solver_cfg(), Model().requires_grad_(False))
 
 
-def clipped_step(clip_type, value, scaler=None):
-    """Change of two SGD weights whose gradients are 3 and 4."""
+@pytest.mark.parametrize(
+    ("clip_type", "value", "expected"),
+    [
+        # Of both parameters together, which keeps the direction.
+        ("full_model", 1.0, [0.6, 0.8]),
+        ("full_model", 10.0, [3.0, 4.0]),
+        # Detectron2's treat each parameter by itself.
+        ("norm", 1.0, [1.0, 1.0]),
+        ("value", 3.5, [3.0, 3.5]),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_clipping_of_unscaled_gradients(clip_type, value, expected, scale):
+    """Two SGD weights whose gradients are 3 and 4."""
     cfg = solver_cfg("SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.0, "SOLVER.WEIGHT_DECAY", 0.0)
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = value
     model = nn.ParameterList([nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))])
     optimizer = build_optimizer(cfg, model)
-    loss = 3 * model[0] + 4 * model[1]
-    if scaler is None:
-        loss.sum().backward()
-        optimizer.step()
-    else:
-        scaler.scale(loss.sum()).backward()
-        scaler.step(optimizer)
-    return [-parameter.item() for parameter in model]
-
-
-def test_full_model_clipping_keeps_the_direction():
-    assert clipped_step("full_model", 1.0) == pytest.approx([0.6, 0.8], abs=1e-5)
-    assert clipped_step("full_model", 10.0) == pytest.approx([3.0, 4.0], abs=1e-5)
-
-
-def test_detectron2_clipping_treats_each_parameter_by_itself():
-    assert clipped_step("norm", 1.0) == pytest.approx([1.0, 1.0], abs=1e-5)
-    assert clipped_step("value", 3.5) == pytest.approx([3.0, 3.5], abs=1e-5)
-
-
-def test_clipping_sees_unscaled_gradients():
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    assert clipped_step("full_model", 1.0, scaler) == pytest.approx([0.6, 0.8], abs=1e-5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    scaler.scale((3 * model[0] + 4 * model[1]).sum()).backward()
+    scaler.step(optimizer)
+    assert [-weight.item() for weight in model] == pytest.approx(expected, abs=1e-5)
 
 
 def test_state_of_a_clipping_optimizer_loads_into_another():
