@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from escnet_d2.engine import OpenVocabPredictor
+    from escnet_d2.engine.console import release_messages
     from escnet_d2.engine.model_description import (
         describe_model,
         model_settings,
@@ -135,16 +136,16 @@ def run(args: argparse.Namespace) -> int:
         opacity=args.opacity,
         note="" if description["weights"]["trained"] else "UNTRAINED",
     )
-    logger.info("Weights: %s", description["weights"]["description"])
+    folder.check(overwrite=args.overwrite)
     # Without a checkpoint weights are random: the same in every run, so that --resume fits.
     torch.manual_seed(0)
+    # Before --overwrite deletes anything, since it may fail.
+    predictor = OpenVocabPredictor(cfg)
     with folder.open(resume=args.resume, overwrite=args.overwrite):
+        release_messages()
+        logger.info("Weights: %s", description["weights"]["description"])
         report = segment_images(
-            images,
-            OpenVocabPredictor(cfg),
-            folder,
-            num_ignored=num_ignored,
-            batch_size=batch_size,
+            images, predictor, folder, num_ignored=num_ignored, batch_size=batch_size
         )
     logger.info("%s. Results: %s", report, args.output)
     if report.state == "interrupted":
@@ -155,16 +156,17 @@ def run(args: argparse.Namespace) -> int:
 def main() -> int:
     """Runs the program; a usage error ends in one line of explanation."""
     args = argument_parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("escnet_d2").setLevel(logging.INFO)
+    from escnet_d2.engine.console import held_messages, report_error
+
     try:
-        return run(args)
+        with held_messages():
+            return run(args)
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         # AssertionError is torch's answer to --device cuda where it was built without.
-        logger.error("demo.py: error: %s", error)
+        report_error(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        logger.error("Interrupted before the first image.")
+        sys.stderr.write("Interrupted before the first image.\n")
         return EXIT_INTERRUPTED
 
 

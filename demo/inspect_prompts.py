@@ -47,33 +47,39 @@ def run(args: argparse.Namespace) -> int:
         RuntimeError: weights that cannot be loaded.
     """
     from escnet_d2.engine import OpenVocabPredictor
+    from escnet_d2.engine.console import release_messages
     from escnet_d2.engine.inspection import inspect_image
     from escnet_d2.engine.model_description import require_weights
     from escnet_d2.engine.predictor import configured_vocabulary, inference_config
     from escnet_d2.io import read_image
-    from escnet_d2.outputs import find_images
+    from escnet_d2.outputs import check_output_folder, find_images
     from escnet_d2.outputs.prompt_picture import draw_prompt_picture
 
+    if args.max_classes < 1:
+        raise ValueError(f"--max-classes must be at least 1, got {args.max_classes}.")
     images, _ = find_images(args.input)
+    check_output_folder(args.output)
     cfg = inference_config(
         args.config_file, weights=args.weights, device=args.device, opts=args.opts
     )
     require_weights(cfg, allow_untrained=args.allow_untrained)
     vocabulary = configured_vocabulary(cfg, args.vocabulary)
     predictor = OpenVocabPredictor(cfg)
-    wanted = [name.strip() for name in args.classes.split(",")] if args.classes else None
+    wanted = [name.strip() for name in (args.classes or "").split(",") if name.strip()] or None
     num_failed = 0
     for image in images:
         path = Path(args.output) / f"{image.name}_prompts.png"
         try:
             pixels = read_image(image.path)
         except (OSError, ValueError) as error:
+            release_messages()
             logger.error("Failed: %s: %s", image.path, error)
             num_failed += 1
             continue
         inspection = inspect_image(
             predictor, pixels, vocabulary, classes=wanted, max_classes=args.max_classes
         )
+        release_messages()
         if not inspection.class_names:
             logger.error("Failed: %s: there is no class to draw.", image.path)
             num_failed += 1
@@ -88,12 +94,13 @@ def run(args: argparse.Namespace) -> int:
 def main() -> int:
     """Runs the program; a usage error ends in one line of explanation."""
     args = argument_parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("escnet_d2").setLevel(logging.INFO)
+    from escnet_d2.engine.console import held_messages, report_error
+
     try:
-        return 1 if run(args) else 0
+        with held_messages():
+            return 1 if run(args) else 0
     except (OSError, ValueError, RuntimeError) as error:
-        logger.error("inspect_prompts.py: error: %s", error)
+        report_error(error)
         return 2
 
 

@@ -12,6 +12,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch.nn import functional as F
 
 from escnet_d2.engine import OpenVocabPredictor
+from escnet_d2.engine.console import held_messages, release_messages
 from escnet_d2.engine.model_description import require_weights
 from escnet_d2.engine.predictor import configured_vocabulary, inference_config
 from escnet_d2.structures import Vocabulary
@@ -33,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--weights", metavar="FILE", help="its checkpoint; default: MODEL.WEIGHTS of the config")
     add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys")
     args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with held_messages(logging.WARNING):
+        return run(args)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads the vocabulary and prints what :func:`main` says; returns the exit code."""
     try:
         cfg = inference_config(
             args.config_file or "escnet_tiny", weights=args.weights, opts=args.opts
@@ -46,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"vocabulary: error: {error}\n")
         return 2
+    release_messages()
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0
 

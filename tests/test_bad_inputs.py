@@ -6,7 +6,9 @@ silent success and code that an input runs all fail. Inputs are made by function
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +51,20 @@ def train(*opts: str, flags: Sequence[str] = (), config: str = TINY) -> list[str
     return ["train_net.py", "--config-file", config, *flags, "OUTPUT_DIR", "{here}/output", *opts]
 
 
+def demo(*arguments: str, vocabulary: str = "cat, dog") -> list[str]:
+    """A run of the demo over ``photos`` that ``arguments`` break."""
+    return [
+        "demo/demo.py", "--input", "{here}/photos/images/val", "--output", "{here}/output",
+        "--vocabulary", vocabulary, "--allow-untrained", *arguments,
+    ]  # fmt: skip
+
+
+def vocabulary_case(name: str, content: Content, says: str, file: str = "names.txt") -> Case:
+    """A class list that cannot be read, as the demo gets it."""
+    command = demo(vocabulary="{here}/" + file)
+    return Case(f"vocabulary: {name}", command, says, files={file: content})
+
+
 def config_case(name: str, text: Content, says: str, **files: Content) -> Case:
     """A configuration file that cannot be used."""
     written = {"mine.yaml": text, **{f"{stem}.yaml": content for stem, content in files.items()}}
@@ -67,14 +83,20 @@ def weights_case(name: str, content: Content, says: str) -> Case:
     return Case(f"weights: {name}", command, says, files={"model.pth": content})
 
 
-def data_case(name: str, files: str, damage: Callable[[Path], object], says: str) -> Case:
+def data_case(
+    name: str,
+    files: str,
+    damage: Callable[[Path], object],
+    says: str,
+    command: Sequence[str] = tuple(train("DATASETS.TEST", "()")),
+) -> Case:
     """A prepared folder in which ``damage`` is done to ``files``, a glob."""
 
     def damage_all(root: Path) -> None:
         for path in root.glob(files):
             damage(path)
 
-    return Case(f"data: {name}", train("DATASETS.TEST", "()"), says, files={"photos": damage_all})
+    return Case(f"data: {name}", [*command], says, files={"photos": damage_all})
 
 
 def demo_case(option: str, value: str, says: str) -> Case:
@@ -141,6 +163,12 @@ def checkpoint_of_a_run(path: Path) -> None:
     (path / "config.yaml").write_text("DATASETS:\n  TRAIN: [other]\nVERSION: 2\n")
 
 
+def checkpoint_without_a_last_one(path: Path) -> None:
+    """An OUTPUT_DIR whose ``last_checkpoint`` is lost."""
+    checkpoint_of_a_run(path)
+    (path / "last_checkpoint").unlink()
+
+
 SEGMENT = ["--vocabulary", "a", "--input", "{here}/a.png", "--output", "{here}/output"]
 DEMO = ["demo/demo.py", "--allow-untrained", *SEGMENT]
 PHOTO = {"a.png": photo}
@@ -171,7 +199,8 @@ CASES = [
     config_case("wrong type", "SOLVER: {BASE_LR: fast}\n", r"mine\.yaml: SOLVER\.BASE_LR takes"),
     config_case("no value", "SOLVER: {BASE_LR: }\n", r"mine\.yaml: SOLVER\.BASE_LR has no value"),
     config_case("NaN", "SOLVER: {BASE_LR: .nan}\n", r"SOLVER\.BASE_LR must be finite, got nan"),
-    config_case("value for a section", "SOLVER: 3\n", r"mine\.yaml: .*SOLVER"),
+    config_case("value for a section", "SOLVER: 3\n", r"mine\.yaml: SOLVER is a section"),
+    config_case("unknown section", "SOLVR: 3\n", r"SOLVR\. Did you mean SOLVER"),
     config_case("newer version", "VERSION: 9\n", r"mine\.yaml: Cannot merge a v9"),
     config_case("not closed", "SOLVER: [1\n", r"mine\.yaml, line 2: "),
     Case("config: unknown name", train(config="escnet_tinny"), r"'escnet_tinny'.*Shipped: .*tiny"),
@@ -183,6 +212,66 @@ CASES = [
     Case("--launcher", train(flags=("--launcher", "slurm")), "lacks SLURM_PROCID"),
     Case("odd options", train("SEED"), "KEY VALUE pairs"),
     Case("unknown flag", train(flags=("--evalonly",)), "unrecognized arguments: --evalonly"),
+    Case(
+        "--dist-url",
+        train(flags=("--num-machines", "2", "--dist-url", "host:29500")),
+        "--dist-url must be auto or tcp://.*'host:29500'",
+    ),
+    # The demo, and what looks for its classes.
+    Case("demo: device", demo("--device", "meta"), "MODEL.DEVICE must be cpu.*'meta'"),
+    Case("demo: no output", demo("--output", ""), "output '' must name a folder"),
+    Case(
+        "demo: output below a file",
+        demo("--output", "{here}/file/run"),
+        r"\S+run' must name a folder, but \S+file is a file",
+        files={"file": "text"},
+    ),
+    Case(
+        "demo: size", demo("--opts", "INPUT.MIN_SIZE_TEST", "-4"), "MIN_SIZE_TEST must be at least"
+    ),
+    Case(
+        "demo: weights after messages",
+        demo("--weights", "{here}/model.pth", vocabulary="cat; dog"),
+        r"model\.pth is refused",
+        files={"model.pth": lambda path: path.write_bytes(pickle.dumps(RunsCode(path), 4))},
+    ),
+    Case(
+        "demo: nothing but HEIC",
+        ["demo/demo.py", "--input", "{here}", "--output", "{here}/output", "--vocabulary", "cat,"],
+        r"No images in .*1 files ignored: \.heic \(pip install pillow-heif",
+        files={"a.heic": b"x"},
+    ),
+    Case(
+        "inspect: no class",
+        ["demo/inspect_prompts.py", *demo("--max-classes", "0")[1:]],
+        "--max-classes must be at least 1, got 0",
+    ),
+    vocabulary_case("empty", "", r"names\.txt: it is empty"),
+    vocabulary_case("comments", "# cat\n", r"names\.txt: it is empty"),
+    vocabulary_case("UTF-16", "cat\n".encode("utf-16-le"), r"names\.txt: .*save it as UTF-8"),
+    vocabulary_case("nested too deep", "[" * 99999, r"names\.json: expected a JSON", "names.json"),
+    vocabulary_case("no name", '[{"id": 1}]', r"names\.json: .*\{'id': 1\}", "names.json"),
+    Case("vocabulary: numbers", demo(vocabulary="[1, 2]"), "a list of names, not 1"),
+    Case("vocabulary: bytes", demo(vocabulary="caf\udce9,"), "is not UTF-8 text"),
+    Case(
+        "compare: no data set",
+        ["tools/compare.py", "--output", "{here}", "--datasets", ",", "--model", "a=escnet_tiny"],
+        "--datasets names no data set",
+    ),
+    Case(
+        "compare: output is a file",
+        [
+            *("tools/compare.py", "--output", "{here}/file"),
+            *("--datasets", "A-150", "--model", "a=escnet_tiny"),
+        ],
+        "file' must name a folder",
+        files={"file": "text"},
+    ),
+    Case(
+        "a crop of two photos",
+        train("INPUT.CROP.TYPE", "relative", "INPUT.CROP.SIZE", "(2.0, 2.0)"),
+        r"INPUT\.CROP\.SIZE takes shares of at most 1",
+    ),
     # Values of keys.
     option_case("SOLVER.LR", "1.0", r"unknown configuration key SOLVER\.LR"),
     option_case("SOLVER.BASE_LR", "-1.0", r"SOLVER\.BASE_LR must be above 0, got -1\.0"),
@@ -223,6 +312,11 @@ CASES = [
     option_case("INPUT.SIZE_DIVISIBILITY", "-7", r"INPUT\.SIZE_DIVISIBILITY must be at least -1"),
     option_case("INPUT.CROP.SINGLE_CATEGORY_MAX_AREA", "-1.0", "MAX_AREA must be above 0"),
     option_case("MODEL.ESCNET.EMBED_DIM", "0", r"MODEL\.ESCNET\.EMBED_DIM must be at least 1"),
+    option_case("MODEL.ESCNET.EMBED_KERNEL", "-1", "EMBED_KERNEL must be odd and above 0"),
+    option_case("MODEL.ESCNET.IMAGE_GUIDANCE_DIM", "-1", "IMAGE_GUIDANCE_DIM must be 0 or more"),
+    option_case("MODEL.SAM.DEPTH", "-1", r"MODEL\.SAM\.DEPTH must be 0 or more"),
+    option_case("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 38.5, 0.2]]", "EXPECTED_RESULTS takes"),
+    option_case("TEST.EXPECTED_RESULTS", "[['sem_seg', 'mIoU', 'x', 1]]", "takes numbers, got 'x'"),
     option_case("MODEL.META_ARCHITECTURE", "ZeroShotCLIP", "nothing to train: use --eval-only"),
     option_case("VOCABULARY.SYNONYMS", "all", r"VOCABULARY\.SYNONYMS must be one of auto, first"),
     option_case("VOCABULARY.BACKGROUND", "x", r"VOCABULARY\.BACKGROUND must be one of none"),
@@ -254,6 +348,11 @@ CASES = [
     option_case("VOCABULARY.TEST", "ade150", r"TEST ade150.* 150 classes.*photos_val needs 3"),
     option_case("VOCABULARY.TRAIN", "{here}/b.txt", r"TRAIN \S+b\.txt", b=bytes(range(256))),
     option_case("VOCABULARY.TRAIN", "{here}/no.txt", r"VOCABULARY\.TRAIN .*no\.txt"),
+    Case(
+        "VOCABULARY.TEST in an evaluation",
+        train("VOCABULARY.TEST", "ade150", flags=("--eval-only",)),
+        r"VOCABULARY\.TEST ade150.* 150 classes.*photos_val needs 3",
+    ),
     # Where the run goes.
     option_case("OUTPUT_DIR", "{here}/a.txt", r"_DIR \S+a\.txt cannot be .*: File exists", a=""),
     option_case("OUTPUT_DIR", "{here}/a.txt/b", r"_DIR \S+/b cannot be .*: Not a directory", a=""),
@@ -265,6 +364,12 @@ CASES = [
         train(flags=("--resume",)),
         r"config\.yaml has another DATASETS\.TRAIN than this run.*--allow-changes",
         files=OUTPUT_IS_USED,
+    ),
+    Case(
+        "resume without last_checkpoint",
+        train(flags=("--resume",)),
+        r"last_checkpoint is not there .*model_final\.pth",
+        files={"output": checkpoint_without_a_last_one},
     ),
     Case(
         "resume from a checkpoint of nothing",
@@ -300,6 +405,12 @@ CASES = [
     ),
     data_case("no images", "*/train/*.png", Path.unlink, "DATASETS.TRAIN"),
     data_case("text", "dataset.json", lambda path: path.write_text("{"), r"dataset\.json"),
+    data_case(
+        *("truncated photo in an evaluation", "images/val/*"),
+        lambda path: path.write_bytes(b"\x89PNG"),
+        r"images/val/\d\.png",
+        command=train(flags=("--eval-only",)),
+    ),
     Case(
         "a loss that explodes",
         train(
@@ -379,6 +490,22 @@ def test_a_mistake_is_answered_in_one_line(
     if case.code == 2:
         # Nothing to scroll past, but for data, which are read when training has begun.
         assert case.name.startswith("data: ") or not out, out
+        assert case.slow or "usage:" in err or err.strip() == said[0], err
+
+
+def test_a_demo_that_cannot_start_deletes_nothing(prepared_folder, tmp_path, run_program):
+    prepared_folder(tmp_path / "photos", "photos", train=1, val=1)
+    label = tmp_path / "output" / "labels" / "a.png"
+    label.parent.mkdir(parents=True)
+    label.write_text("of an earlier run")
+    settings = {"outputs": ["labels"], "settings": {}}
+    (tmp_path / "output" / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "model.pth").write_bytes(b"")
+    command = demo("--overwrite", "--weights", "{here}/model.pth")
+    done = run_program(*(part.replace("{here}", str(tmp_path)) for part in command))
+    assert done.returncode == 2
+    assert "model.pth is empty" in done.stderr
+    assert label.read_text() == "of an earlier run"
 
 
 def write_files(files: Mapping[str, Content], root: Path) -> None:

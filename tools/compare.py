@@ -35,6 +35,7 @@ from escnet_d2.evaluation.metrics import SCORES
 from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
 from escnet_d2.evaluation.rescoring import rescore_predictions
 from escnet_d2.evaluation.tables import write_comparison
+from escnet_d2.outputs import check_output_folder
 
 EVALUATION = Path(__file__).with_name("evaluate_all.py")
 
@@ -63,8 +64,11 @@ def evaluations(args: argparse.Namespace) -> list[tuple[str, Path, list[str]]]:
     """Returns name, ``OUTPUT_DIR`` and arguments of ``evaluate_all.py`` of each model.
 
     Raises:
-        ValueError: a model is not NAME=CONFIG[:WEIGHTS], or options are of no model.
+        ValueError: no data set is named, a model is not NAME=CONFIG[:WEIGHTS], or options are of
+            no model.
     """
+    if not split_names(args.datasets):
+        raise ValueError("--datasets names no data set.")
     special: dict[str, list[str]] = {}
     for name, *pairs in args.model_opts:
         special.setdefault(name, []).extend(pairs)
@@ -187,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models = evaluations(args)
         if not models and not args.predictions:
             raise ValueError("give a --model or --predictions.")
+        check_output_folder(args.output)
         # Registers the data folders that the keys name, which prediction files may be of.
         if args.opts and args.predictions:
             load_config("escnet_tiny", args.opts)

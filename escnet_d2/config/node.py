@@ -216,12 +216,15 @@ def _plain(error: Exception) -> str:
     if found is None:
         return str(error)
     expected, given, default, value, key = found.groups()
+    if expected.endswith("CfgNode"):
+        return f"{key} is a section, with keys of its own; got {value}, which is {given}."
     return f"{key} takes values of type {expected}, like {default}; got {value}, which is {given}."
 
 
 def _unknown_key(known: Mapping[str, Any], key: str) -> str:
     last = key.rpartition(".")[2]
     by_last_part = [name for name in known if name.rpartition(".")[2] == last]
-    similar = (by_last_part + difflib.get_close_matches(key, known))[:3]
+    sections = {name.rpartition(".")[0] for name in known} - {""}
+    similar = (by_last_part + difflib.get_close_matches(key, [*known, *sorted(sections)]))[:3]
     hint = f" Did you mean {' or '.join(dict.fromkeys(similar))}?" if similar else ""
     return f"unknown configuration key {key}.{hint}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,18 @@ from collections.abc import Iterable, Sequence
 from escnet_d2.structures.vocabulary import short
 
 Classes = list[tuple[str, ...]]
+
+# Other separators than the one between classes.
+_SEPARATORS = {
+    ";": "semicolons",
+    "\t": "tabs",
+    "\uff0c": "full-width commas",
+    "\uff1b": "full-width semicolons",
+    "\u3001": "ideographic commas",
+    "\u060c": "Arabic commas",
+}
+# How names begin that were cut out of a numbered list, a table, Markdown, YAML or Python.
+_LIST_MARK = re.compile(r"""\d+(\s*[.:)]\s|$)|[-+*\u2022]\s|["'\u201c\u2018\u00ab(\[{<]""")
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +39,7 @@ def clean_classes(classes: Sequence[Sequence[str]], *, synonyms: str) -> Classes
         synonyms: as in ``Vocabulary.from_classes``; under "first" only first names are compared.
 
     Raises:
-        ValueError: a name without a visible character.
+        ValueError: a name without a visible character, or of bytes that are not UTF-8.
     """
     changed, repeated = [], []
     merged: dict[frozenset, tuple[str, ...]] = {}
@@ -34,6 +47,8 @@ def clean_classes(classes: Sequence[Sequence[str]], *, synonyms: str) -> Classes
         unique: dict[str, str] = {}
         for name in names:
             visible = _without_invisible(name)
+            if any(unicodedata.category(char) == "Cs" for char in name):
+                raise ValueError(f"The class name {short(name)} is not UTF-8 text: type it again.")
             if not visible:
                 raise ValueError(f"The class name {short(name)} has no visible character.")
             if visible != name:
@@ -73,9 +88,14 @@ def warn_of_unlikely_text(
         has_background: a background class will be added.
     """
     cure = "put each class on a line of its own" if is_file else "separate classes by commas"
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+    for mark, name in _SEPARATORS.items():
         odd = [names[0] for names in classes if any(mark in each for each in names)]
         _warn(f"Names hold {name}, not several classes: %s; {cure}.", odd)
+    _warn(
+        "CLIP will read the number, bullet, quote or bracket that names begin with: %s; write the "
+        "names alone.",
+        [name for names in classes for name in names if _LIST_MARK.match(name)],
+    )
     # With a comma behind it, one class is meant.
     if len(classes) > 1 or (not is_file and text.rstrip().endswith(",")):
         return

@@ -58,11 +58,32 @@ class TrainingCheckpointer(DetectionCheckpointer):
         self._path, self._is_whole = path, checkpointables is None and bool(self.checkpointables)
         try:
             return super().load(path, checkpointables)
+        except OSError as error:
+            raise WeightsError(f"Checkpoint {path} cannot be read: {error}") from error
         except (ValueError, KeyError) as error:
             raise WeightsError(f"Checkpoint {path} does not fit this run: {error}") from error
         finally:
             # Detectron2 forgets to reset it after an error and then refuses to load again.
             self._parsed_url_during_load = None
+
+    def get_checkpoint_file(self) -> str:
+        """Returns the path that ``last_checkpoint`` in the folder names; empty without one.
+
+        Raises:
+            WeightsError: it names no file.
+        """
+        if not self.has_checkpoint():
+            return ""
+        try:
+            file = super().get_checkpoint_file()
+        except UnicodeDecodeError:
+            file = ""
+        if not os.path.isfile(file):
+            raise WeightsError(
+                f"{os.path.join(self.save_dir, 'last_checkpoint')} names no checkpoint that is "
+                f"there, but {os.path.basename(file)!r}: write the name of one into it."
+            )
+        return file
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".safetensors"):

@@ -71,6 +71,7 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     Raises:
         ValueError: names the key and what it accepts.
     """
+    check_inference_config(cfg)
     values = dict(key_values(cfg))
     if world_size > 1 and cfg.MODEL.DEVICE == "cpu" and torch.cuda.is_available():
         # The launcher has connected the processes by NCCL, which knows no CPU tensors.
@@ -79,24 +80,14 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
             "or hide the GPUs with CUDA_VISIBLE_DEVICES=''."
         )
     _check_datasets("DATASETS.TEST", cfg.DATASETS.TEST)
-    if cfg.TEST.AUG.ENABLED:
-        raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
-    method = method_of(cfg)
-    options = cfg.VOCABULARY
-    check_choice("VOCABULARY.SYNONYMS", options.SYNONYMS, ("auto", "first", "mean", "max"))
-    check_choice("VOCABULARY.BACKGROUND", options.BACKGROUND, ("none", "words", "threshold"))
     # Each process adds its number.
     if cfg.SEED + world_size - 1 > _LARGEST_SEED:
         raise ValueError(f"SEED must be at most {_LARGEST_SEED}, got {cfg.SEED}.")
-    check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
-    check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
-    for key, least in _AT_LEAST.items():
-        _check_numbers(key, values[key], least)
     if eval_only:
         if not cfg.DATASETS.TEST:
             raise ValueError("DATASETS.TEST is empty: there is nothing to evaluate.")
         return
-    if not method.has_head:
+    if not method_of(cfg).has_head:
         raise ValueError(
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has nothing to train: use "
             "--eval-only."
@@ -104,8 +95,32 @@ def check_config(cfg: CfgNode, *, world_size: int, eval_only: bool) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty: there is nothing to train on.")
     _check_datasets("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
-    _check_vocabularies(cfg)
+    check_vocabularies(cfg, "TRAIN")
+    check_vocabularies(cfg, "TEST")
+    _check_expected_results(cfg)
     _check_solver(cfg, values, world_size)
+
+
+def check_inference_config(cfg: CfgNode) -> None:
+    """Finds values that a model would fail on later when it is run, on whatever images.
+
+    Args:
+        cfg: what :func:`escnet_d2.engine.load_config` returned.
+
+    Raises:
+        ValueError: names the key and what it accepts.
+    """
+    method_of(cfg)
+    if cfg.TEST.AUG.ENABLED:
+        raise ValueError("TEST.AUG.ENABLED must be False: there is no test-time augmentation.")
+    options = cfg.VOCABULARY
+    check_choice("VOCABULARY.SYNONYMS", options.SYNONYMS, ("auto", "first", "mean", "max"))
+    check_choice("VOCABULARY.BACKGROUND", options.BACKGROUND, ("none", "words", "threshold"))
+    check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
+    check_choice("MODEL.FLOAT32_MATMUL", cfg.MODEL.FLOAT32_MATMUL, MATMUL_PRECISIONS)
+    values = dict(key_values(cfg))
+    for key, least in _AT_LEAST.items():
+        _check_numbers(key, values[key], least)
 
 
 def check_names(key: str, names: Iterable[object]) -> None:
@@ -132,6 +147,24 @@ def check_data_is_there(key: str, names: Iterable[str]) -> None:
             raise FileNotFoundError(f"{key}, {name}: {reason}") from error
 
 
+def check_vocabularies(cfg: CfgNode, part: str) -> None:
+    """Makes sure that the class list of a configuration fits its data sets.
+
+    Args:
+        cfg: what :func:`escnet_d2.engine.load_config` returned.
+        part: "TRAIN" or "TEST".
+
+    Raises:
+        ValueError: names the key, the list and the data set.
+    """
+    override = class_list_setting(cfg, is_train=part == "TRAIN")
+    for name in cfg.DATASETS[part] if override else ():
+        try:
+            vocabulary_of_dataset(name, override=override)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"VOCABULARY.{part} {override}: {error}") from error
+
+
 def _check_datasets(key: str, names: Iterable[str]) -> None:
     names = list(names)
     check_names(key, names)
@@ -147,16 +180,18 @@ def _check_datasets(key: str, names: Iterable[str]) -> None:
         )
 
 
-def _check_vocabularies(cfg: CfgNode) -> None:
-    for part, names in (("TRAIN", cfg.DATASETS.TRAIN), ("TEST", cfg.DATASETS.TEST)):
-        override = class_list_setting(cfg, is_train=part == "TRAIN")
-        if not override:
-            continue
-        for name in names:
-            try:
-                vocabulary_of_dataset(name, override=override)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"VOCABULARY.{part} {override}: {error}") from error
+def _check_expected_results(cfg: CfgNode) -> None:
+    """Refuses what Detectron2 would look up in vain at the end of the training."""
+    for expected in cfg.TEST.EXPECTED_RESULTS:
+        is_entry = isinstance(expected, (list, tuple)) and len(expected) == 4
+        if not is_entry or expected[0] != "sem_seg" or not isinstance(expected[1], str):
+            raise ValueError(
+                "TEST.EXPECTED_RESULTS takes entries such as ['sem_seg', 'mIoU', 40.0, 0.5], with "
+                f"a score and its tolerance in percent, got {expected!r}."
+            )
+        _check_numbers("TEST.EXPECTED_RESULTS", expected[2:], 0)
+    if cfg.TEST.EXPECTED_RESULTS and len(cfg.DATASETS.TEST) != 1:
+        raise ValueError("TEST.EXPECTED_RESULTS needs a single data set in DATASETS.TEST.")
 
 
 def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> None:
@@ -169,6 +204,8 @@ def _check_solver(cfg: CfgNode, values: Mapping[str, Any], world_size: int) -> N
         raise ValueError(f"INPUT.CROP.SIZE must be (height, width), got {tuple(crop.SIZE)}.")
     if crop.TYPE.startswith("absolute") and not all(isinstance(side, int) for side in crop.SIZE):
         raise ValueError(f"INPUT.CROP.SIZE takes whole numbers of pixels, got {tuple(crop.SIZE)}.")
+    if crop.TYPE.startswith("relative") and max(crop.SIZE) > 1:
+        raise ValueError(f"INPUT.CROP.SIZE takes shares of at most 1, got {tuple(crop.SIZE)}.")
     if cfg.SOLVER.MOMENTUM >= 1:
         raise ValueError(f"SOLVER.MOMENTUM must be below 1, got {cfg.SOLVER.MOMENTUM}.")
     if cfg.SOLVER.BASE_LR_END > cfg.SOLVER.BASE_LR:

@@ -6,12 +6,15 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from escnet_d2.weights import WeightsError
+
+from .evaluation_run import EvaluationError
 
 # A diverged training is a fault of its settings, but found only after hours: not a usage error.
 EXIT_FAILED, EXIT_USAGE_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -55,6 +58,38 @@ def start_file_log(output_dir: str) -> None:
         )
 
 
+@contextmanager
+def held_messages(level: int = logging.INFO) -> Iterator[None]:
+    """Holds plain messages back until :func:`release_messages`; those of an error never come.
+
+    For programs without a ``log.txt``, whose usage errors would otherwise follow the messages of
+    what went well.
+
+    Args:
+        level: of the package's messages; its models, of which nothing trains, only warn.
+    """
+    root, shown = logging.getLogger(), logging.StreamHandler()
+    # Nothing but release_messages lets it speak, the end of the program included.
+    held = MemoryHandler(10_000, flushLevel=logging.CRITICAL, target=shown, flushOnClose=False)
+    root.addHandler(held)
+    logging.getLogger("escnet_d2").setLevel(level)
+    logging.getLogger("escnet_d2.modeling").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(held)
+        root.removeHandler(shown)
+
+
+def release_messages() -> None:
+    """Shows what :func:`held_messages` holds back, and from now on all messages at once."""
+    root = logging.getLogger()
+    for held in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
+        root.removeHandler(held)
+        root.addHandler(held.target)
+        held.flush()
+
+
 def is_for_the_console(record: logging.LogRecord) -> bool:
     """Returns whether a person needs a message that the file has anyway."""
     if record.name in _SILENT:
@@ -72,19 +107,29 @@ def one_line_errors() -> Iterator[None]:
 
     Raises:
         SystemExit: with code 2 for ``ValueError``, ``OSError`` and ``WeightsError``, 1 for
-            ``FloatingPointError`` (a loss that is infinite or NaN) and 130 for Ctrl-C.
+            ``FloatingPointError`` (a loss that is infinite or NaN) and 130 for Ctrl-C; an
+            ``EvaluationError`` counts as what caused it.
     """
     try:
         yield
     except (OSError, ValueError, WeightsError) as error:
-        _report(f"error: {_one_line(error)}")
+        report_error(error)
         sys.exit(EXIT_USAGE_ERROR)
+    except EvaluationError as error:
+        report_error(error)
+        is_input = isinstance(error.__cause__, (OSError, ValueError))
+        sys.exit(EXIT_USAGE_ERROR if is_input else EXIT_FAILED)
     except FloatingPointError as error:
-        _report(f"error: {_one_line(error)}")
+        report_error(error)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         _report("interrupted.")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def report_error(error: Exception) -> None:
+    """Says in one line on stderr what the program ends with."""
+    _report(f"error: {_one_line(error)}")
 
 
 def _report(text: str) -> None:

@@ -23,6 +23,8 @@ _SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_JOB_
 # SLURM jobs take a port in [FIRST, FIRST + COUNT), below the range that Linux hands out by itself.
 _FIRST_SLURM_PORT = 15000
 _NUM_SLURM_PORTS = 15000
+# More bring a machine down before one of them can say what is wrong.
+_MAX_CPU_PROCESSES = 64
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,12 @@ def torchrun_variables(environment: Mapping[str, str], launcher: str = "auto") -
         )
     if is_slurm:
         return _from_slurm(environment)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        if not environment[name].isdecimal():
+            raise ValueError(
+                f"The environment variable {name} must be a number, got {environment[name]!r}: "
+                "unset it, or pass --launcher detectron2."
+            )
     local_size = environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])
     return {**{name: environment[name] for name in names}, "LOCAL_WORLD_SIZE": local_size}
 
@@ -157,12 +165,21 @@ def _check_request(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()}."
             )
+    elif args.num_gpus > _MAX_CPU_PROCESSES:
+        raise ValueError(
+            f"--num-gpus {args.num_gpus}: without a GPU it starts as many CPU processes, at most "
+            f"{_MAX_CPU_PROCESSES}."
+        )
     elif args.num_gpus > 1:
         logger.info("No GPU: --num-gpus %d starts that many CPU processes.", args.num_gpus)
     if args.num_machines > 1 and args.dist_url == "auto":
         raise ValueError(
             "--dist-url is needed with several machines, the same on each: "
             "tcp://<address of machine 0>:<a free port>."
+        )
+    if args.dist_url != "auto" and not args.dist_url.startswith(("tcp://", "file://", "env://")):
+        raise ValueError(
+            f"--dist-url must be auto or tcp://<address>:<port>, got {args.dist_url!r}."
         )
 
 

@@ -94,6 +94,11 @@ def check_training_folder(
             f"{found[-1].name}: --resume goes on with it, --overwrite deletes them; or choose "
             "another OUTPUT_DIR."
         )
+    if found and resume and not (folder / "last_checkpoint").is_file():
+        raise ValueError(
+            f"--resume: {folder / 'last_checkpoint'} is not there to say which of the checkpoints "
+            f"is the last: write its name into it, such as {found[-1].name}."
+        )
     if not resume and Path(cfg.MODEL.WEIGHTS).resolve() in [path.resolve() for path in found]:
         raise ValueError(
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} is one of the checkpoints that --overwrite "

@@ -14,13 +14,14 @@ from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from PIL import Image
 
-from escnet_d2.config import check_choice, synonym_mode
+from escnet_d2.config import synonym_mode
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.semantic_mapper import build_augmentations
 from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
 
 from .checkpoint import TrainingCheckpointer
+from .config_checks import check_inference_config
 from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
 from .setup import load_config
@@ -51,7 +52,7 @@ def inference_config(
         cfg.MODEL.WEIGHTS = os.fspath(weights)
     # Users get one label per pixel, so class scores at full image size are never needed.
     cfg.TEST.LABEL_MAP_ONLY = True
-    check_choice("TEST.DTYPE", cfg.TEST.DTYPE, INFERENCE_DTYPES)
+    check_inference_config(cfg)
     cfg.freeze()
     return cfg
 
@@ -199,7 +200,8 @@ class OpenVocabPredictor:
         height, width = rgb.shape[:2]
         augmented = T.AugInput(rgb)
         self._resize(augmented)
-        pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        # A copy: torch warns of arrays that cannot be written to.
+        pixels = np.array(augmented.image.transpose(2, 0, 1), order="C")
         return {
             "image": torch.from_numpy(pixels),
             "height": height,

@@ -18,7 +18,7 @@ from escnet_d2.config import get_cfg
 from escnet_d2.data import register_mess_datasets, register_prepared_folder
 from escnet_d2.weights import model_weights_path
 
-from .config_checks import check_config, check_data_is_there, check_names
+from .config_checks import check_config, check_data_is_there, check_names, check_vocabularies
 from .config_files import find_config
 from .console import start_console_log, start_file_log
 from .launch import LAUNCHERS
@@ -124,6 +124,7 @@ def setup(
         _check_weights(cfg.MODEL.WEIGHTS)
     if require_test_data:
         check_data_is_there("DATASETS.TEST", cfg.DATASETS.TEST)
+        check_vocabularies(cfg, "TEST")
     if not args.eval_only:
         check_data_is_there("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
         check_training_folder(
@@ -145,7 +146,7 @@ def setup(
 def _start_run_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Creates ``OUTPUT_DIR``, its log with all that made this run, and its ``config.yaml``."""
     folder = cfg.OUTPUT_DIR
-    if not folder:
+    if not folder.strip():
         raise ValueError("OUTPUT_DIR is empty: it must name a folder.")
     try:
         os.makedirs(folder, exist_ok=True)
@@ -171,6 +172,9 @@ def _check_weights(spec: str) -> None:
 def _usable_device(name: str) -> str:
     try:
         device = torch.device(name)
+        if device.type != "cuda":
+            # Names of devices that torch knows, but has no support for here, or no numbers on.
+            torch.zeros((), device=device).item()
     except RuntimeError as error:
         raise ValueError(f"MODEL.DEVICE must be cpu, cuda or cuda:NUMBER, got {name!r}.") from error
     if device.type != "cuda":

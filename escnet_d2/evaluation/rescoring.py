@@ -43,8 +43,8 @@ def rescore_predictions(
     by_file = defaultdict(list)
     try:
         for record in json.loads(path.read_text(encoding="utf-8")):
-            by_file[record["file_name"]].append(record)
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+            by_file[str(record["file_name"])].append(record)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a list of COCO predictions: {error!r}.") from error
     samples = DatasetCatalog.get(dataset_name)
     names: dict[str, str] = {}
@@ -65,9 +65,11 @@ def rescore_predictions(
         name = names[sample["file_name"]]
         try:
             labels = decode_label_map(by_file[name], ids)
+            evaluator.process([sample], [{"label_map": labels}])
         except ValueError as error:
             raise ValueError(f"{path}, {name}: {error}") from error
-        evaluator.process([sample], [{"label_map": labels}])
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}, {name} is not COCO's run lengths: {error!r}.") from error
     return dict(evaluator.evaluate()["sem_seg"])
 
 

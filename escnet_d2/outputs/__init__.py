@@ -2,6 +2,13 @@
 
 from .image_files import ImageFile, find_images
 from .records import RunReport
-from .run_folder import OUTPUT_KINDS, RunFolder
+from .run_folder import OUTPUT_KINDS, RunFolder, check_output_folder
 
-__all__ = ["OUTPUT_KINDS", "ImageFile", "RunFolder", "RunReport", "find_images"]
+__all__ = [
+    "OUTPUT_KINDS",
+    "ImageFile",
+    "RunFolder",
+    "RunReport",
+    "check_output_folder",
+    "find_images",
+]

@@ -77,10 +77,13 @@ def find_images(
                 ignored[absolute] = path
                 continue
             found.setdefault(absolute, (path, root))
-    _tell_of_ignored(ignored.values())
+    passed_over = _describe_ignored(ignored.values())
     if not found:
         hint = "" if recursive else " (sub-folders are searched with --recursive)"
-        raise ValueError(f"No images in {', '.join(map(repr, inputs))}{hint}.")
+        more = f"; {passed_over}" if passed_over else ""
+        raise ValueError(f"No images in {', '.join(map(repr, inputs))}{hint}{more}.")
+    if passed_over:
+        logger.warning("%s", passed_over)
     ordered = dict(sorted(found.items(), key=lambda item: (_natural_key(item[1][0]), item[0])))
     names = _output_names(ordered)
     images = [ImageFile(path, names[absolute]) for absolute, (path, _) in ordered.items()]
@@ -128,15 +131,13 @@ def _check_is_image(path: Path) -> None:
         raise ValueError(f"{path} is not an image{_heif_hint([path.suffix])}.") from error
 
 
-def _tell_of_ignored(paths: Iterable[Path]) -> None:
+def _describe_ignored(paths: Iterable[Path]) -> str:
+    """Counts files and names their suffixes; empty where all are hidden."""
     suffixes = Counter(path.suffix.lower() or path.name for path in paths if path.name[0] != ".")
-    if suffixes:
-        logger.warning(
-            "%d files ignored: %s%s",
-            sum(suffixes.values()),
-            ", ".join(sorted(suffixes)[:8]),
-            _heif_hint(suffixes),
-        )
+    if not suffixes:
+        return ""
+    names = ", ".join(sorted(suffixes)[:8])
+    return f"{sum(suffixes.values())} files ignored: {names}{_heif_hint(suffixes)}"
 
 
 def _heif_hint(suffixes: Iterable[str]) -> str:

@@ -59,7 +59,9 @@ class RunFolder:
 
         Raises:
             ValueError: an unknown kind or none, or an opacity out of range.
+            OSError: as :func:`check_output_folder`.
         """
+        check_output_folder(path)
         if set(kinds) - set(OUTPUT_KINDS) or not kinds:
             raise ValueError(
                 f"Outputs must be some of {', '.join(OUTPUT_KINDS)}, got {', '.join(kinds)!r}."
@@ -80,6 +82,21 @@ class RunFolder:
             json.dumps({**settings, "vocabulary": asdict(vocabulary), "opacity": opacity})
         )
         self._resume = False
+
+    def check(self, *, overwrite: bool = False) -> None:
+        """Finds what is in the way of :meth:`open`, which looks again, without changing anything.
+
+        Raises:
+            FileExistsError: as :meth:`open`.
+        """
+        earlier_kinds, earlier_settings = self._earlier_run()
+        differences = list(_differences(earlier_settings, self._settings))
+        if differences and not overwrite:
+            more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+            raise FileExistsError(
+                f"{self.path} holds a run with other settings ({', '.join(differences[:4])}"
+                f"{more}): choose another --output, or delete its results by --overwrite."
+            )
 
     @contextmanager
     def open(self, *, resume: bool = False, overwrite: bool = False) -> Iterator[RunFolder]:
@@ -106,17 +123,11 @@ class RunFolder:
                 f"Another run is writing to {self.path}: wait for it, or choose another --output."
             ) from error
         try:
-            earlier_kinds, earlier_settings = self._earlier_run()
-            differences = list(_differences(earlier_settings, self._settings))
+            self.check(overwrite=overwrite)
+            earlier_kinds, _ = self._earlier_run()
             if overwrite:
                 for kind in earlier_kinds:
                     shutil.rmtree(self.path / OUTPUT_KINDS[kind])
-            elif differences:
-                more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
-                raise FileExistsError(
-                    f"{self.path} holds a run with other settings ({', '.join(differences[:4])}"
-                    f"{more}): choose another --output, or delete its results by --overwrite."
-                )
             for folder in (self.path / name for name in OUTPUT_KINDS.values()):
                 for file in folder.rglob(TEMPORARY_FILES):
                     file.unlink()
@@ -172,13 +183,16 @@ class RunFolder:
         }
 
     def is_done(self, image: ImageFile) -> bool:
-        """Returns whether ``resume`` may skip an image: no wanted output is missing or older."""
+        """Returns whether ``resume`` may skip an image.
+
+        No wanted output is missing, older, or empty, as a crash of the machine leaves files.
+        """
         if not self._resume:
             return False
         try:
             modified = image.path.stat().st_mtime_ns
             return all(
-                path.is_file() and path.stat().st_mtime_ns >= modified
+                path.is_file() and path.stat().st_size > 0 and path.stat().st_mtime_ns >= modified
                 for path in self.paths(image).values()
             )
         except OSError:
@@ -231,6 +245,21 @@ class RunFolder:
         """Writes ``summary.json``."""
         settings = {**self.description, "vocabulary": asdict(self.vocabulary)}
         write_json(self.path / SUMMARY_FILE, report.summary(settings))
+
+
+def check_output_folder(path: str | os.PathLike) -> None:
+    """Makes sure that a folder is there or can be made.
+
+    Raises:
+        NotADirectoryError: the path is empty, or a file is in its place or above it.
+    """
+    folder = Path(path).absolute()
+    first = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    if not os.fspath(path) or not first.is_dir():
+        raise NotADirectoryError(
+            f"The output {os.fspath(path)!r} must name a folder"
+            + (f", but {first} is a file." if os.fspath(path) else ".")
+        )
 
 
 def _differences(earlier: object, now: object, name: str = "") -> Iterator[str]:

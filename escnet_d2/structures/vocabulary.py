@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -199,14 +198,23 @@ def read_classes(path: str | Path) -> list[tuple[str, ...]]:
         raise FileNotFoundError(f"Class list {path} does not exist.")
     try:
         text = path.read_text(encoding="utf-8-sig")
+        # UTF-16 without its mark is valid UTF-8, with a zero byte in every letter.
+        if "\0" in text:
+            raise ValueError("it is not UTF-8 text, but holds zero bytes; save it as UTF-8.")
         if path.suffix.lower() == ".json" or _is_json(text):
-            return _classes_from_json(text)
-        rows = [[name for item in row for name in item.split("|")] for row in _rows(text)]
-        return [split_names(row) for row in rows if any(name.strip() for name in row)]
+            classes = _classes_from_json(text)
+        else:
+            rows = [[name for item in row for name in item.split("|")] for row in _rows(text)]
+            classes = [split_names(row) for row in rows if any(name.strip() for name in row)]
+        if not classes:
+            raise ValueError("it is empty; write each class on a line of its own.")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a class list: it is not UTF-8 text.") from error
+        raise ValueError(
+            f"{path} is not a class list: it is not UTF-8 text; save it as UTF-8."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return classes
 
 
 def short(name: str) -> str:
@@ -215,7 +223,7 @@ def short(name: str) -> str:
 
 
 def _is_json(text: str) -> bool:
-    return re.match(r"""\s*[\[{]\s*["'\[{\]}]""", text) is not None
+    return text.lstrip().startswith(("[", "{"))
 
 
 def _rows(text: str) -> Iterator[list[str]]:
@@ -247,8 +255,10 @@ def _classes_from_json(text: str) -> list[tuple[str, ...]]:
     """Reads a list of strings, of lists of names, or of named objects."""
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"expected a JSON list of class names: {error}.") from error
     if not isinstance(content, list):
         raise ValueError("expected a JSON list of class names.")
-    return [split_names(item.get("name") if isinstance(item, dict) else item) for item in content]
+    return [
+        split_names(item.get("name", item) if isinstance(item, dict) else item) for item in content
+    ]

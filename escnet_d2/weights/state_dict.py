@@ -113,7 +113,10 @@ def _read_by_type(path: Path, *, mmap: bool) -> Any:
     if head.startswith(b"PK\x03\x04"):
         return _read_zip(path, mmap=mmap)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return torch.load(str(path), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of pickle's newer protocols, which either work or are refused.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(str(path), map_location="cpu", weights_only=True)
     # The length of a JSON header in eight bytes, then the header.
     if head[8:9] == b"{" and b"\0" in head[:8]:
         from safetensors.torch import load_file

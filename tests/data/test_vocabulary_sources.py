@@ -214,6 +214,20 @@ def test_doubtful_text_is_told(text, message, caplog):
     assert message in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\u732b\uff0c\u72d7, a", "hold full-width commas, not several classes"),
+        ("- dog\n- cat", "quote or bracket that names begin with: '- dog', '- cat'"),
+        ("1. dog\n2. cat", "that names begin with: '1. dog', '2. cat'"),
+        ("('cat', 'dog')", "that names begin with: \"('cat'\""),
+    ],
+)
+def test_doubtful_names_are_told(text, message, caplog):
+    assert resolve_vocabulary(text).num_classes == 2
+    assert message in caplog.text
+
+
 def test_doubtful_files_are_told(tmp_path, caplog):
     path = tmp_path / "names.txt"
     path.write_text("cat\tanimal\ndog\tanimal\n")

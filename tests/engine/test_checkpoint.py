@@ -76,6 +76,13 @@ def test_state_of_another_optimizer(tmp_path):
         TrainingCheckpointer(model, optimizer=whole).load(str(tmp_path / "half.pth"))
 
 
+@pytest.mark.parametrize("content", [b"gone.pth", b"", bytes(range(128, 256))])
+def test_a_note_of_the_last_checkpoint_that_names_none(content, tmp_path):
+    (tmp_path / "last_checkpoint").write_bytes(content)
+    with pytest.raises(RuntimeError, match="last_checkpoint names no checkpoint that is there"):
+        TrainingCheckpointer(network(), str(tmp_path)).resume_or_load("")
+
+
 def test_can_load_again_after_an_error(tmp_path):
     checkpointer = TrainingCheckpointer(network(), str(tmp_path))
     checkpointer.save("good")

@@ -117,6 +117,11 @@ def test_environments_that_do_not_fit_are_refused(changes, launcher, message):
         torchrun_variables(environment, launcher)
 
 
+def test_variables_that_are_no_numbers():
+    with pytest.raises(ValueError, match="variable WORLD_SIZE must be a number, got 'two'"):
+        torchrun_variables({**TORCHRUN, "WORLD_SIZE": "two"})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -132,6 +137,13 @@ def test_contradicting_requests_are_refused(changes, message, monkeypatch, capsy
     with pytest.raises(SystemExit, match="2"):
         launch(print, arguments(**changes))
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_more_cpu_processes_than_a_machine_bears(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="2"):
+        launch(print, arguments(num_gpus=99999))
+    assert "--num-gpus 99999: without a GPU" in capsys.readouterr().err
 
 
 def test_one_process_runs_in_this_one(monkeypatch):

@@ -104,6 +104,9 @@ def test_faults_are_named(dataset, tmp_path):
         rescore_predictions(write(tmp_path, flat + again), NAME)
     with pytest.raises(ValueError, match="is not a list of COCO predictions"):
         rescore_predictions(write(tmp_path, {"a": 1}), NAME)
+    with pytest.raises(ValueError, match=r"y\.jpg is not COCO's run lengths: .*segmentation"):
+        bare = {key: value for key, value in flat[-1].items() if key != "segmentation"}
+        rescore_predictions(write(tmp_path, [*flat[:-1], bare]), NAME)
     with pytest.raises(ValueError, match="of different sizes"):
         other = encode_label_map(np.zeros((2, 2), dtype=int), dataset[0]["file_name"])
         rescore_predictions(write(tmp_path, flat + other), NAME)

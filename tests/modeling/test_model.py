@@ -316,3 +316,10 @@ def test_clip_sees_images_normalized_by_its_statistics(tiny_model, vocabulary):
     expected = normalize(image / 255, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     torch.testing.assert_close(seen[0][0], expected, rtol=1e-4, atol=1e-5)
     assert not any(name.startswith("pixel") for name in tiny_model.state_dict())
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (1, 3, 64, 64), (64, 64, 3), (3, 0, 64)])
+def test_images_of_another_shape_are_refused(tiny_model, shape):
+    batch = [{"image": torch.zeros(shape), "vocabulary": Vocabulary.from_classes(["a", "b"])}]
+    with pytest.raises(ValueError, match=r"images of shape \(3, h, w\), got \("):
+        tiny_model.eval()(batch)

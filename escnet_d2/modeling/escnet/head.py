@@ -78,13 +78,15 @@ class ESCNetHead(nn.Module):
             max_classes: classes kept per image in testing, 0 for all.
 
         Raises:
-            ValueError: no block, or an even kernel.
+            ValueError: no block, or a kernel that is not odd.
         """
         super().__init__()
         if not blocks:
             raise ValueError("MODEL.ESCNET.NUM_BLOCKS must be 1 or more.")
-        if embed_kernel % 2 == 0:
-            raise ValueError(f"MODEL.ESCNET.EMBED_KERNEL must be odd, got {embed_kernel}.")
+        if embed_kernel < 1 or embed_kernel % 2 == 0:
+            raise ValueError(
+                f"MODEL.ESCNET.EMBED_KERNEL must be odd and above 0, got {embed_kernel}."
+            )
         self.blocks = nn.ModuleList(blocks)
         self.prompt_generator = prompt_generator
         self.decoder = decoder
@@ -219,8 +221,16 @@ def _check_ranges(cfg: CfgNode) -> None:
     node, sam = cfg.MODEL.ESCNET, cfg.MODEL.SAM
     for key in ("WINDOW_SIZE", "NUM_HEADS"):
         check_at_least(f"MODEL.ESCNET.{key}", node[key], 1)
-    for key in ("CLASS_CHUNK_SIZE", "TRAIN_CLASSES", "MAX_CLASSES", "KMEANS_ITERATIONS"):
+    for key in (
+        "CLASS_CHUNK_SIZE",
+        "TRAIN_CLASSES",
+        "MAX_CLASSES",
+        "KMEANS_ITERATIONS",
+        "IMAGE_GUIDANCE_DIM",
+        "TEXT_GUIDANCE_DIM",
+    ):
         check_at_least(f"MODEL.ESCNET.{key}", node[key], 0)
+    check_at_least("MODEL.SAM.DEPTH", sam.DEPTH, 0)
     if node.EMBED_DIM % node.NUM_HEADS:
         raise ValueError(
             "MODEL.ESCNET.NUM_HEADS must divide MODEL.ESCNET.EMBED_DIM, "

@@ -82,7 +82,8 @@ class OpenVocabSegmentor(nn.Module):
             int32 (height, width), and ``score_map``, float32 (height, width).
 
         Raises:
-            ValueError: an image without a vocabulary, or without ``sem_seg`` in training.
+            ValueError: an image of another shape, without a vocabulary, or without ``sem_seg`` in
+                training.
             FloatingPointError: NaN scores.
         """
         if self.training:
@@ -164,6 +165,10 @@ class OpenVocabSegmentor(nn.Module):
         return groups.items()
 
     def _normalize(self, image: Tensor) -> Tensor:
+        shape = tuple(image.shape)
+        if len(shape) != 3 or shape[0] != 3 or 0 in shape:
+            # Two dimensions would be taken for three equal channels.
+            raise ValueError(f"The model takes images of shape (3, h, w), got {shape}.")
         return (image.to(self.device).float() - self.pixel_mean) / self.pixel_std
 
     def _target(self, inputs: dict) -> Tensor:
