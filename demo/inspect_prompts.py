@@ -46,14 +46,14 @@ def run(args: argparse.Namespace) -> int:
         ValueError: an argument with a wrong value, or a model without ESC-Blocks.
         RuntimeError: weights that cannot be loaded.
     """
+    from prompt_picture import draw_prompt_picture, inspect_image
+
     from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.console import release_messages
-    from escnet_d2.engine.inspection import inspect_image
     from escnet_d2.engine.model_description import require_weights
     from escnet_d2.engine.predictor import configured_vocabulary, inference_config
     from escnet_d2.io import read_image
     from escnet_d2.outputs import check_output_folder, find_images
-    from escnet_d2.outputs.prompt_picture import draw_prompt_picture
 
     if args.max_classes < 1:
         raise ValueError(f"--max-classes must be at least 1, got {args.max_classes}.")

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prompt_picture import draw_prompt_picture, inspect_image
 
 from escnet_d2.engine import OpenVocabPredictor
-from escnet_d2.engine.inspection import inspect_image
-from escnet_d2.outputs.prompt_picture import draw_prompt_picture
 
 CLASSES = "grass, water, red circle, a dog"
 
