@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-TINY = "{here}/photos/tiny.yaml"
+TINY = "photos/tiny.yaml"
 # A file's text, its bytes, or a function that makes or changes it.
 Content = Union[str, bytes, Callable[[Path], object]]
 
@@ -30,11 +30,11 @@ class Case:
 
     Attributes:
         name: of the test.
-        command: a program and its arguments; ``{here}`` is a folder of the case's own, in which
+        command: a program and its arguments. It runs in a folder of the case's own, in which
             ``photos`` is a prepared folder with the data sets photos_train and photos_val.
         says: a regular expression that must be found in the line on stderr.
         code: how the program ends.
-        files: what is written below ``{here}`` before, by path, or done to what is there.
+        files: what is written there before, by path, or done to what is there.
         slow: run in a process of its own, as programs that start processes need.
     """
 
@@ -48,27 +48,25 @@ class Case:
 
 def train(*opts: str, flags: Sequence[str] = (), config: str = TINY) -> list[str]:
     """A training of one iteration on ``photos`` that ``opts``, ``flags`` or ``config`` break."""
-    return ["train_net.py", "--config-file", config, *flags, "OUTPUT_DIR", "{here}/output", *opts]
+    return ["train_net.py", "--config-file", config, *flags, "OUTPUT_DIR", "output", *opts]
 
 
 def demo(*arguments: str, vocabulary: str = "cat, dog") -> list[str]:
     """A run of the demo over ``photos`` that ``arguments`` break."""
-    return [
-        "demo/demo.py", "--input", "{here}/photos/images/val", "--output", "{here}/output",
-        "--vocabulary", vocabulary, "--allow-untrained", *arguments,
-    ]  # fmt: skip
+    command = ["demo/demo.py", "--input", "photos/images/val", "--output", "output"]
+    return [*command, "--vocabulary", vocabulary, "--allow-untrained", *arguments]
 
 
 def vocabulary_case(name: str, content: Content, says: str, file: str = "names.txt") -> Case:
     """A class list that cannot be read, as the demo gets it."""
-    command = demo(vocabulary="{here}/" + file)
+    command = demo(vocabulary=file)
     return Case(f"vocabulary: {name}", command, says, files={file: content})
 
 
 def config_case(name: str, text: Content, says: str, **files: Content) -> Case:
     """A configuration file that cannot be used."""
     written = {"mine.yaml": text, **{f"{stem}.yaml": content for stem, content in files.items()}}
-    return Case(f"config: {name}", train(config="{here}/mine.yaml"), says, files=written)
+    return Case(f"config: {name}", train(config="mine.yaml"), says, files=written)
 
 
 def option_case(key: str, value: str, says: str, **files: Content) -> Case:
@@ -79,7 +77,7 @@ def option_case(key: str, value: str, says: str, **files: Content) -> Case:
 
 def weights_case(name: str, content: Content, says: str) -> Case:
     """A file that is not a checkpoint of the model."""
-    command = train("MODEL.WEIGHTS", "{here}/model.pth")
+    command = train("MODEL.WEIGHTS", "model.pth")
     return Case(f"weights: {name}", command, says, files={"model.pth": content})
 
 
@@ -99,24 +97,20 @@ def data_case(
     return Case(f"data: {name}", [*command], says, files={"photos": damage_all})
 
 
-def demo_case(option: str, value: str, says: str) -> Case:
+def demo_case(option: str, value: str, says: str, **files: Content) -> Case:
     """An option of the demo, which works without it, with a value that it does not take."""
-    files = {"a.png": photo, "text.txt": "no picture", "empty": folder}
-    return Case(f"demo {option} {value}", [*DEMO, option, value], says, files=files)
+    written = {f"{stem}.txt": content for stem, content in files.items()}
+    return Case(f"demo {option} {value}", demo(option, value), says, files=written)
 
 
-def compare_case(says: str, *arguments: str) -> Case:
-    """A comparison that ``arguments`` break."""
-    command = ["tools/compare.py", "--output", "{here}/output", "--datasets", "A-150"]
-    return Case(f"compare {' '.join(arguments)}", [*command, *arguments], says)
+def program_case(says: str, program: str, *arguments: str, **files: Content) -> Case:
+    """Arguments that a program of ``tools/`` or ``demo/`` refuses; ``files`` of torch by stem."""
+    written = {f"{stem}.pth": content for stem, content in files.items()}
+    name = f"{Path(program).stem} {' '.join(arguments)}"
+    return Case(name, [program, *arguments], says, files=written)
 
 
 # -- generators of files --
-
-
-def photo(path: Path) -> None:
-    """A small image."""
-    Image.new("RGB", (8, 8)).save(path)
 
 
 def saved(content: object) -> Callable[[Path], object]:
@@ -169,11 +163,15 @@ def checkpoint_without_a_last_one(path: Path) -> None:
     (path / "last_checkpoint").unlink()
 
 
-SEGMENT = ["--vocabulary", "a", "--input", "{here}/a.png", "--output", "{here}/output"]
-DEMO = ["demo/demo.py", "--allow-untrained", *SEGMENT]
-PHOTO = {"a.png": photo}
+COMPARE = ["tools/compare.py", "--output", "output", "--datasets", "A-150"]
+EVALUATE = ["tools/evaluate_all.py", "--config-file", "escnet_tiny"]
+EXPORT = ["tools/export_checkpoint.py", "--to"]
+INSPECT = "demo/inspect_prompts.py"
+PREPARE = "tools/prepare_dataset.py"
+DESCRIBE = ["tools/prepare_folder_dataset.py", "--name", "a", "--classes", "a", "--output", "b"]
+CLIP = saved({"clip.model.proj": torch.ones(1)})
 OUTPUT_IS_USED = {"output": checkpoint_of_a_run}
-EVIL = '!!python/object/apply:os.mkdir ["{here}/mark"]'
+EVIL = '!!python/object/apply:os.mkdir ["mark"]'
 
 CASES = [
     # Configuration files.
@@ -189,8 +187,8 @@ CASES = [
     config_case("missing base", "_BASE_: no.yaml\n", r"mine\.yaml: its _BASE_ no\.yaml is not"),
     config_case("base is a pipe", "_BASE_: b.yaml\n", r"its _BASE_ b\.yaml is not a file", b=fifo),
     config_case("base is a number", "_BASE_: 3\n", r"_BASE_ must be a path"),
-    config_case("folder", folder, r"no config file '\S+mine\.yaml'"),
-    config_case("pipe", fifo, r"no config file '\S+mine\.yaml'"),
+    config_case("folder", folder, r"no config file 'mine\.yaml'"),
+    config_case("pipe", fifo, r"no config file 'mine\.yaml'"),
     config_case("binary", bytes(range(256)), r"mine\.yaml is not a YAML text file"),
     config_case("zero bytes in text", "SEED: \0\n", r"mine\.yaml is not a YAML text file"),
     config_case("nested too deep", "[" * 9999, r"mine\.yaml"),
@@ -218,34 +216,33 @@ CASES = [
         "--dist-url must be auto or tcp://.*'host:29500'",
     ),
     # The demo, and what looks for its classes.
-    Case("demo: device", demo("--device", "meta"), "MODEL.DEVICE must be cpu.*'meta'"),
-    Case("demo: no output", demo("--output", ""), "output '' must name a folder"),
-    Case(
-        "demo: output below a file",
-        demo("--output", "{here}/file/run"),
-        r"\S+run' must name a folder, but \S+file is a file",
-        files={"file": "text"},
-    ),
-    Case(
-        "demo: size", demo("--opts", "INPUT.MIN_SIZE_TEST", "-4"), "MIN_SIZE_TEST must be at least"
-    ),
-    Case(
-        "demo: weights after messages",
-        demo("--weights", "{here}/model.pth", vocabulary="cat; dog"),
-        r"model\.pth is refused",
-        files={"model.pth": lambda path: path.write_bytes(pickle.dumps(RunsCode(path), 4))},
-    ),
+    demo_case("--input", "nowhere", "'nowhere' does not exist"),
+    demo_case("--input", "empty.txt", r"No images in 'empty\.txt'", empty=folder),
+    demo_case("--input", "a.txt", r"a\.txt is not an image", a="no picture"),
+    demo_case("--vocabulary", "|, a", "is empty"),
+    demo_case("--vocabulary", "words.txt", r"words\.txt does not exist"),
+    demo_case("--device", "gpu", r"MODEL\.DEVICE must be cpu"),
+    demo_case("--device", "meta", r"MODEL\.DEVICE must be cpu.*'meta'"),
+    demo_case("--weights", "w.pth", r"w\.pth does not exist"),
+    demo_case("--config-file", "none", "'none'"),
+    demo_case("--save", "video", "video"),
+    demo_case("--opacity", "2", "opacity"),
+    demo_case("--batch-size", "0", "--batch-size must be at least 1"),
+    demo_case("--output", "", "output '' must name a folder"),
+    demo_case("--output", "a.txt/run", r"run' must name a folder, but \S+a\.txt is a file", a=""),
+    program_case("MIN_SIZE_TEST must be at least", *demo("--opts", "INPUT.MIN_SIZE_TEST", "-4")),
+    program_case(r"MODEL\.X", *demo("--opts", "MODEL.X", "1")),
+    program_case("--vocabulary", "demo/demo.py", "--input", "a.png"),
+    program_case("give a checkpoint", *(part for part in demo() if part != "--allow-untrained")),
+    program_case(r"model\.pth is refused", *demo("--weights", "model.pth"), model=pickled_code),
     Case(
         "demo: nothing but HEIC",
-        ["demo/demo.py", "--input", "{here}", "--output", "{here}/output", "--vocabulary", "cat,"],
+        demo("--input", "."),
         r"No images in .*1 files ignored: \.heic \(pip install pillow-heif",
         files={"a.heic": b"x"},
     ),
-    Case(
-        "inspect: no class",
-        ["demo/inspect_prompts.py", *demo("--max-classes", "0")[1:]],
-        "--max-classes must be at least 1, got 0",
-    ),
+    program_case("must be at least 1, got 0", INSPECT, *demo("--max-classes", "0")[1:]),
+    program_case("no class 'bird'", INSPECT, *demo("--classes", "bird")[1:]),
     vocabulary_case("empty", "", r"names\.txt: it is empty"),
     vocabulary_case("comments", "# cat\n", r"names\.txt: it is empty"),
     vocabulary_case("UTF-16", "cat\n".encode("utf-16-le"), r"names\.txt: .*save it as UTF-8"),
@@ -253,20 +250,6 @@ CASES = [
     vocabulary_case("no name", '[{"id": 1}]', r"names\.json: .*\{'id': 1\}", "names.json"),
     Case("vocabulary: numbers", demo(vocabulary="[1, 2]"), "a list of names, not 1"),
     Case("vocabulary: bytes", demo(vocabulary="caf\udce9,"), "is not UTF-8 text"),
-    Case(
-        "compare: no data set",
-        ["tools/compare.py", "--output", "{here}", "--datasets", ",", "--model", "a=escnet_tiny"],
-        "--datasets names no data set",
-    ),
-    Case(
-        "compare: output is a file",
-        [
-            *("tools/compare.py", "--output", "{here}/file"),
-            *("--datasets", "A-150", "--model", "a=escnet_tiny"),
-        ],
-        "file' must name a folder",
-        files={"file": "text"},
-    ),
     Case(
         "a crop of two photos",
         train("INPUT.CROP.TYPE", "relative", "INPUT.CROP.SIZE", "(2.0, 2.0)"),
@@ -338,24 +321,24 @@ CASES = [
     option_case("DATASETS.TRAIN", "()", r"DATASETS\.TRAIN is empty"),
     option_case("DATASETS.TEST", "('photos_val', 'photos_val')", "names photos_val more"),
     option_case("DATASETS.FOLDERS", "(3,)", r"DATASETS\.FOLDERS takes names as text, got 3"),
-    option_case("DATASETS.FOLDERS", "('{here}/no',)", r"/no"),
+    option_case("DATASETS.FOLDERS", "('no',)", r"no"),
     option_case("OUTPUT_DIR", "", r"OUTPUT_DIR is empty"),
     option_case(
-        *("VOCABULARY.TRAIN", "{here}/two.txt"),
-        r"VOCABULARY\.TRAIN \S+two\.txt.* 2 classes.*photos_train needs 3",
+        *("VOCABULARY.TRAIN", "two.txt"),
+        r"VOCABULARY\.TRAIN two\.txt.* 2 classes.*photos_train needs 3",
         two="sky\ndog\n",
     ),
     option_case("VOCABULARY.TEST", "ade150", r"TEST ade150.* 150 classes.*photos_val needs 3"),
-    option_case("VOCABULARY.TRAIN", "{here}/b.txt", r"TRAIN \S+b\.txt", b=bytes(range(256))),
-    option_case("VOCABULARY.TRAIN", "{here}/no.txt", r"VOCABULARY\.TRAIN .*no\.txt"),
+    option_case("VOCABULARY.TRAIN", "b.txt", r"TRAIN b\.txt", b=bytes(range(256))),
+    option_case("VOCABULARY.TRAIN", "no.txt", r"VOCABULARY\.TRAIN .*no\.txt"),
     Case(
         "VOCABULARY.TEST in an evaluation",
         train("VOCABULARY.TEST", "ade150", flags=("--eval-only",)),
         r"VOCABULARY\.TEST ade150.* 150 classes.*photos_val needs 3",
     ),
     # Where the run goes.
-    option_case("OUTPUT_DIR", "{here}/a.txt", r"_DIR \S+a\.txt cannot be .*: File exists", a=""),
-    option_case("OUTPUT_DIR", "{here}/a.txt/b", r"_DIR \S+/b cannot be .*: Not a directory", a=""),
+    option_case("OUTPUT_DIR", "a.txt", r"_DIR a\.txt cannot be .*: File exists", a=""),
+    option_case("OUTPUT_DIR", "a.txt/b", r"_DIR a\.txt/b cannot be .*: Not a directory", a=""),
     Case(
         "OUTPUT_DIR of another training", train(), "--resume goes on with it", files=OUTPUT_IS_USED
     ),
@@ -379,7 +362,7 @@ CASES = [
     ),
     # Weights.
     option_case("MODEL.WEIGHTS", "nowhere.pth", r"MODEL\.WEIGHTS nowhere\.pth is not a file"),
-    option_case("MODEL.WEIGHTS", "{here}", r"MODEL\.WEIGHTS \S+ is not a file"),
+    option_case("MODEL.WEIGHTS", ".", r"MODEL\.WEIGHTS \S+ is not a file"),
     weights_case("empty", b"", r"model\.pth"),
     weights_case("text", "not a checkpoint", r"model\.pth"),
     weights_case("truncated", truncated, r"model\.pth is truncated or damaged"),
@@ -420,44 +403,48 @@ CASES = [
         "A loss became infinite or NaN at iteration",
         code=1,  # Not a usage error: nobody could know.
     ),
-    # The demo.
-    demo_case("--input", "{here}/nowhere", r"/nowhere' does not exist"),
-    demo_case("--input", "{here}/empty", r"No images in '\S+/empty'"),
-    demo_case("--input", "{here}/text.txt", r"text\.txt is not an image"),
-    demo_case("--vocabulary", "|, a", "is empty"),
-    demo_case("--vocabulary", "words.txt", r"words\.txt does not exist"),
-    demo_case("--device", "gpu", r"MODEL\.DEVICE must be cpu"),
-    demo_case("--weights", "w.pth", r"w\.pth does not exist"),
-    demo_case("--config-file", "none", "'none'"),
-    demo_case("--save", "video", "video"),
-    demo_case("--opacity", "2", "opacity"),
-    demo_case("--batch-size", "0", "--batch-size must be at least 1"),
-    Case("demo of a wrong key", [*DEMO, "--opts", "MODEL.X", "1"], r"MODEL\.X", files=PHOTO),
-    Case("demo without a vocabulary", ["demo/demo.py", "--input", "a.png"], "--vocabulary"),
-    Case("demo untrained", ["demo/demo.py", *SEGMENT], "give a checkpoint", files=PHOTO),
-    Case(
-        "prompts of a class that is not asked for",
-        ["demo/inspect_prompts.py", *DEMO[1:], "--config-file", "escnet_tiny", "--classes", "cat"],
-        "no class 'cat'",
-        files=PHOTO,
+    # Other tools.
+    program_case("no ESCNet; there is .*SED", *COMPARE, "--model", "A=b", "--published", "ESCNet"),
+    program_case("no data set none is registered", *COMPARE, "--predictions", "A=none:file.json"),
+    program_case(r"is not NAME=CONFIG\[:WEIGHTS\]", *COMPARE, "--model", "nothing"),
+    program_case("-opts of no model: Z", *COMPARE, "--model", "A=b", "--model-opts", "Z", "K", "V"),
+    program_case("give a --model or --predictions", *COMPARE),
+    program_case("--datasets names no data set", *COMPARE, "--model", "a=b", "--datasets", ","),
+    program_case(
+        "a.pth' must name a folder", *COMPARE, "--model", "a=b", "--output", "a.pth", a=""
     ),
-    # The comparison.
-    compare_case("no ESCNet; there is .*SED", "--model", "A=b", "--published", "ESCNet"),
-    compare_case("no data set none is registered", "--predictions", "A=none:file.json"),
-    compare_case(r"is not NAME=CONFIG\[:WEIGHTS\]", "--model", "nothing"),
-    compare_case("-opts of no model: Z", "--model", "A=b", "--model-opts", "Z", "K", "V"),
-    compare_case("give a --model or --predictions"),
+    program_case("no data set none is registered", *EVALUATE, "--datasets", "none"),
+    program_case("names no data set", *EVALUATE, "--datasets", ","),
+    program_case("no_such_overlay", *EVALUATE, "--overlay", "no_such_overlay"),
+    program_case("any of coco_stuff, ade20k_150, ade20k_847", PREPARE),
+    program_case("any of coco_stuff, ade20k_150, ade20k_847", PREPARE, "ade20k_3000"),
+    program_case("nowhere is not a folder", PREPARE, "voc", "--root", "nowhere"),
+    *(
+        program_case("SPLIT=IMAGES:LABELS", *DESCRIBE, "--split", split)
+        for split in ("train", "train=a", "=a:b", "train=:b", "train=a:")
+    ),
+    program_case("names a split twice", *DESCRIBE, "--split", "a=b:c", "--split", "a=b:c"),
+    program_case("'third'", "tools/download_weights.py", "third"),
+    program_case("empty.pth is empty", *EXPORT, "open_clip", "empty.pth", "out.pth", empty=b""),
+    program_case("x.pth: No checkpoint of", *EXPORT, "release", "x.pth", "out.pth", x=CLIP),
+    program_case("none is not a folder", *EXPORT, "open_clip", "x.pth", "none/out.pth", x=CLIP),
+    program_case("x.pth is there already", *EXPORT, "open_clip", "x.pth", "x.pth", x=CLIP),
+    program_case(
+        *("META_ARCHITECTURE must be ESCNet", "tools/probe_prompts.py", "--config-file"),
+        *("cat_seg_tiny", "--allow-untrained", "--dataset", "photos_val", "--output", "o.json"),
+        *("--opts", "DATASETS.FOLDERS", "('photos',)"),
+    ),
     # In processes of their own.
     Case(
         "two processes",
-        train("MODEL.WEIGHTS", "{here}/model.pth", flags=("--num-gpus", "2")),
+        train("MODEL.WEIGHTS", "model.pth", flags=("--num-gpus", "2")),
         r"model\.pth .*of another model",
         files={"model.pth": saved({"a": torch.zeros(1)})},
         slow=True,
     ),
     Case(
         "code in a process",
-        train(config="{here}/mine.yaml"),
+        train(config="mine.yaml"),
         "line 1: the tag",
         files={"mine.yaml": f"SEED: {EVIL}\n"},
         slow=True,
@@ -475,10 +462,9 @@ def test_a_mistake_is_answered_in_one_line(
 ):
     prepared_folder(tmp_path / "photos", "photos", train=2, val=2)
     write_files(case.files, tmp_path)
-    program, *arguments = (part.replace("{here}", str(tmp_path)) for part in case.command)
-    done = (start_program if case.slow else run_program)(program, *arguments)
+    done = (start_program if case.slow else run_program)(*case.command, cwd=tmp_path)
     out, err = done.stdout, done.stderr
-    start = f"{Path(program).name}: error: "
+    start = f"{Path(case.command[0]).name}: error: "
     said = [line for line in err.splitlines() if line.startswith(start)]
     # Each of several processes speaks for itself, and torch says that it stops the others.
     assert len(said) == 1 if not case.slow else len(said) >= 1, err
@@ -501,8 +487,7 @@ def test_a_demo_that_cannot_start_deletes_nothing(prepared_folder, tmp_path, run
     settings = {"outputs": ["labels"], "settings": {}}
     (tmp_path / "output" / "settings.json").write_text(json.dumps(settings))
     (tmp_path / "model.pth").write_bytes(b"")
-    command = demo("--overwrite", "--weights", "{here}/model.pth")
-    done = run_program(*(part.replace("{here}", str(tmp_path)) for part in command))
+    done = run_program(*demo("--overwrite", "--weights", "model.pth"), cwd=tmp_path)
     assert done.returncode == 2
     assert "model.pth is empty" in done.stderr
     assert label.read_text() == "of an earlier run"
@@ -512,7 +497,7 @@ def write_files(files: Mapping[str, Content], root: Path) -> None:
     for name, content in files.items():
         path = root / name
         if isinstance(content, str):
-            path.write_text(content.replace("{here}", str(root)))
+            path.write_text(content)
         elif isinstance(content, bytes):
             path.write_bytes(content)
         else:

@@ -1,23 +1,12 @@
-"""Small data sets on disk, and catalogs that forget them."""
+"""Small data sets on disk."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-@pytest.fixture(autouse=True)
-def catalogs_restored():
-    before = set(DatasetCatalog), set(MetadataCatalog)
-    yield
-    for name in set(DatasetCatalog) - before[0]:
-        DatasetCatalog.remove(name)
-    for name in set(MetadataCatalog) - before[1]:
-        MetadataCatalog.remove(name)
 
 
 @pytest.fixture
@@ -71,9 +60,13 @@ def project(tmp_path, make_folders):
 
 
 @pytest.fixture
-def run_tool(load_tool):
+def run_tool(load_program):
     """Runs a program of ``tools/`` in this process, and returns its exit code."""
-    return lambda name, *arguments: load_tool(name).main([str(argument) for argument in arguments])
+
+    def run(name, *arguments):
+        return load_program(f"tools/{name}.py").main([str(argument) for argument in arguments])
+
+    return run
 
 
 @pytest.fixture

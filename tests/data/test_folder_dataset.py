@@ -149,20 +149,6 @@ def test_long_lists_of_problems_are_cut(project, capsys, prepare):
     assert "30 file(s) cannot be used" in error and "... and 10 more." in error
 
 
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        *((split, "SPLIT=IMAGES:LABELS") for split in ("train", "train=a", "=a:b", "train=:b")),
-        ("train=a:", "SPLIT=IMAGES:LABELS"),
-        ("train=a:b", "names a split twice"),
-    ],
-)
-def test_split_syntax(project, split, message, capsys, prepare):
-    with pytest.raises(SystemExit):
-        prepare("--split", split)
-    assert message in capsys.readouterr().err
-
-
 def write(folder, *splits, name="pets", classes=("a", "b"), ignore_label=255):
     folders = folder / "images", folder / "labels"
     return write_manifest(

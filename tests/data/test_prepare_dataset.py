@@ -143,21 +143,6 @@ def test_list_names_every_archive(tmp_path, capsys, run_tool):
             assert archive.terms in output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "any of coco_stuff, ade20k_150, ade20k_847"),
-        (["ade20k_3000"], "any of coco_stuff, ade20k_150, ade20k_847"),
-        (["voc", "--root", "nowhere"], "nowhere is not a folder"),
-    ],
-)
-def test_usage_errors(arguments, message, capsys, run_tool):
-    with pytest.raises(SystemExit) as stopped:
-        run_tool("prepare_dataset", *arguments)
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
-
-
 def test_documents_name_every_preparation_and_data_set():
     text = (DOCS / "datasets.md").read_text(encoding="utf-8")
     for name, preparation in PREPARATIONS.items():

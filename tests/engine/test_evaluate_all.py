@@ -33,8 +33,8 @@ VOC, VOC_B, A150 = (
 
 
 @pytest.fixture(scope="module")
-def tool(load_tool):
-    return load_tool("evaluate_all")
+def tool(load_program):
+    return load_program("tools/evaluate_all.py")
 
 
 @pytest.fixture
@@ -222,20 +222,6 @@ def test_class_names_of_a_release(tool, root, tmp_path, monkeypatch):
     code, report = run(tool, tmp_path / "other", *arguments)
     assert (code, states(report)) == (1, {VOC: "failed"})
     assert "no_such_list.txt" in report["datasets"][0]["detail"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--datasets", "no_such_set"], "no data set no_such_set is registered"),
-        (["--datasets", ","], "names no data set"),
-        (["--overlay", "no_such_overlay"], "no_such_overlay"),
-    ],
-)
-def test_usage_errors(tool, tmp_path, arguments, message):
-    code, report = run(tool, tmp_path, *arguments)
-    assert message in code
-    assert report is None
 
 
 def test_later_options_win(tool, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -141,11 +140,9 @@ def test_only_the_image_tower_learns(model, folder, tmp_path):
 
 
 @pytest.fixture
-def pretrain(tmp_path, monkeypatch):
+def pretrain(tmp_path, monkeypatch, load_program):
     """Runs the program on six scenes; returns what it exports."""
-    spec = importlib.util.spec_from_file_location("tool", REPO / "projects/shapes/pretrain_clip.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_program("projects/shapes/pretrain_clip.py")
     monkeypatch.setattr(
         tool, "prepare_split", lambda _, name, **__: prepare_split(tmp_path, name, num_scenes=6)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -21,15 +20,10 @@ FOLDER = REPO / "projects/shapes"
 
 
 @pytest.fixture
-def tool(monkeypatch, tmp_path):
+def tool(monkeypatch, tmp_path, load_program):
     """The program as a module, which writes below ``tmp_path``."""
     monkeypatch.syspath_prepend(str(REPO / "projects/shapes"))
-    spec = importlib.util.spec_from_file_location(
-        "reproduce", REPO / "projects/shapes/reproduce_shapes.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "reproduce", module)
-    spec.loader.exec_module(module)
+    module = load_program("projects/shapes/reproduce_shapes.py")
     document = tmp_path / "benchmarks.md"
     document.write_text("before\n<!-- begin shapes -->\nold\n<!-- end shapes -->\nafter\n")
     monkeypatch.setattr(module, "REPO", tmp_path)
