@@ -58,10 +58,10 @@ def test_equals_the_class_by_class_definition(num_classes, dilation):
     target[40:50, 10:40] = 65535
     counts = boundary_counts(prediction, target, num_classes=num_classes, dilation=dilation)
     width = band_width(61, 83, dilation)
-    labelled = target != 65535
+    labeled = target != 65535
     for label in range(num_classes):
         target_band = reference_band(target == label, width)
-        prediction_band = reference_band((prediction == label) & labelled, width)
+        prediction_band = reference_band((prediction == label) & labeled, width)
         assert counts.target[label] == target_band.sum()
         assert counts.prediction[label] == prediction_band.sum()
         assert counts.intersection[label] == (target_band & prediction_band).sum()
@@ -76,7 +76,7 @@ def test_labels_beyond_8_bits_are_told_apart():
     assert not band[3, 2:5].any()
 
 
-def test_unlabelled_pixels_cost_a_right_prediction_nothing():
+def test_unlabeled_pixels_cost_a_right_prediction_nothing():
     target = np.zeros((40, 40), dtype=np.int64)
     target[10:30, 10:30] = 1
     prediction = target.copy()

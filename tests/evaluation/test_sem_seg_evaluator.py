@@ -18,7 +18,7 @@ from escnet_d2.evaluation.confusion import ClassCounts
 from escnet_d2.evaluation.metrics import SCORES
 from escnet_d2.structures import Vocabulary
 
-# Three classes; the lower right quarter is unlabelled. Class 0: 5 of 8 pixels found, 3 called
+# Three classes; the lower right quarter is unlabeled. Class 0: 5 of 8 pixels found, 3 called
 # class 1. Class 1: 3 of 4 found, 1 called class 2. Class 2 is not in the ground truth.
 TARGET = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 255, 255], [0, 0, 255, 255]])
 PREDICTION = np.array([[0, 0, 1, 1], [0, 0, 1, 2], [0, 1, 2, 2], [1, 1, 0, 0]])
@@ -151,7 +151,7 @@ def test_agrees_with_detectron2(tmp_path, dataset, num_classes):
         (3, 1, np.uint8, [1, 255, 3]),
     ],
 )
-def test_unlabelled_values(tmp_path, dataset, num_classes, ignore_label, dtype, values):
+def test_unlabeled_values(tmp_path, dataset, num_classes, ignore_label, dtype, values):
     name = dataset([str(index) for index in range(num_classes)], ignore_label)
     evaluator = SemSegEvaluator(name, output_dir=None)
     target = np.full((6, 6), num_classes - 1)
@@ -239,7 +239,7 @@ def test_predictions_are_optional(tmp_path, dataset):
     assert not (tmp_path / "out" / "sem_seg_predictions.json").exists()
 
 
-def test_only_unlabelled_pixels(tmp_path, dataset):
+def test_only_unlabeled_pixels(tmp_path, dataset):
     evaluator = SemSegEvaluator(dataset(), output_dir=tmp_path / "out", seen_classes=NAMES)
     image = write_target(tmp_path, np.full((4, 4), 255))
     evaluator.process([image], [{"label_map": torch.from_numpy(PREDICTION)}])

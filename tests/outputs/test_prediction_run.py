@@ -245,7 +245,7 @@ def test_resume_tries_failed_images_again(photos):
     assert predictor.batches == [[4]]
 
 
-def test_background_is_grey(photos):
+def test_background_is_gray(photos):
     vocabulary = Vocabulary.from_classes(["dark"], background="threshold")
     run(photos, vocabulary=vocabulary)
     with Image.open(photos.parent / "out" / "labels" / "2.png") as image:
