@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+import torch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -107,7 +108,7 @@ def one_line_errors() -> Iterator[None]:
 
     Raises:
         SystemExit: with code 2 for ``ValueError``, ``OSError`` and ``WeightsError``, 1 for
-            ``FloatingPointError`` (a loss that is infinite or NaN) and 130 for Ctrl-C; an
+            ``FloatingPointError`` (a loss that is infinite or NaN) and memory, 130 for Ctrl-C; an
             ``EvaluationError`` counts as what caused it.
     """
     try:
@@ -121,6 +122,10 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(EXIT_USAGE_ERROR if is_input else EXIT_FAILED)
     except FloatingPointError as error:
         report_error(error)
+        sys.exit(EXIT_FAILED)
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        cure = "smaller images, INPUT.CROP.SIZE and SOLVER.IMS_PER_BATCH need less"
+        report_error(MemoryError(f"out of memory: {error}; {cure}"))
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         _report("interrupted.")

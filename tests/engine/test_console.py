@@ -53,6 +53,7 @@ def test_the_file_has_everything_and_the_console_no_colors(tmp_path, capsys):
         (FileNotFoundError(2, "No such file", "a.pth"), 2, "No such file: 'a.pth'"),
         (WeightsError("a.pth is empty."), 2, "error: a.pth is empty."),
         (FloatingPointError("A loss is NaN."), 1, "error: A loss is NaN."),
+        (MemoryError("27.9 GiB"), 1, "27.9 GiB; smaller images, INPUT.CROP.SIZE and"),
         (KeyboardInterrupt(), 130, "interrupted."),
         (ValueError(), 2, "error: ValueError"),
     ],
