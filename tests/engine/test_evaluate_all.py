@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,21 +15,16 @@ from PIL import Image
 
 from escnet_d2.data.datasets import all_datasets
 from escnet_d2.data.datasets.mess import MESS_DATASETS
+from escnet_d2.engine import evaluation_run
 from escnet_d2.engine.console import EXIT_USAGE_ERROR
 from escnet_d2.evaluation.mess import mess_scores
 from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_all.py"
 VOC, VOC_B, A150 = (
     "voc_2012_test_sem_seg",
     "voc_2012_test_background_sem_seg",
     "ade20k_150_test_sem_seg",
 )
-
-
-@pytest.fixture(scope="module")
-def tool(load_program):
-    return load_program("tools/evaluate_all.py")
 
 
 @pytest.fixture
@@ -56,19 +46,19 @@ def root(tmp_path, monkeypatch):
     return folder
 
 
-def run(tool, tmp_path, *arguments):
-    """Runs the tool; returns its exit code, or its usage error, and ``benchmarks.json``."""
-    file = tmp_path / "out/inference/benchmarks.json"
-    file.unlink(missing_ok=True)
-    code, errors = 0, io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            tool.run(
-                ["--config-file", "escnet_tiny", *arguments, "OUTPUT_DIR", str(tmp_path / "out")]
-            )
-    except SystemExit as stop:
-        code = errors.getvalue() if stop.code == EXIT_USAGE_ERROR else stop.code or 0
-    return code, json.loads(file.read_text()) if file.is_file() else None
+@pytest.fixture
+def evaluate(tmp_path, run_program):
+    """Runs the program; returns its exit code, or its usage error, and ``benchmarks.json``."""
+
+    def run(*arguments, output=tmp_path / "out", program=run_program):
+        file = output / "inference/benchmarks.json"
+        file.unlink(missing_ok=True)
+        command = ("tools/evaluate_all.py", "--config-file", "escnet_tiny", *arguments)
+        done = program(*command, "OUTPUT_DIR", output)
+        code = done.stderr if done.returncode == EXIT_USAGE_ERROR else done.returncode
+        return code, json.loads(file.read_text()) if file.is_file() else None
+
+    return run
 
 
 def states(report):
@@ -81,9 +71,9 @@ def expect_images(monkeypatch, **counts):
         monkeypatch.setitem(vars(metadata), "expected_images", count)
 
 
-def test_a_run_over_the_benchmarks(tool, root, tmp_path, monkeypatch):
+def test_a_run_over_the_benchmarks(evaluate, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2, VOC_B: 2})
-    code, report = run(tool, tmp_path, "--title", "Tiny", "--overlay", "benchmarks")
+    code, report = evaluate("--title", "Tiny", "--overlay", "benchmarks")
     assert code == 1  # A-150 is incomplete.
     found = {record["name"]: record for record in report["datasets"]}
     assert len(found) == 6
@@ -112,17 +102,17 @@ def test_a_run_over_the_benchmarks(tool, root, tmp_path, monkeypatch):
     assert list(json.loads((folder / "summary.json").read_text())) == [VOC, VOC_B]
 
 
-def test_finished_data_sets_are_kept_and_never_mixed(tool, root, tmp_path, monkeypatch):
+def test_finished_data_sets_are_kept_and_never_mixed(evaluate, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2, VOC_B: 2, A150: 1})
     folder = tmp_path / "out/inference"
-    assert run(tool, tmp_path, "--datasets", "PAS-20")[0] == 0
+    assert evaluate("--datasets", "PAS-20")[0] == 0
     written = (folder / VOC / "results.json").stat().st_mtime_ns
     # The list of data sets is free, and tables cover what is in the folder.
-    code, report = run(tool, tmp_path, "--datasets", "A-150")
+    code, report = evaluate("--datasets", "A-150")
     assert (code, states(report)) == (0, {A150: "evaluated", VOC: "kept"})
     assert report["datasets"][1]["scores"]["num_images"] == 2
     assert list(json.loads((folder / "summary.json").read_text())) == [A150, VOC]
-    code, report = run(tool, tmp_path, "--datasets", f"A-150,PAS-20,{VOC_B}")
+    code, report = evaluate("--datasets", f"A-150,PAS-20,{VOC_B}")
     assert (code, states(report)) == (0, {A150: "kept", VOC: "kept", VOC_B: "evaluated"})
     assert (folder / VOC / "results.json").stat().st_mtime_ns == written
 
@@ -130,23 +120,23 @@ def test_finished_data_sets_are_kept_and_never_mixed(tool, root, tmp_path, monke
     config = (tmp_path / "out/config.yaml").read_text()
     change = ("INPUT.MIN_SIZE_TEST", "64")
     for arguments in ((), ("--rerun",)):
-        code, report = run(tool, tmp_path, "--datasets", "PAS-20", *arguments, *change)
+        code, report = evaluate("--datasets", "PAS-20", *arguments, *change)
         assert report is None
         assert "differs: INPUT.MIN_SIZE_TEST. Choose another OUTPUT_DIR" in code
         assert "--rerun" in code
         assert A150 in code
     assert (tmp_path / "out/config.yaml").read_text() == config
     every = ("--datasets", f"A-150,PAS-20,{VOC_B}", "--rerun")
-    code, report = run(tool, tmp_path, *every, *change)
+    code, report = evaluate(*every, *change)
     assert set(states(report).values()) == {"evaluated"}
     assert (folder / VOC / "results.json").stat().st_mtime_ns != written
 
 
-def test_what_is_not_finished_is_evaluated_again(tool, root, tmp_path, monkeypatch):
+def test_what_is_not_finished_is_evaluated_again(evaluate, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2})
     arguments = ("--datasets", "PAS-20")
     file = tmp_path / "out/inference" / VOC / "results.json"
-    run(tool, tmp_path, *arguments)
+    evaluate(*arguments)
     # Of fewer images than there are by now, and left by a training.
     for spoil in (
         lambda: file.write_text('{"num_images": 1}'),
@@ -154,36 +144,36 @@ def test_what_is_not_finished_is_evaluated_again(tool, root, tmp_path, monkeypat
         lambda: (tmp_path / "out/last_checkpoint").write_text("model_final.pth"),
     ):
         spoil()
-        assert states(run(tool, tmp_path, *arguments)[1]) == {VOC: "evaluated"}
+        assert states(evaluate(*arguments)[1]) == {VOC: "evaluated"}
         assert json.loads(file.read_text())["num_images"] == 2
     (tmp_path / "out/last_checkpoint").unlink()
     (tmp_path / "out/config.yaml").unlink()
-    code, report = run(tool, tmp_path, *arguments)
+    code, report = evaluate(*arguments)
     assert report is None
     assert "its config.yaml is missing" in code
 
 
-def test_a_killed_rerun_leaves_no_old_results(tool, root, tmp_path, monkeypatch):
+def test_a_killed_rerun_leaves_no_old_results(evaluate, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2})
-    run(tool, tmp_path, "--datasets", "PAS-20")
+    evaluate("--datasets", "PAS-20")
     with monkeypatch.context() as patch:
-        patch.setattr(tool, "evaluate_datasets", lambda *_, **__: sys.exit("killed"))
+        patch.setattr(evaluation_run, "evaluate_datasets", lambda *_, **__: sys.exit("killed"))
         arguments = ("--datasets", "PAS-20", "--rerun", "INPUT.MIN_SIZE_TEST", "64")
-        assert run(tool, tmp_path, *arguments)[0] == "killed"
-    _, report = run(tool, tmp_path, "--datasets", "PAS-20", "INPUT.MIN_SIZE_TEST", "64")
+        assert evaluate(*arguments)[0] == "killed"
+    _, report = evaluate("--datasets", "PAS-20", "INPUT.MIN_SIZE_TEST", "64")
     assert states(report) == {VOC: "evaluated"}
 
 
 # Of the label map in this process, of the photo in a process of the loader.
 @pytest.mark.parametrize(("kind", "suffix", "workers"), [(1, "png", 0), (0, "jpg", 1)])
 def test_a_data_set_that_fails_does_not_stop_the_others(
-    tool, root, tmp_path, monkeypatch, kind, suffix, workers
+    evaluate, root, tmp_path, monkeypatch, kind, suffix, workers
 ):
     expect_images(monkeypatch, **{VOC: 2, A150: 1})
     damaged = all_datasets()[A150].prepared_folders(root)[kind] / f"0.{suffix}"
     damaged.write_bytes(b"no image")
     options = ("--datasets", "A-150,PAS-20", "DATALOADER.NUM_WORKERS", str(workers))
-    code, report = run(tool, tmp_path, *options)
+    code, report = evaluate(*options)
     assert code == 1
     assert states(report) == {A150: "failed", VOC: "evaluated"}
     detail = report["datasets"][0]["detail"]
@@ -197,7 +187,7 @@ def run_out_of_memory(self, batch):
     raise torch.cuda.OutOfMemoryError
 
 
-def test_a_programming_error_is_an_error(tool, root, tmp_path, monkeypatch):
+def test_a_programming_error_is_an_error(evaluate, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2})
     for error in (TypeError, KeyError, AttributeError, RuntimeError):
 
@@ -206,25 +196,26 @@ def test_a_programming_error_is_an_error(tool, root, tmp_path, monkeypatch):
 
         monkeypatch.setattr(META_ARCH_REGISTRY.get("ESCNet"), "forward", fail)
         with pytest.raises(error, match="a mistake"):
-            run(tool, tmp_path, "--datasets", "PAS-20")
+            evaluate("--datasets", "PAS-20")
     monkeypatch.setattr(META_ARCH_REGISTRY.get("ESCNet"), "forward", run_out_of_memory)
-    code, report = run(tool, tmp_path, "--datasets", "PAS-20")
+    code, report = evaluate("--datasets", "PAS-20")
     assert (code, states(report)) == (1, {VOC: "failed"})
 
 
-def test_class_names_of_a_release(tool, root, tmp_path, monkeypatch):
+def test_class_names_of_a_release(evaluate, root, tmp_path, monkeypatch):
     expect_images(monkeypatch, **{VOC: 2, VOC_B: 2})
-    code, report = run(tool, tmp_path, "--datasets", "PAS-20,PAS-20b", "VOCABULARY.TEST", "fcclip")
+    code, report = evaluate("--datasets", "PAS-20,PAS-20b", "VOCABULARY.TEST", "fcclip")
     assert code == 0
     assert states(report) == {VOC: "evaluated", VOC_B: "skipped"}
     assert "no 'fcclip' class list" in report["datasets"][1]["detail"]
     arguments = ("--datasets", "PAS-20", "VOCABULARY.TEST", "no_such_list.txt")
-    code, report = run(tool, tmp_path / "other", *arguments)
+    code, report = evaluate(*arguments, output=tmp_path / "other")
     assert (code, states(report)) == (1, {VOC: "failed"})
     assert "no_such_list.txt" in report["datasets"][0]["detail"]
 
 
-def test_later_options_win(tool, tmp_path):
+def test_later_options_win(load_program, tmp_path):
+    tool = load_program("tools/evaluate_all.py")
     file = tmp_path / "mine.yaml"
     file.write_text("DATASETS:\n  TEST: ('a',)\nTEST:\n  SLIDING_WINDOW: True\n")
 
@@ -251,9 +242,9 @@ def test_later_options_win(tool, tmp_path):
             settings("--overlay", str(file))
 
 
-def test_drawn_data_are_drawn(tool, tmp_path, monkeypatch):
+def test_drawn_data_are_drawn(evaluate, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "empty"))
-    code, report = run(tool, tmp_path, "--datasets", "shapes_demo_sem_seg")
+    code, report = evaluate("--datasets", "shapes_demo_sem_seg")
     assert (code, states(report)) == (0, {"shapes_demo_sem_seg": "evaluated"})
 
 
@@ -325,7 +316,9 @@ def test_tables_of_mess(mess_metadata, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_agree_with_one_and_on_failures(tool, root, tmp_path, tiny_model):
+def test_two_processes_agree_with_one_and_on_failures(
+    evaluate, root, tmp_path, tiny_model, start_program
+):
     # One process of two has the damaged file; both must leave the data set and go on.
     damaged = all_datasets()[A150].prepared_folders(root)[1] / "0.png"
     damaged.write_bytes(b"no image")
@@ -337,23 +330,18 @@ def test_two_processes_agree_with_one_and_on_failures(tool, root, tmp_path, tiny
         # Rounding differs with the size of the batch.
         *("TEST.IMS_PER_BATCH", "1"),
     ]
-    code, alone = run(tool, tmp_path, *options)
+    code, alone = evaluate(*options)
     assert code == 1
-    command = [
-        *(sys.executable, str(TOOL), "--config-file", "escnet_tiny", "--num-gpus", "2"),
-        *(*options, "OUTPUT_DIR", str(tmp_path / "two")),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0
-    together = json.loads((tmp_path / "two/inference/benchmarks.json").read_text())
+    two = ("--num-gpus", 2, *options)
+    code, together = evaluate(*two, output=tmp_path / "two", program=start_program)
+    assert code != 0
     assert states(together) == states(alone) == {A150: "failed", VOC: "evaluated"}
     assert str(damaged) in together["datasets"][0]["detail"]
     assert together["datasets"][1]["scores"] == pytest.approx(alone["datasets"][1]["scores"])
 
 
-def test_nothing_but_unprepared_sets_is_a_failure(tool, root, tmp_path):
+def test_nothing_but_unprepared_sets_is_a_failure(evaluate, root, tmp_path):
     # Detectron2's own loader is asked, and says it in its way.
-    code, report = run(tool, tmp_path, "--datasets", "ade20k_sem_seg_val")
+    code, report = evaluate("--datasets", "ade20k_sem_seg_val")
     assert code == 1
     assert states(report) == {"ade20k_sem_seg_val": "skipped"}
