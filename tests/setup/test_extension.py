@@ -150,42 +150,31 @@ def build_in_place(folder: Path, mode: str, **sources: str) -> subprocess.Comple
     )
 
 
-def answer_of(folder: Path) -> int:
-    """Loads the library that a build left and calls it."""
-    (library,) = folder.glob("escnet_d2/layers/_C*.so")
-    return ctypes.CDLL(str(library)).answer()
+BROKEN_SOURCE = "#error this can't be compiled\n"
 
 
-@pytest.fixture
-def compiler(setup_py):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "sources", "left_out", "answer"),
+    [
+        ("1", {"cpu": WORKING_SOURCE}, "", 42),
+        ("1", {"cpu": BROKEN_SOURCE}, "", None),
+        ("auto", {"cpu": BROKEN_SOURCE}, "compiled extension left out", None),
+        ("auto", {"cpu": WORKING_SOURCE, "cuda": BROKEN_SOURCE}, "CUDA left out", 42),
+    ],
+    ids=["works", "fails", "may fail", "cuda may fail"],
+)
+def test_a_build(setup_py, tmp_path, mode, sources, left_out, answer):
     if not setup_py.has_compiler():
         pytest.skip("needs a C++ compiler")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["auto", "1"])
-def test_a_build_that_fails(tmp_path, compiler, mode):
-    done = build_in_place(tmp_path, mode, cpu="#error this can't be compiled\n")
-    assert (done.returncode == 0) == (mode == "auto"), done.stderr
-    assert ("compiled extension left out" in done.stderr) == (mode == "auto")
-    assert not list(tmp_path.rglob("_C*.so"))
-
-
-@pytest.mark.slow
-def test_a_build_that_works(tmp_path, compiler):
-    done = build_in_place(tmp_path, "1", cpu=WORKING_SOURCE)
-    assert done.returncode == 0, done.stderr
-    assert answer_of(tmp_path) == 42
-
-
-@pytest.mark.slow
-def test_cuda_that_fails_leaves_the_rest(setup_py, tmp_path, compiler):
-    if setup_py.find_cuda() is None or torch.version.cuda is None:
+    if "cuda" in sources and (setup_py.find_cuda() is None or torch.version.cuda is None):
         pytest.skip("needs a CUDA toolkit and a torch built for CUDA")
-    done = build_in_place(tmp_path, "auto", cpu=WORKING_SOURCE, cuda="#error no kernel")
-    assert done.returncode == 0, done.stderr
-    assert "CUDA left out of the extension" in done.stderr
-    assert answer_of(tmp_path) == 42
+    done = build_in_place(tmp_path, mode, **sources)
+    assert (done.returncode == 0) == bool(left_out or answer), done.stderr
+    assert left_out in done.stderr
+    assert ("left out" in done.stderr) == bool(left_out)
+    libraries = list(tmp_path.glob("escnet_d2/layers/_C*.so"))
+    assert [ctypes.CDLL(str(library)).answer() for library in libraries] == [answer] * bool(answer)
 
 
 def test_the_compilers_openmp_is_used(setup_py, monkeypatch):
