@@ -261,14 +261,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg = inference_config(
             args.config_file, weights=args.weights, device=args.device, opts=args.opts
         )
-        require_weights(cfg, allow_untrained=args.allow_untrained)
-        check_data_is_there("--dataset", [args.dataset])
-        model = OpenVocabPredictor(cfg).model
-        if not isinstance(model, ESCNet) or not cfg.MODEL.ESCNET.USE_SAM:
+        if cfg.MODEL.META_ARCHITECTURE != "ESCNet" or not cfg.MODEL.ESCNET.USE_SAM:
             raise ValueError(
                 f"{args.config_file} has no prompts to probe: MODEL.META_ARCHITECTURE must be "
                 "ESCNet, and MODEL.ESCNET.USE_SAM True."
             )
+        require_weights(cfg, allow_untrained=args.allow_untrained)
+        check_data_is_there("--dataset", [args.dataset])
+        model = OpenVocabPredictor(cfg).model
         scores = probe_dataset(cfg, model, args.dataset, args.images)
         write_json(args.output, {"dataset": args.dataset, "images": args.images, "mIoU": scores})
     rows = [[name, PROBES[name], f"{score:.1f}"] for name, score in scores.items()]
