@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,19 +11,6 @@ import torch
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="session")
-def load_tool():
-    """Imports a program of tools/ by name."""
-
-    def load(name):
-        specification = importlib.util.spec_from_file_location(name, REPO / f"tools/{name}.py")
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +10,10 @@ import torch
 
 from escnet_d2.modeling.escnet import PseudoPromptGenerator
 
-PROGRAM = Path(__file__).resolve().parents[1] / "tools/probe_prompts.py"
-
 
 @pytest.fixture(scope="module")
-def program():
-    return SourceFileLoader("probe_prompts", str(PROGRAM)).load_module()
+def program(load_program):
+    return load_program("tools/probe_prompts.py")
 
 
 @pytest.fixture
@@ -97,14 +93,3 @@ def test_the_program_scores_every_probe(program, prepared_folder, tmp_path):
     content = json.loads(output.read_text())
     assert content["mIoU"].keys() == program.PROBES.keys()
     assert all(0 <= score <= 100 for score in content["mIoU"].values())
-
-
-def test_models_without_prompts_are_refused(program, prepared_folder, tmp_path, capsys):
-    folder = prepared_folder(tmp_path / "data", "refused", val=1)
-    with pytest.raises(SystemExit) as stop:
-        program.main(
-            ["--config-file", "cat_seg_tiny", "--allow-untrained", "--dataset", "refused_val"]
-            + ["--output", str(tmp_path / "o.json"), "--opts", "DATASETS.FOLDERS", f"('{folder}',)"]
-        )
-    assert stop.value.code == 2
-    assert "MODEL.META_ARCHITECTURE must be ESCNet" in capsys.readouterr().err

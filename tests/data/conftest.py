@@ -71,9 +71,13 @@ def project(tmp_path, make_folders):
 
 
 @pytest.fixture
-def run_tool(load_tool):
+def run_tool(load_program):
     """Runs a program of ``tools/`` in this process, and returns its exit code."""
-    return lambda name, *arguments: load_tool(name).main([str(argument) for argument in arguments])
+
+    def run(name, *arguments):
+        return load_program(f"tools/{name}.py").main([str(argument) for argument in arguments])
+
+    return run
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ VOC, VOC_B, A150 = (
 
 
 @pytest.fixture(scope="module")
-def tool(load_tool):
-    return load_tool("evaluate_all")
+def tool(load_program):
+    return load_program("tools/evaluate_all.py")
 
 
 @pytest.fixture
@@ -224,20 +224,6 @@ def test_class_names_of_a_release(tool, root, tmp_path, monkeypatch):
     assert "no_such_list.txt" in report["datasets"][0]["detail"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--datasets", "no_such_set"], "no data set no_such_set is registered"),
-        (["--datasets", ","], "names no data set"),
-        (["--overlay", "no_such_overlay"], "no_such_overlay"),
-    ],
-)
-def test_usage_errors(tool, tmp_path, arguments, message):
-    code, report = run(tool, tmp_path, *arguments)
-    assert message in code
-    assert report is None
-
-
 def test_later_options_win(tool, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("DATASETS:\n  TEST: ('a',)\nTEST:\n  SLIDING_WINDOW: True\n")
@@ -256,13 +242,6 @@ def test_later_options_win(tool, tmp_path):
         "DATASETS.TEST": ("ade20k_full_sem_seg_freq_val_all", "context_59_test_sem_seg"),
         "TEST.SLIDING_WINDOW": "True",
     }
-    for text, message in (
-        ("- a", "holds a list"),
-        ("A: !!python/name:os.system x", "the tag "),
-    ):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=rf"mine\.yaml.* {message}"):
-            settings("--overlay", str(file))
 
 
 def test_drawn_data_are_drawn(tool, tmp_path, monkeypatch):

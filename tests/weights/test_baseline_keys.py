@@ -95,20 +95,3 @@ def test_saved_files_hold_the_release_and_nothing_else(method, tmp_path):
         assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()
     with pytest.raises(FileExistsError):
         save_baseline_checkpoint(tensors, path)
-
-
-def test_a_bad_file_ends_the_program_in_one_line_that_names_it(load_tool, tmp_path, capsys):
-    tool = load_tool("export_checkpoint")
-    (tmp_path / "empty.pth").write_bytes(b"")
-    torch.save({f"{ESCNET_CLIP_PREFIX}proj": torch.ones(1)}, tmp_path / "clip.pth")
-    for layout, source, output, message in (
-        ("open_clip", "empty.pth", "out.pth", f"{tmp_path}/empty.pth is empty"),
-        ("release", "clip.pth", "out.pth", f"{tmp_path}/clip.pth: No checkpoint of"),
-        ("open_clip", "clip.pth", "none/out.pth", f"{tmp_path}/none is not a folder"),
-        ("open_clip", "clip.pth", "empty.pth", f"{tmp_path}/empty.pth is there already"),
-    ):
-        with pytest.raises(SystemExit) as caught:
-            tool.main(["--to", layout, str(tmp_path / source), str(tmp_path / output)])
-        error = capsys.readouterr().err
-        assert (caught.value.code, error.count("\n")) == (2, 1)
-        assert message in error
