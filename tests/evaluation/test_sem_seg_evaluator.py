@@ -230,15 +230,6 @@ def test_reset_forgets(tmp_path, dataset):
     assert evaluator.evaluate()["sem_seg"]["mIoU"] == 100
 
 
-def test_predictions_are_optional(tmp_path, dataset):
-    evaluator = SemSegEvaluator(dataset(), output_dir=tmp_path / "out", save_predictions=False)
-    image = write_target(tmp_path, TARGET)
-    evaluator.process([image], [{"label_map": torch.from_numpy(PREDICTION)}])
-    evaluator.evaluate()
-    assert (tmp_path / "out" / "results.json").exists()
-    assert not (tmp_path / "out" / "sem_seg_predictions.json").exists()
-
-
 def test_only_unlabelled_pixels(tmp_path, dataset):
     evaluator = SemSegEvaluator(dataset(), output_dir=tmp_path / "out", seen_classes=NAMES)
     image = write_target(tmp_path, np.full((4, 4), 255))
