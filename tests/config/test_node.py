@@ -97,7 +97,6 @@ def test_sections_of_other_programs_are_merged(tmp_path):
         ("just text\n", "mine.yaml holds a str; a configuration holds KEY: VALUE lines"),
         ("\tSEED: 1\n", "mine.yaml, line 1: "),
         ("SOLVER:\n  MAX_ITER: 1\n  MAX_ITER: 2\n", "line 3: the key MAX_ITER stands"),
-        ("1: 2\n", "line 1: the key '1' is not text"),
         ("? [a, b]\n: 1\n", "line 1: the key .* is not text"),
         ("INPUT:\n  CROP:\n    SIZE: [.inf, 2]\n", "INPUT.CROP.SIZE must be finite"),
         ("SEED: 2020-01-01\n", "SEED"),

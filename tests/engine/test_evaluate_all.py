@@ -6,10 +6,7 @@ import contextlib
 import csv
 import io
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +21,6 @@ from escnet_d2.engine.console import EXIT_USAGE_ERROR
 from escnet_d2.evaluation.mess import mess_scores
 from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_all.py"
 VOC, VOC_B, A150 = (
     "voc_2012_test_sem_seg",
     "voc_2012_test_background_sem_seg",
@@ -253,12 +249,9 @@ def test_drawn_data_are_drawn(tool, tmp_path, monkeypatch):
 @pytest.fixture
 def mess_metadata():
     """Metadata like mess-benchmark's, of all its data sets."""
-    names = [name for dataset in MESS_DATASETS for name in dataset.names]
-    for name in names:
-        MetadataCatalog.get(name).set(classes_of_interest=[1])
-    yield names
-    for name in names:
-        MetadataCatalog.remove(name)
+    for dataset in MESS_DATASETS:
+        for name in dataset.names:
+            MetadataCatalog.get(name).set(classes_of_interest=[1])
 
 
 def mess_result(iou):
@@ -318,7 +311,9 @@ def test_tables_of_mess(mess_metadata, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_agree_with_one_and_on_failures(tool, root, tmp_path, tiny_model):
+def test_two_processes_agree_with_one_and_on_failures(
+    tool, start_program, root, tmp_path, tiny_model
+):
     # One process of two has the damaged file; both must leave the data set and go on.
     damaged = all_datasets()[A150].prepared_folders(root)[1] / "0.png"
     damaged.write_bytes(b"no image")
@@ -332,12 +327,10 @@ def test_two_processes_agree_with_one_and_on_failures(tool, root, tmp_path, tiny
     ]
     code, alone = run(tool, tmp_path, *options)
     assert code == 1
-    command = [
-        *(sys.executable, str(TOOL), "--config-file", "escnet_tiny", "--num-gpus", "2"),
-        *(*options, "OUTPUT_DIR", str(tmp_path / "two")),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = start_program(
+        *("tools/evaluate_all.py", "--config-file", "escnet_tiny", "--num-gpus", 2),
+        *(*options, "OUTPUT_DIR", tmp_path / "two"),
+    )
     assert done.returncode != 0
     together = json.loads((tmp_path / "two/inference/benchmarks.json").read_text())
     assert states(together) == states(alone) == {A150: "failed", VOC: "evaluated"}

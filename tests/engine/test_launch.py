@@ -107,16 +107,12 @@ def test_own_processes_where_nobody_else_started_several(environment):
         ({"SLURM_TASKS_PER_NODE": "2,4(x2)"}, "auto", "ntasks-per-node"),
         ({"SLURM_TASKS_PER_NODE": "3"}, "auto", "ntasks-per-node"),
         ({}, "torchrun", "lacks RANK, .* with torchrun"),
+        ({**TORCHRUN, "WORLD_SIZE": "two"}, "auto", "WORLD_SIZE must be a number, got 'two'"),
     ],
 )
 def test_environments_that_do_not_fit_are_refused(changes, launcher, message):
     with pytest.raises(ValueError, match=message):
         torchrun_variables({**SRUN, **changes}, launcher)
-
-
-def test_variables_that_are_no_numbers():
-    with pytest.raises(ValueError, match="variable WORLD_SIZE must be a number, got 'two'"):
-        torchrun_variables({**TORCHRUN, "WORLD_SIZE": "two"})
 
 
 # tests/test_bad_inputs.py has requests that no machine can meet.
@@ -126,14 +122,6 @@ def test_more_processes_than_gpus(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         launch(print, arguments(num_gpus=3))
     assert "--num-gpus 3: this machine has 2" in capsys.readouterr().err
-
-
-def test_one_process_runs_in_this_one(monkeypatch):
-    for name in (*TORCHRUN, *SRUN):
-        monkeypatch.delenv(name, raising=False)
-    calls = []
-    launch(calls.append, arguments())
-    assert calls == [arguments()]
 
 
 def test_a_given_url_wins_under_srun(monkeypatch):
