@@ -415,6 +415,12 @@ CASES = [
     program_case("no data set none is registered", *EVALUATE, "--datasets", "none"),
     program_case("names no data set", *EVALUATE, "--datasets", ","),
     program_case("no_such_overlay", *EVALUATE, "--overlay", "no_such_overlay"),
+    Case(
+        "overlay that runs code",
+        [*EVALUATE, "--overlay", "mine.yaml"],
+        r"mine\.yaml, line 1: the tag",
+        files={"mine.yaml": f"SEED: {EVIL}\n"},
+    ),
     program_case("any of coco_stuff, ade20k_150, ade20k_847", PREPARE),
     program_case("any of coco_stuff, ade20k_150, ade20k_847", PREPARE, "ade20k_3000"),
     program_case("nowhere is not a folder", PREPARE, "voc", "--root", "nowhere"),

@@ -1,12 +1,7 @@
 """tools/mutate.py on a module of two functions."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[1] / "tools/mutate.py"
 MODULE = """
 def half(x):
     return x / 2
@@ -22,11 +17,11 @@ def test_shares():
 
 
 @pytest.mark.slow
-def test_faults_are_found_or_printed(tmp_path):
+def test_faults_are_found_or_printed(tmp_path, start_program):
     (tmp_path / "shares.py").write_text(MODULE)
     (tmp_path / "test_shares.py").write_text(TESTS)
-    command = [sys.executable, PROGRAM, "shares.py", "--tests", "test_shares.py"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments = ("shares.py", "--tests", "test_shares.py")
+    run = start_program("tools/mutate.py", *arguments, cwd=tmp_path)
     assert run.returncode == 1
     assert sorted(run.stdout.splitlines()) == [
         "3 of 5 faults found",

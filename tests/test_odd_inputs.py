@@ -74,11 +74,6 @@ def test_words_that_are_not_a_vocabulary(predictor, vocabulary):
         predictor(noise(20, 20), vocabulary)
 
 
-def test_a_missing_class_list(predictor, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"names\.txt"):
-        predictor(noise(20, 20), tmp_path / "names.txt")
-
-
 def test_a_bad_image_in_a_batch_is_named_and_harms_no_later_call(predictor, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")

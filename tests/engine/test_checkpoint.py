@@ -34,13 +34,6 @@ def test_bare_state_dict_and_distributed_prefix_are_read(tmp_path):
     assert torch.equal(model[0].weight, other[0].weight)
 
 
-# tests/test_bad_inputs.py has other files that are damaged or no checkpoint.
-@pytest.mark.parametrize("content", [{"model": [1]}, {"epoch": 3}])
-def test_files_that_are_no_checkpoint(tmp_path, content):
-    with pytest.raises(RuntimeError, match="other.pth"):
-        load(write(tmp_path / "other.pth", content))
-
-
 @pytest.mark.parametrize(
     ("state", "message"),
     [

@@ -19,8 +19,7 @@ def no_labels():
 @pytest.fixture(params=[list])
 def registered(request):
     DatasetCatalog.register("setup_test_data", request.param)
-    yield "setup_test_data"
-    DatasetCatalog.remove("setup_test_data")
+    return "setup_test_data"
 
 
 @pytest.mark.parametrize("registered", [no_labels], indirect=True)

@@ -172,25 +172,17 @@ def test_evaluation_does_not_change_training(tmp_path):
     assert not (tmp_path / "rare" / "inference").exists()
 
 
-def test_results_of_several_data_sets(tmp_path):
-    cfg = config(tmp_path, "DATASETS.TEST", f"('{TRAIN}', '{VAL}')")
-    results = Trainer.test(cfg, Trainer.build_model(cfg))
-    assert list(results) == [TRAIN, VAL]
-    summary = json.loads((tmp_path / "inference" / "summary.json").read_text())
-    for name in (TRAIN, VAL):
-        written = json.loads((tmp_path / "inference" / name / "results.json").read_text())
-        assert written["mIoU"] == results[name]["sem_seg"]["mIoU"] == summary[name]["mIoU"]
-        assert all(record["seen"] for record in written["per_class"])
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_evaluation_in_half_precision(tmp_path, dtype):
-    cfg = config(tmp_path, "TEST.DTYPE", dtype)
+def test_evaluation_on_two_data_sets_in_half_precision(tmp_path, dtype):
+    cfg = config(tmp_path, "TEST.DTYPE", dtype, "DATASETS.TEST", f"('{TRAIN}', '{VAL}')")
     seen = []
     model = Trainer.build_model(cfg)
     model.sem_seg_head.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
-    Trainer.test(cfg, model)
+    results = Trainer.test(cfg, model)
     assert set(seen) == {getattr(torch, dtype)}
+    summary = json.loads((tmp_path / "inference/summary.json").read_text())
+    assert list(results) == list(summary) == [TRAIN, VAL]
+    assert all(results[name]["sem_seg"]["mIoU"] == summary[name]["mIoU"] for name in summary)
 
 
 def test_resume_without_a_checkpoint_starts_from_scratch_and_says_so(tmp_path, caplog):

@@ -33,9 +33,7 @@ def dataset(tmp_path):
         samples.append({"file_name": image, "sem_seg_file_name": str(path)})
     DatasetCatalog.register(NAME, lambda: samples)
     MetadataCatalog.get(NAME).set(stuff_classes=["cat", "dog", "sky"], ignore_label=255)
-    yield samples
-    DatasetCatalog.remove(NAME)
-    MetadataCatalog.remove(NAME)
+    return samples
 
 
 def predictions(samples):

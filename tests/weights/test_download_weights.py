@@ -1,18 +1,13 @@
 from __future__ import annotations
 
+import functools
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from escnet_d2.weights import WeightsError
 from escnet_d2.weights.fetch import ReleasedFile
 
 CONTENT = b"PK\x03\x04 weights"
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "download_weights.py"
 
 
 @pytest.fixture
@@ -25,13 +20,8 @@ def tool(load_program, server, monkeypatch):
     }
     server.files = {f"{name}.pt": CONTENT for name in files}
 
-    def released_file(name):
-        if name not in files:
-            raise WeightsError(f"No weights are called {name!r}")
-        return files[name]
-
     monkeypatch.setattr("escnet_d2.weights.RELEASED_NAMES", tuple(files))
-    monkeypatch.setattr("escnet_d2.weights.released_file", released_file)
+    monkeypatch.setattr("escnet_d2.weights.released_file", files.get)
     monkeypatch.setattr(
         "escnet_d2.weights.find_released", lambda: {n: f.find() for n, f in files.items()}
     )
@@ -79,22 +69,12 @@ def test_the_list_shows_what_is_known_and_what_is_here(tool, server, tmp_path, c
 
 
 @pytest.mark.slow
-def test_a_folder_to_copy_holds_both_caches(tmp_path):
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, str(TOOL), "--cache", "folder", *arguments],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(TOOL.parents[1]),
-                "OMP_NUM_THREADS": "1",
-                "HF_HUB_OFFLINE": "1",
-                "HF_HUB_CACHE": str(tmp_path / "other"),
-            },
-            capture_output=True,
-            text=True,
-        )
-
+def test_a_folder_to_copy_holds_both_caches(tmp_path, monkeypatch, start_program):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "other"))
+    run = functools.partial(
+        start_program, "tools/download_weights.py", "--cache", "folder", cwd=tmp_path
+    )
     failed = run()
     assert failed.returncode == 1
     assert f"{tmp_path}/folder/torch/hub/checkpoints/sam_vit_b_01ec64.pth" in failed.stderr

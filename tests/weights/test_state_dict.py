@@ -155,11 +155,9 @@ def test_modules_and_detectron2_pickles_of_arrays_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "looks_like"),
     [
-        (b"", "empty"),
         (b"\n<!DOCTYPE html><html></html>", "an HTML or XML page"),
         (b"404: not found", "it begins with b'404: not found'"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
-        (bytes(1000), "it begins with"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", "it begins with"),
     ],
 )
@@ -214,7 +212,6 @@ def test_damaged_files_and_zips_of_something_else_are_refused(tmp_path):
     ("content", "message"),
     [
         ([torch.ones(1)], "a list instead"),
-        (torch.ones(1), "a Tensor instead"),
         ({"epoch": 3, "weights": {"a": torch.ones(1)}}, "its entries are epoch, weights"),
         ({"state_dict": {}}, "its entries are none"),
     ],
