@@ -74,7 +74,7 @@ def test_each_model_becomes_an_evaluation(load_program):
     assert second[2][second[2].index("SEED") + 1] == "-1"
 
 
-def record(name, miou, *, weights="w.pth", **others):
+def record(name, miou, *, weights="w.pth"):
     cost = {
         "parameters": 2_500_000,
         "trainable_parameters": 500_000,
@@ -94,7 +94,6 @@ def record(name, miou, *, weights="w.pth", **others):
         "untrained": not weights,
         "datasets": {"ade20k_150_test_sem_seg": outcome},
         "cost": cost,
-        **others,
     }
 
 

@@ -23,14 +23,6 @@ def setup_py(load_program, monkeypatch):
     return load_program("setup.py")
 
 
-def test_modes_of_the_extension_without_sources(setup_py, tmp_path, monkeypatch):
-    monkeypatch.setattr(setup_py, "CSRC", tmp_path / "csrc")
-    assert setup_py.extension_options("0") == {}
-    assert setup_py.extension_options("auto") == {}
-    with pytest.raises(RuntimeError, match="no sources in .*csrc"):
-        setup_py.extension_options("1")
-
-
 def toolkit(folder: Path, *, headers: bool = True) -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "nvcc").touch(mode=0o755)
