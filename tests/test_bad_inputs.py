@@ -480,10 +480,7 @@ def test_a_demo_that_cannot_start_deletes_nothing(prepared_folder, tmp_path, run
 
 def write_files(files: Mapping[str, Content], root: Path) -> None:
     for name, content in files.items():
-        path = root / name
-        if isinstance(content, str):
-            path.write_text(content)
-        elif isinstance(content, bytes):
-            path.write_bytes(content)
+        if callable(content):
+            content(root / name)
         else:
-            content(path)
+            (root / name).write_bytes(content.encode() if isinstance(content, str) else content)

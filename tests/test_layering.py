@@ -114,14 +114,8 @@ def test_importing_the_package_loads_only_what_registers():
         "names = [name.split('.') for name in sys.modules]\n"
         "print(*{name[1] for name in names if name[0] == 'escnet_d2' and len(name) > 1})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(done.stdout.split())
+    command = [sys.executable, "-c", program]
+    loaded = set(subprocess.check_output(command, cwd=REPO, text=True).split())
     assert {"data", "modeling", "projects"} <= loaded
     rooms = {"data", "modeling", "projects"} | ALLOWED["data"] | ALLOWED["modeling"]
     assert loaded <= rooms | ALLOWED_FOR_ALL

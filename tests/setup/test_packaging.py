@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
@@ -15,24 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from escnet_d2.version import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
-VERSION_FILE = ROOT / "escnet_d2" / "version.py"
-
-
-def stated_version() -> str:
-    (assignment,) = [
-        n for n in ast.parse(VERSION_FILE.read_text()).body if isinstance(n, ast.Assign)
-    ]
-    return ast.literal_eval(assignment.value)
 
 
 def test_the_version_is_stated_once():
-    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", stated_version())
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", __version__)
     pyproject = (ROOT / "pyproject.toml").read_text()
     assert 'version = { attr = "escnet_d2.version.__version__" }' in pyproject
     assert 'dynamic = ["version"]' in pyproject
     # A citation file can only repeat it.
-    assert f"\nversion: {stated_version()}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def copy_of_checkout(folder: Path) -> Path:
@@ -64,12 +57,12 @@ def built_wheel(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_has_every_file_of_the_package(built_wheel):
-    assert built_wheel.name == f"escnet_d2-{stated_version()}-py3-none-any.whl"
+    assert built_wheel.name == f"escnet_d2-{__version__}-py3-none-any.whl"
     with zipfile.ZipFile(built_wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    wanted = set()
-    for suffix in (".py", ".csv", ".json", ".safetensors", ".txt", "py.typed"):
-        wanted |= {path.relative_to(ROOT) for path in ROOT.glob(f"escnet_d2/**/*{suffix}")}
+    suffixes = (".py", ".csv", ".json", ".safetensors", ".txt", "py.typed")
+    files = (path for path in ROOT.glob("escnet_d2/**/*") if path.name.endswith(suffixes))
+    wanted = {path.relative_to(ROOT) for path in files}
     wanted |= {
         Path("escnet_d2") / path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.yaml")
     }
@@ -108,7 +101,7 @@ def test_the_metadata_of_the_wheel(built_wheel):
         (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
         metadata = message_from_bytes(archive.read(name))
     assert metadata["Name"] == "escnet-d2"
-    assert metadata["Version"] == stated_version()
+    assert metadata["Version"] == __version__
     assert metadata["Requires-Python"] == ">=3.9"
     assert set(metadata.get_all("Provides-Extra")) == {"bench", "datasets", "dev", "mess"}
     requirements = {
