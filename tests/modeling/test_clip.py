@@ -104,8 +104,11 @@ def test_gradient_checkpointing_changes_nothing_but_memory():
 
 
 @pytest.mark.parametrize("templates", ["single", "imagenet", "vild"])
-def test_text_embeddings_equal_open_clip(templates):
+@pytest.mark.parametrize("causal", [True, False])
+def test_text_embeddings_equal_open_clip(templates, causal):
     clip = encoder(templates=templates, average_templates=False, text_batch_size=7)
+    if not causal:
+        clip.model.attn_mask = None
     result = clip.encode_text(CAT_DOG)
     patterns = prompt_templates(templates)
     tokenizer = open_clip.get_tokenizer("escnet_tiny")
@@ -120,6 +123,7 @@ def test_text_embeddings_equal_open_clip(templates):
     torch.testing.assert_close(result, torch.stack([cat, dog]), rtol=1e-4, atol=1e-5)
 
     averaged = encoder(clip, templates=templates)
+    averaged.model.attn_mask = clip.model.attn_mask
     expected = F.normalize(embed("cat").mean(dim=0), dim=-1)
     torch.testing.assert_close(averaged.encode_text(CAT_DOG)[0, 0], expected, rtol=1e-4, atol=1e-5)
 
