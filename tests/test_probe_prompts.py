@@ -1,7 +1,5 @@
 """The probe of ESC-Net's prompts: what replaces them, and the program."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -9,6 +7,11 @@ import pytest
 import torch
 
 from escnet_d2.modeling.escnet import PseudoPromptGenerator
+
+# The upper right quarter of a grid of 4 x 4 patches, of 2 x 2 pixels each.
+TRUTH = torch.zeros(4, 4)
+TRUTH[:2, 2:] = 1
+LABELS = np.kron(TRUTH.int(), np.ones((2, 2), int))
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +52,17 @@ def test_regions_are_connected_and_of_one_label(program):
 
 
 def test_a_class_is_moved_to_the_region_that_most_of_its_points_hit(probe):
-    labels = np.zeros((8, 8), int)
-    labels[:4, 4:] = 1  # The upper right quarter of the grid, patches of 2 x 2 pixels.
     own = prompts_of([(0, 2), (0, 3), (2, 0)], [])
-    moved = probe._snap(own, labels)
-    truth = torch.zeros(4, 4)
-    truth[:2, 2:] = 1
-    assert torch.equal(moved.masks[0, 0], truth)
+    moved = probe._snap(own, LABELS)
+    assert torch.equal(moved.masks[0, 0], TRUTH)
     assert not moved.has_foreground[0, 1]
 
 
 def test_truth_replaces_the_prompts_of_present_classes_only(probe):
-    labels = np.zeros((8, 8), int)
-    labels[:4, 4:] = 1
     own = prompts_of([(3, 3)], [(3, 0)], [(0, 0)])
-    corrected = probe._correct(own, labels, [0, 1, 2])
-    truth = torch.zeros(4, 4)
-    truth[:2, 2:] = 1
-    assert torch.equal(corrected.masks[0, 1], truth)
-    assert torch.equal(corrected.masks[0, 0], 1 - truth)
+    corrected = probe._correct(own, LABELS, [0, 1, 2])
+    assert torch.equal(corrected.masks[0, 1], TRUTH)
+    assert torch.equal(corrected.masks[0, 0], 1 - TRUTH)
     assert torch.equal(corrected.masks[0, 2], own.masks[0, 2])
 
 

@@ -128,6 +128,12 @@ def test_text_embeddings_equal_open_clip(templates, causal):
     torch.testing.assert_close(averaged.encode_text(CAT_DOG)[0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("ensemble", "number"), [("mean", 1), ("channels", 14)])
+def test_templates_of_a_configuration(tiny_cfg, ensemble, number):
+    tiny_cfg.MODEL.CLIP.TEMPLATES, tiny_cfg.MODEL.CLIP.TEMPLATE_ENSEMBLE = "vild", ensemble
+    assert ClipEncoder(tiny_cfg).num_templates == number
+
+
 def test_template_counts():
     assert [len(prompt_templates(name)) for name in ("single", "imagenet", "vild")] == [1, 80, 14]
     assert all(t.count("{}") == 1 for t in prompt_templates("vild"))
@@ -203,6 +209,7 @@ def test_split_checkpoints_load(tiny_cfg, tmp_path):
     ("name", "tag", "activation"),
     [
         ("ViT-B-16", "openai", "QuickGELU"),
+        ("ViT-B-16-quickgelu", "random", "QuickGELU"),
         ("ViT-B-16", "laion2b_s34b_b88k", "GELU"),
         ("ViT-B-16-quickgelu", "openai", "QuickGELU"),
     ],
@@ -238,8 +245,7 @@ def test_finetune_policies(policy):
     clip = encoder(finetune=policy)
     model, opened = clip.model, clip.trainable
     assert opened == [n for n, p in model.named_parameters() if p.requires_grad]
-    if policy == "none":
-        assert opened == []
+    assert bool(opened) == (policy != "none")
     if policy == "attention":
         towers = [f"visual.transformer.resblocks.{i}" for i in range(4)]
         towers += [f"transformer.resblocks.{i}" for i in range(3)]

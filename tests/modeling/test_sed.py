@@ -99,8 +99,9 @@ def test_four_losses_of_one_form(batch):
     assert sides == [32, 4, 8, 16]
 
 
-def test_gradients_reach_what_trains(batch):
-    model = build().train()
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_reach_what_trains(batch, checkpointing):
+    model = build("MODEL.CLIP.GRADIENT_CHECKPOINTING", checkpointing).train()
     sum(model(batch).values()).backward()
     open_ = {n for n, p in model.named_parameters() if p.requires_grad}
     assert open_ == {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
@@ -118,6 +119,14 @@ def test_heads_alone_can_be_trained(batch):
     assert list(losses) == [f"loss_sem_seg_aux{i}" for i in (1, 2, 3)]
     heads = {n.split(".")[-2] for n, p in model.named_parameters() if p.requires_grad}
     assert heads == {"head0", "head1", "head2"}
+
+
+@pytest.mark.parametrize(("policy", "part"), [("conv", "conv"), ("full_res5", "stages.3")])
+def test_policies_open_parts_of_the_image_tower(policy, part):
+    clip = build("MODEL.SEM_SEG_HEAD.CLIP_FINETUNE", policy).sem_seg_head.predictor.clip_model
+    opened = {n for n, p in clip.named_parameters() if p.requires_grad}
+    image_tower = {n for n, _ in clip.named_parameters() if n.startswith("visual.")}
+    assert opened == {n for n in image_tower if part in n} != image_tower
 
 
 def test_frozen_text_is_embedded_once_in_training(batch, monkeypatch):
