@@ -41,8 +41,6 @@ from escnet_d2.modeling.class_scores import class_scores, label_map
 from escnet_d2.modeling.escnet import PseudoPromptGenerator
 from escnet_d2.structures import PseudoPrompts
 
-logger = logging.getLogger("escnet_d2.probe_prompts")
-
 PROBES = {
     "as_trained": "its own pseudo prompts",
     "class_blind_truth": "each prompted class's points and mask moved to the true region that most "
