@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .feed_forward import FeedForward
 from .guided_linear import GuidedProjections
-from .window_attention import window_mask, windowed_attention
+from .window_attention import windowed_attention
 
 # What the releases add to the logits of pairs of patches that may not see each other.
 _MASKED = -100.0
@@ -84,17 +84,33 @@ class _SwinBlock(nn.Module):
         # names agree, and computed again for the grid at hand.
         mask = None
         if self.shifted:
-            window = (self.window_size, self.window_size)
-            visible = window_mask(*grid, window, (window_size // 2,) * 2).squeeze(1)
-            mask = torch.zeros(visible.shape).masked_fill(~visible, _MASKED)
+            mask = _shifted_mask(grid, self.window_size)
         self.register_buffer("attn_mask", mask)
 
     def forward(self, x: Tensor, guidance: Tensor | None) -> Tensor:
         attended = windowed_attention(
-            torch.cat(self.attn(self.norm1(x), guidance), dim=-1).flatten(0, 1),
+            *self.attn(self.norm1(x), guidance),
             num_heads=self.num_heads,
             window_size=self.window_size,
             shifted=self.shifted,
         )
-        x = x + self.attn.proj(attended.view_as(x))
+        x = x + self.attn.proj(attended)
         return x + self.mlp(self.norm2(x))
+
+
+def _shifted_mask(grid: tuple[int, int], window_size: int) -> Tensor:
+    """Returns the release's mask of shifted windows, (windows, T, T) of T patches each.
+
+    After the cyclic shift the last window of an axis holds patches from opposite borders, which may
+    not see each other.
+    """
+    pieces = []
+    for extent in grid:
+        place = torch.arange(extent)
+        # The last window's two halves are pieces of their own.
+        low, high = extent - window_size, extent - window_size // 2
+        pieces.append((place >= low).long() + (place >= high).long())
+    piece = 3 * pieces[0][:, None] + pieces[1]
+    windows = piece.unfold(0, window_size, window_size).unfold(1, window_size, window_size)
+    piece = windows.reshape(-1, window_size**2)
+    return _MASKED * (piece[:, :, None] != piece[:, None, :]).float()

@@ -51,83 +51,68 @@ class GuidedSwinBlock(nn.Module):
         Returns:
             (B, K, H, W, C).
         """
-        B, K, H, W, C = x.shape
+        C = x.shape[-1]
         query_key, value = self.qkv(self.norm1(x)).split([2 * C, C], dim=-1)
         query_key = query_key + self.guidance_qk(guidance).unsqueeze(1)
         attended = windowed_attention(
-            torch.cat([query_key, value], dim=-1).reshape(B * K, H, W, 3 * C),
+            *query_key.split(C, dim=-1),
+            value,
             num_heads=self.num_heads,
             window_size=self.window_size,
             shifted=self.shifted,
         )
-        x = x + self.out(attended.reshape(B, K, H, W, C))
+        x = x + self.out(attended)
         return x + self.mlp(self.norm2(x))
 
 
-def windowed_attention(qkv: Tensor, *, num_heads: int, window_size: int, shifted: bool) -> Tensor:
+def windowed_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, window_size: int, shifted: bool
+) -> Tensor:
     """Attends within windows of maps of any size, with several heads.
 
+    Swin shifts the map cyclically, pads it to whole windows and masks what comes from elsewhere.
+    What is left is attention within rectangles, the windows of a grid that the shift moves, cut off
+    at the borders: each is attended on its own, without padding and mask.
+
     Args:
-        qkv: queries, keys and values side by side, (N, H, W, 3 C).
+        query: (..., H, W, C).
+        key: likewise.
+        value: likewise.
         num_heads: divides C.
         window_size: patches on a side; smaller maps are one window, without a shift.
         shifted: whether the windows are shifted by half their size.
 
     Returns:
-        (N, H, W, C).
+        (..., H, W, C).
     """
-    N, H, W, channels = qkv.shape
-    # A grid no larger than the window is one window, and needs no shift.
-    h, w = min(window_size, H), min(window_size, W)
-    shift = tuple(
-        size // 2 if shifted and size < extent else 0 for size, extent in ((h, H), (w, W))
+    rows, columns = (_spans(size, window_size, shifted) for size in query.shape[-3:-1])
+    return torch.cat(
+        [
+            torch.cat(
+                [
+                    _attend(*(x[..., r, c, :] for x in (query, key, value)), num_heads)
+                    for c in columns
+                ],
+                dim=-2,
+            )
+            for r in rows
+        ],
+        dim=-3,
     )
-    pad_h, pad_w = -H % h, -W % w
-    qkv = F.pad(qkv, (0, 0, 0, pad_w, 0, pad_h))
-    if any(shift):
-        qkv = torch.roll(qkv, (-shift[0], -shift[1]), dims=(1, 2))
-    rows, columns = (H + pad_h) // h, (W + pad_w) // w
-    head_dim = channels // 3 // num_heads
-    # One batch index per window and one "head" per map and head: the mask, which differs by window
-    # only, then broadcasts.
-    windows = qkv.view(N, rows, h, columns, w, 3, num_heads, head_dim)
-    windows = windows.permute(5, 1, 3, 0, 6, 2, 4, 7)
-    query, key, value = windows.reshape(3, rows * columns, N * num_heads, h * w, head_dim)
-    mask = None
-    if any(shift) or pad_h or pad_w:
-        mask = window_mask(H, W, (h, w), shift, qkv.device)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    out = out.view(rows, columns, N, num_heads, h, w, head_dim)
-    out = out.permute(2, 0, 4, 1, 5, 3, 6).reshape(N, rows * h, columns * w, -1)
-    if any(shift):
-        out = torch.roll(out, shift, dims=(1, 2))
-    return out[:, :H, :W]
 
 
-def window_mask(
-    H: int,
-    W: int,
-    window: tuple[int, int],
-    shift: tuple[int, int],
-    device: torch.device | None = None,
-) -> Tensor:
-    """Tells of any two tokens of a window if they see each other: bool (windows, 1, T, T).
-
-    After the cyclic shift a window can hold patches from opposite borders, and padding; only
-    patches of the same piece of the map see each other (padding sees padding).
-    """
-    h, w = window
-    row_piece = _pieces(H, h, shift[0], device)
-    column_piece = _pieces(W, w, shift[1], device)
-    piece = row_piece.unsqueeze(1) * 3 + column_piece
-    piece = piece.view(len(row_piece) // h, h, len(column_piece) // w, w)
-    piece = piece.permute(0, 2, 1, 3).reshape(-1, 1, h * w)
-    return piece.unsqueeze(3) == piece.unsqueeze(2)
+def _spans(extent: int, window_size: int, shifted: bool) -> list[slice]:
+    """Cuts one axis at the borders of the windows."""
+    first = window_size // 2 if shifted and window_size < extent else window_size
+    edges = [0, *range(first, extent, window_size), extent]
+    return [slice(low, high) for low, high in zip(edges, edges[1:])]
 
 
-def _pieces(extent: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Numbers the piece of each position along an axis: 0 body, 1 wrapped, 2 padding."""
-    padded = extent + (-extent % window)
-    source = (torch.arange(padded, device=device) + shift) % padded
-    wrapped = (torch.arange(padded, device=device) + shift >= padded).long()
-    return torch.where(source >= extent, torch.full_like(source, 2), wrapped)
+def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+    """Lets all patches of maps (..., h, w, C) see each other."""
+    heads = [
+        x.reshape(-1, x.shape[-3] * x.shape[-2], num_heads, x.shape[-1] // num_heads)
+        for x in (query, key, value)
+    ]
+    out = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in heads))
+    return out.transpose(1, 2).reshape(query.shape)
