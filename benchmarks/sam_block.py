@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from segment_anything.modeling import PromptEncoder, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
 from escnet_d2.modeling.sam import SamBlock
+from escnet_d2.modeling.sam.sam_block import pseudo_mask_logits
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PASSES = ("inference", "training")
@@ -86,28 +87,36 @@ def _block(args: argparse.Namespace) -> SamBlock:
             input_image_size=grid,
             mask_in_chans=16,
         ),
-        transformer=TwoWayTransformer(
-            depth=2, embedding_dim=args.channels, num_heads=args.heads, mlp_dim=8 * args.channels
+        mask_decoder=MaskDecoder(
+            transformer_dim=args.channels,
+            transformer=TwoWayTransformer(
+                depth=2,
+                embedding_dim=args.channels,
+                num_heads=args.heads,
+                mlp_dim=8 * args.channels,
+            ),
         ),
     )
 
 
 def _by_modules(
     block: SamBlock, image: Tensor, image_pe: Tensor, points: Tensor, labels: Tensor, masks: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Returns what ``block`` does if every set has a mask, all by calls of SAM's modules."""
     encoder, decoder = block.prompt_encoder, block.mask_decoder
     with torch.autocast(image.device.type, enabled=False):
         sparse, _ = encoder(points=(points, labels), boxes=None, masks=None)
-    size = tuple(4 * side for side in masks.shape[-2:])
-    resized = F.interpolate(masks.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
-    keys = (image + encoder.mask_downscaling(resized)).flatten(2).transpose(1, 2)
+    grid = masks.shape[-2:]
+    size = tuple(4 * side for side in grid)
+    logits = pseudo_mask_logits(masks, block.alpha).unsqueeze(1)
+    resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-    queries = tokens
-    for layer in decoder.transformer.layers:
-        queries, keys = layer(queries=queries, keys=keys, query_pe=tokens, key_pe=image_pe)
-    return keys
+    place = image_pe.transpose(1, 2).unflatten(2, grid)
+    queries, keys = decoder.transformer(image + encoder.mask_downscaling(resized), place, tokens)
+    upscaled = decoder.output_upscaling(keys.transpose(1, 2).unflatten(2, grid))
+    weights = decoder.output_hypernetworks_mlps[0](queries[:, 1])
+    return keys, (weights.unsqueeze(1) @ upscaled.flatten(2)).view(-1, *size)
 
 
 def _compare(
@@ -136,7 +145,7 @@ def _inputs(block: SamBlock, sets: int, args: argparse.Namespace) -> tuple[Tenso
 
 
 def _runner(
-    function: Callable[..., Tensor],
+    function: Callable[..., tuple[Tensor, Tensor]],
     block: SamBlock,
     inputs: tuple[Tensor, ...],
     name: str,
@@ -154,9 +163,9 @@ def _runner(
             torch.set_grad_enabled(training),
             torch.autocast(args.device, dtype, enabled=dtype != torch.float32),
         ):
-            result = function(image, *inputs[1:])
+            results = function(image, *inputs[1:])
         if training:
-            result.float().square().mean().backward()
+            sum(result.float().square().mean() for result in results).backward()
         _wait(args.device)
         seconds = time.perf_counter() - start
         block.zero_grad()
@@ -174,7 +183,8 @@ def _check_equal(block: SamBlock, args: argparse.Namespace) -> None:
     """Compares both ways; also warms them up."""
     inputs = _inputs(block, 2, args)
     with torch.no_grad():
-        difference = (_by_modules(block, *inputs) - block(*inputs)).abs().max().item()
+        pairs = zip(_by_modules(block, *inputs), block(*inputs))
+        difference = max((a - b).abs().max().item() for a, b in pairs)
     if not difference < 1e-4:
         raise RuntimeError(f"The two ways differ by {difference:.2g} in float32.")
     print(f"Largest difference in float32: {difference:.1e}\n")

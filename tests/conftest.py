@@ -26,12 +26,14 @@ def tiny_cfg():
 
 @pytest.fixture
 def past_the_start():
-    """Returns a model's head with weights in ``from_sam``, which are zero before training."""
+    """Returns a model's head with weights where SAM's outputs enter, zero before training."""
 
     def randomize(head):
         for block in head.blocks:
             if block.sam is not None:
-                torch.nn.init.normal_(block.from_sam.weight, std=0.1)
+                paths = (block.from_sam, block.pooling, block.own_features, block.own_mask)
+                for path in filter(None, paths):
+                    torch.nn.init.normal_(next(path.parameters()), std=0.1)
         return head
 
     return randomize

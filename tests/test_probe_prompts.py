@@ -51,11 +51,17 @@ def test_regions_are_connected_and_of_one_label(program):
         assert len(np.unique(labels[regions == region])) == 1
 
 
-def test_a_class_is_moved_to_the_region_that_most_of_its_points_hit(probe):
-    own = prompts_of([(0, 2), (0, 3), (2, 0)], [])
-    moved = probe._snap(own, LABELS)
-    assert torch.equal(moved.masks[0, 0], TRUTH)
-    assert not moved.has_foreground[0, 1]
+def test_each_mask_becomes_the_true_region_that_most_points_hit(program, tiny_model):
+    block = program.TrueMasks(tiny_model.sem_seg_head.blocks[0].sam, LABELS)
+    points = torch.tensor(
+        [[[3.0, 0.0], [2.0, 1.0], [0.0, 0.0]], [[0.0, 3.0], [1.0, 1.0], [3.0, 0.0]]]
+    )
+    labels = torch.tensor([[1, 1, 1], [1, -1, -1]])
+    inputs = (torch.randn(2, 64, 4, 4), block.image_position(4, 4), points, labels)
+    refined, logits = block(*inputs, torch.zeros(2, 4, 4))
+    shares = torch.nn.functional.avg_pool2d((logits > 0).float(), 4)
+    assert torch.equal(shares, torch.stack([TRUTH, 1 - TRUTH]))
+    assert torch.equal(refined, block.sam(*inputs, torch.zeros(2, 4, 4))[0])
 
 
 def test_truth_replaces_the_prompts_of_present_classes_only(probe):
@@ -75,6 +81,7 @@ def test_identity_leaves_sam_out_and_puts_it_back(program, probe, batch):
     np.testing.assert_array_equal(probe.segment(inputs, labels, "as_trained"), trained)
     for block in model.sem_seg_head.blocks:
         torch.nn.init.zeros_(block.from_sam.weight)
+        torch.nn.init.zeros_(block.pooling.projection.weight)
     np.testing.assert_array_equal(probe.segment(inputs, labels, "permuted_prompts"), without)
 
 

@@ -17,7 +17,12 @@ def add_escnet_config(cfg: CfgNode) -> None:
     cfg.MODEL.SAM = CfgNode()
     # "vit_b" (the official checkpoint, found in the cache or downloaded), a path, or "random".
     cfg.MODEL.SAM.WEIGHTS = "vit_b"
-    # Sizes of SAM's prompt encoder and two-way transformer; the defaults are the official ones.
+    # What makes SAM's input of CLIP's features: a file of tools/align_sam.py, or "" to start from
+    # random weights.
+    cfg.MODEL.SAM.ADAPTER = ""
+    # False freezes SAM and the adapter.
+    cfg.MODEL.SAM.TRAIN = False
+    # Sizes of SAM's prompt encoder and mask decoder; the defaults are the official ones.
     cfg.MODEL.SAM.EMBED_DIM = 256
     cfg.MODEL.SAM.MASK_IN_CHANS = 16
     cfg.MODEL.SAM.DEPTH = 2
@@ -31,20 +36,26 @@ def add_escnet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ESCNET.NUM_BLOCKS = 4
 
     # -- pseudo prompt generator --
-    # Probability map: "class" is a softmax over the classes at each pixel; "spatial" is a softmax
-    # over the pixels of each class, divided by its maximum.
-    cfg.MODEL.ESCNET.SOFTMAX = "class"
+    # Probability map: "relative" is a class's probability over that of the likeliest class at the
+    # pixel; "class" is a softmax over the classes at each pixel, which shrinks as K grows;
+    # "spatial" is a softmax over the pixels of each class, divided by its maximum.
+    cfg.MODEL.ESCNET.SOFTMAX = "relative"
     # alpha of the paper: pixels with at least this probability are foreground.
-    cfg.MODEL.ESCNET.ALPHA = 0.1
+    cfg.MODEL.ESCNET.ALPHA = 0.8
     # N_o of the paper: k-means regions, and so pseudo points, of one class (1 to 8).
     cfg.MODEL.ESCNET.NUM_POINTS = 5
     # Lloyd iterations at most; stops earlier when no center moves.
     cfg.MODEL.ESCNET.KMEANS_ITERATIONS = 10
-    # Which pseudo prompts SAM gets: any of "point", "mask".
-    cfg.MODEL.ESCNET.PROMPTS = ["point", "mask"]
-    # What SAM's mask encoder reads: the filtered "probability" (paper), or its "logit", the scale
-    # that SAM was trained with.
-    cfg.MODEL.ESCNET.MASK_VALUES = "probability"
+    # Which pseudo prompts SAM gets: any of "point", "mask" (paper: both). The mask of a region may
+    # show a part of a thing, and SAM keeps to it.
+    cfg.MODEL.ESCNET.PROMPTS = ["point"]
+    # What SAM sees at a time: each "region" of a class with its point and its mask, or all those of
+    # a "class" together (paper).
+    cfg.MODEL.ESCNET.PROMPT_SETS = "region"
+    # How SAM's blocks reach the answer: any of "guidance" (the refined features, fused over the
+    # classes, as in the paper), "pooling" (means inside SAM's masks), "features" and "masks" (each
+    # class's own, added to its correlation).
+    cfg.MODEL.ESCNET.SAM_OUTPUTS = ["guidance", "pooling"]
     # False leaves the SAM block out of every ESC-Block (the paper's ablation).
     cfg.MODEL.ESCNET.USE_SAM = True
 
@@ -72,12 +83,16 @@ def add_escnet_config(cfg: CfgNode) -> None:
     # Unlabeled pixels under "bce": "negative" of every class as in the CAT-Seg release, "skip", or
     # "auto": "skip" where all of DATASETS.TRAIN are folders of one's own, else "negative".
     cfg.MODEL.ESCNET.UNLABELLED = "auto"
-    # Weight of a cross-entropy on the map that each later PPG reads, at the patch grid; 0 is off.
+    # Weight of a cross-entropy on the map that each later PPG reads, at the patch grid, divided by
+    # the number of classes as "bce" is; 0 is off.
     cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT = 0.1
 
     # -- cost --
     # Classes computed at a time; 0 means all. Equal results and, in inference, less memory.
     cfg.MODEL.ESCNET.CLASS_CHUNK_SIZE = 0
+    # Recompute each ESC-Block's fusion and the decoder in the backward pass instead of keeping what
+    # it needs: equal gradients, a small part of the memory, more time.
+    cfg.MODEL.ESCNET.GRADIENT_CHECKPOINTING = False
     # In training, compute only this many classes per image: those in it, then for one half the
     # absent ones with the highest correlation, for the other half any of the MAX_CLASSES
     # likeliest, which are those that compete in testing; 0 computes all.

@@ -72,5 +72,5 @@ def test_each_call_gives_a_node_of_its_own():
     cfg.MODEL.ESCNET.PROMPTS.append("box")
     cfg.VOCABULARY.BACKGROUND_WORDS.clear()
     fresh = get_cfg()
-    assert fresh.MODEL.ESCNET.PROMPTS == ["point", "mask"]
+    assert fresh.MODEL.ESCNET.PROMPTS == ["point"]
     assert fresh.VOCABULARY.BACKGROUND_WORDS

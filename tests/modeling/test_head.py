@@ -3,6 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from escnet_d2.modeling.escnet import ESCNetHead, MaskDecoder
+from escnet_d2.modeling.escnet.esc_block import SAM_OUTPUTS, prompt_sets
+from escnet_d2.modeling.escnet.mask_pooling import pool_inside
 from escnet_d2.structures import ClipFeatures
 
 D, WIDTH, H, W = 16, 24, 8, 10
@@ -10,7 +12,7 @@ D, WIDTH, H, W = 16, 24, 8, 10
 
 @pytest.fixture
 def head(tiny_cfg, past_the_start):
-    tiny_cfg.MODEL.ESCNET.ALPHA = 0.6
+    tiny_cfg.MODEL.ESCNET.update({"SOFTMAX": "class", "ALPHA": 0.6})
     return past_the_start(
         ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1).eval()
     )
@@ -43,28 +45,93 @@ def test_some_classes_have_no_foreground(head, features, text):
     assert 0 < prompts.has_foreground.sum() < prompts.has_foreground.numel()
 
 
-def test_stand_in_for_empty_classes_changes_nothing(head, features, text):
-    """One empty class stands for all of them; here each class is run on its own."""
+def test_every_region_of_every_class_is_a_prompt_set(head, features, text):
+    """Here region by region; classes without foreground are run as well, each on its own."""
     block = head.blocks[0]
     output = head(features, text, TEMPERATURE)
     class_map, prompts = output.class_maps[0], output.prompts[0]
-    image = features.dense.permute(0, 2, 3, 1)
-    got = block._refine(image, class_map, prompts, 0)
+    embedding = head.sam_adapter(features)
+    found = block._run_sam(embedding, class_map, prompts, 0)
 
-    embedding = block.to_sam(image).permute(0, 3, 1, 2)
     position = block.sam.image_position(H, W)
     weight = class_map.softmax(dim=1)
-    expected = 0
-    for k in range(12):
-        refined = block.sam(
-            embedding,
-            position,
-            prompts.points[:, k],
-            prompts.point_labels[:, k],
-            prompts.masks[:, k],
-        )
-        expected = expected + weight[:, k].unsqueeze(-1) * refined.unflatten(1, (H, W))
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    for b in range(2):
+        expected, masks = 0, []
+        for k in range(12):
+            valid = prompts.point_labels[b, k] == 1
+            for n in range(max(1, int(valid.sum()))):
+                refined, logits = block.sam(
+                    embedding[b : b + 1],
+                    position,
+                    prompts.points[b, k, n].view(1, 1, 2),
+                    prompts.point_labels[b, k, n].view(1, 1),
+                    (prompts.masks[b, k] * (prompts.regions[b, k] == n)).unsqueeze(0),
+                )
+                share = weight[b, k].unsqueeze(-1) / max(1, valid.sum())
+                expected = expected + share * refined[0].unflatten(0, (H, W))
+                if valid.any():
+                    masks.append(F.avg_pool2d((logits > 0).float(), 4)[0])
+        torch.testing.assert_close(found.mixed[b], expected, rtol=1e-4, atol=1e-5)
+        # The set of the empty classes has no mask.
+        given = found.masks[b][found.masks[b].flatten(1).amax(dim=1) > 0]
+        torch.testing.assert_close(given, torch.stack(masks), rtol=1e-4, atol=1e-5)
+
+
+def test_own_features_and_mask_of_each_class(tiny_cfg, features, text):
+    tiny_cfg.MODEL.ESCNET.update(
+        {"SOFTMAX": "class", "ALPHA": 0.6, "SAM_OUTPUTS": ["features", "masks"]}
+    )
+    head = ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1).eval()
+    output, block = head(features, text, TEMPERATURE), head.blocks[0]
+    class_map, prompts = output.class_maps[0], output.prompts[0]
+    found = block._run_sam(head.sam_adapter(features), class_map, prompts, 0)
+    sets = prompt_sets(class_map, prompts, by_region=True)
+    for b in range(2):
+        rows = (sets.image == b).nonzero().squeeze(1)
+        for k in range(12):
+            of_class = (sets.entry[rows] == k) & sets.is_given[rows]
+            masks = found.masks[b][of_class]
+            expected = masks.amax(dim=0) if len(masks) else torch.zeros(H, W)
+            torch.testing.assert_close(found.own_mask[b, k], expected)
+            refined, _ = block.sam(
+                head.sam_adapter(features)[b : b + 1].expand(len(masks), -1, -1, -1),
+                block.sam.image_position(H, W),
+                sets.points[rows][of_class],
+                sets.point_labels[rows][of_class],
+                sets.masks[rows][of_class],
+            )
+            mean = refined.mean(dim=0) if len(masks) else torch.zeros(H * W, refined.shape[2])
+            torch.testing.assert_close(
+                found.own_features[b, k].flatten(0, 1), mean, rtol=1e-4, atol=1e-5
+            )
+
+
+def test_means_inside_masks_by_hand():
+    maps = torch.tensor([[1.0, 2.0, 6.0]]).view(1, 1, 3, 1)
+    two = torch.tensor([[1.0, 1.0, 0.0]]).view(1, 1, 3)
+    pooled = pool_inside(maps, two).flatten().tolist()
+    assert pooled == pytest.approx([1.5, 1.5, 0])
+    # The middle lies in both masks; half a patch counts half.
+    both = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.5]]).view(2, 1, 3)
+    second = (2 + 6 / 2) / 1.5
+    pooled = pool_inside(maps, both).flatten().tolist()
+    assert pooled == pytest.approx([1.5, (1.5 + second) / 2, second / 2])
+    assert pool_inside(maps, torch.zeros(0, 1, 3)).tolist() == torch.zeros(1, 1, 3, 1).tolist()
+
+
+def test_masks_pool_every_class_and_know_none(head, features, text):
+    """Which class a mask's prompt came from makes no difference."""
+    pooling = head.blocks[0].pooling
+    x, class_map = torch.randn(1, 4, H, W, 32), torch.randn(1, 4, H, W)
+    masks = torch.rand(3, H, W)
+    expected = pooling(x, class_map, [masks])
+    torch.testing.assert_close(pooling(x, class_map, [masks.flip(0)]), expected)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(
+        pooling(x[:, order], class_map[:, order], [masks]), expected[:, order]
+    )
+    assert ((expected - x).abs().amax(dim=(0, 2, 3, 4)) > 0).all()
+    torch.testing.assert_close(pooling(x, class_map, [masks[:0]]), x)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 12, 100])
@@ -74,6 +141,32 @@ def test_chunks_change_nothing(head, features, text, chunk):
     torch.testing.assert_close(
         head(features, text, TEMPERATURE).logits, expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_recomputing_changes_nothing_but_memory(tiny_cfg, features, text):
+    tiny_cfg.MODEL.SAM.TRAIN = False  # Trained, it keeps the most, and is not recomputed.
+
+    def trained(head):
+        return [(n, p) for n, p in head.named_parameters() if p.requires_grad]
+
+    def run(recompute):
+        torch.manual_seed(0)
+        tiny_cfg.MODEL.ESCNET.GRADIENT_CHECKPOINTING = recompute
+        head = ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1).train()
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x: kept.append(x.numel()) or x, lambda x: x
+        ):
+            logits = head(features, text, TEMPERATURE).logits
+        loss = (logits * torch.linspace(-1, 1, logits.shape[-1])).mean()
+        loss.backward()
+        return loss, {n: p.grad for n, p in trained(head)}, sum(kept)
+
+    loss, gradients, kept = run(False)
+    loss_again, gradients_again, kept_less = run(True)
+    torch.testing.assert_close(loss_again, loss)
+    torch.testing.assert_close(gradients_again, gradients)
+    assert kept_less < 0.5 * kept
 
 
 def test_pruning_keeps_the_likeliest_of_each_image(head, features, text):
@@ -138,13 +231,15 @@ def test_decoder_joins_skips_as_a_concatenation():
 
 
 def test_before_training_sam_blocks_change_nothing(tiny_cfg, features, text):
+    tiny_cfg.MODEL.ESCNET.SAM_OUTPUTS = list(SAM_OUTPUTS)
     sizes = {"clip_dim": D, "clip_width": WIDTH, "num_templates": 1}
     with_sam = ESCNetHead(tiny_cfg, **sizes).eval()
     tiny_cfg.MODEL.ESCNET.USE_SAM = False
     without = ESCNetHead(tiny_cfg, **sizes).eval()
     left_out = without.load_state_dict(with_sam.state_dict(), strict=False)
     assert not left_out.missing_keys
-    assert all(".sam." in k or "_sam." in k for k in left_out.unexpected_keys)
+    of_sam = (".sam.", ".from_sam.", ".pooling.", ".own_", "sam_adapter.")
+    assert all(any(part in k for part in of_sam) for k in left_out.unexpected_keys)
     expected = without(features, text, TEMPERATURE).logits
     torch.testing.assert_close(with_sam(features, text, TEMPERATURE).logits, expected)
 

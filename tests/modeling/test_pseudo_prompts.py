@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ def test_hand_worked():
     cat = torch.full((4, 6), 0.1)
     cat[0, 0], cat[0, 1], cat[1, 0], cat[1, 5], cat[2, 5] = 0.9, 0.6, 0.7, 0.6, 0.8
     logits = torch.stack([cat, 1 - cat]).log().unsqueeze(0)
-    prompts = PseudoPromptGenerator(alpha=0.5, num_points=2)(logits)
+    prompts = PseudoPromptGenerator(softmax="class", alpha=0.5, num_points=2)(logits)
 
     assert prompts.points[0, 0].tolist() == [[0.0, 0.0], [5.0, 2.0]]
     assert prompts.point_labels[0, 0].tolist() == [1, 1]
@@ -39,11 +40,10 @@ def test_hand_worked():
 def test_foreground_begins_at_alpha(alpha):
     probability = torch.tensor([[0.95, 0.99, 1.01, 1.05]]) * alpha
     logits = torch.stack([probability, 1 - probability]).log().unsqueeze(0)
-    options = {} if alpha == 0.1 else {"alpha": alpha}  # The default is 0.1.
-    generator = PseudoPromptGenerator(num_points=1, **options)
+    generator = PseudoPromptGenerator(softmax="class", num_points=1, alpha=alpha)
     assert (generator(logits).regions[0, 0] >= 0).tolist() == [[False, False, True, True]]
     # alpha itself is foreground.
-    generator = PseudoPromptGenerator(alpha=0.5, num_points=1)
+    generator = PseudoPromptGenerator(softmax="class", alpha=0.5, num_points=1)
     assert (generator(torch.zeros(1, 2, 1, 3)).regions[0] == 0).all()
 
 
@@ -51,12 +51,25 @@ def test_few_and_no_foreground_pixels():
     probability = torch.full((3, 5, 5), 0.01)
     probability[0, 1, 2] = 0.6  # one pixel for five points
     probability[2] = 1 - probability[:2].sum(dim=0)
-    prompts = PseudoPromptGenerator(alpha=0.5, num_points=5)(probability.log().unsqueeze(0))
+    prompts = PseudoPromptGenerator(softmax="class", alpha=0.5, num_points=5)(
+        probability.log().unsqueeze(0)
+    )
     assert prompts.point_labels[0, 0].tolist() == [1, -1, -1, -1, -1]
     assert prompts.points[0, 0, 0].tolist() == [2.0, 1.0]
     assert prompts.point_labels[0, 1].tolist() == [-1] * 5
     assert prompts.masks[0, 1].abs().sum() == 0
     assert prompts.has_foreground[0].tolist() == [True, False, True]
+
+
+def test_relative_probability_does_not_depend_on_the_other_classes():
+    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0]]).view(1, 2, 1, 2)
+    generator = PseudoPromptGenerator(alpha=0.3)
+    expected = torch.tensor([[1.0, np.exp(-3)], [np.exp(-1), 1.0]]).view(1, 2, 1, 2).float()
+    torch.testing.assert_close(generator.probability(logits), expected)
+    # A hundred unlikely classes more: a softmax would push all below alpha.
+    more = torch.cat([logits, torch.zeros(1, 100, 1, 2)], dim=1)
+    torch.testing.assert_close(generator.probability(more)[:, :2], expected)
+    assert generator(more).regions[0, :2].ge(0).flatten().tolist() == [True, False, True, True]
 
 
 def test_spatial_softmax_has_maximum_one():

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from segment_anything.build_sam import _build_sam
@@ -6,6 +7,7 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch.nn import functional as F
 
 from escnet_d2.modeling.sam import SamBlock, build_sam_blocks
+from escnet_d2.modeling.sam.sam_block import pseudo_mask_logits
 from escnet_d2.modeling.sam.two_way_attention import two_way_layer
 
 H, W, C = 6, 8, 32
@@ -35,31 +37,43 @@ def block_like(encoder, decoder, **options):
             input_image_size=(1024, 1024),
             mask_in_chans=8,
         ),
-        transformer=two_way(
-            decoder.transformer.depth, decoder.transformer.layers[0].self_attn.num_heads
+        mask_decoder=MaskDecoder(
+            transformer_dim=C,
+            transformer=two_way(
+                decoder.transformer.depth, decoder.transformer.layers[0].self_attn.num_heads
+            ),
         ),
         **options,
     )
     weights = {f"prompt_encoder.{k}": v for k, v in encoder.state_dict().items()}
     weights.update({f"mask_decoder.{k}": v for k, v in decoder.state_dict().items()})
     mine = block.state_dict().keys()
-    assert set(mine) <= set(weights), "keys must be SAM's own"
-    block.load_state_dict({k: weights[k] for k in mine})
+    assert set(mine) == set(weights), "keys must be SAM's own"
+    block.load_state_dict(weights)
     return block
 
 
-def official_image_side(encoder, decoder, image, points, labels, masks):
-    """Image embedding after SAM's own two-way transformer, prompt set by prompt set."""
+def official_outputs(encoder, decoder, image, points, labels, masks, alpha=0.1):
+    """Image side of SAM's own two-way transformer and its first mask, prompt set by prompt set."""
     results = []
     for i, mask in enumerate(masks):
         if mask is not None:
-            mask = F.interpolate(mask[None, None], scale_factor=4, mode="bilinear")
+            logits = (mask / (1 - mask)).log() - np.log(alpha / (1 - alpha))
+            logits = logits.clamp(-10, 10)[None, None]
+            mask = F.interpolate(logits, scale_factor=4, mode="bilinear")
         sparse, dense = encoder((points[i : i + 1], labels[i : i + 1]), None, mask)
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
         tokens = torch.cat([tokens, sparse], dim=1)
         _, keys = decoder.transformer(image[i : i + 1] + dense, encoder.get_dense_pe(), tokens)
-        results.append(keys)
-    return torch.cat(results)
+        logits, _ = decoder(
+            image_embeddings=image[i : i + 1],
+            image_pe=encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+        results.append((keys, logits.squeeze(1)))
+    return [torch.cat(part) for part in zip(*results)]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +87,7 @@ def test_equals_segment_anything_at_other_sizes(height, width, depth, heads):
     points, labels = torch.rand(1, 8, 2), torch.ones(1, 8, dtype=torch.long)
     masks = torch.rand(1, height, width)
     got = block(image, block.image_position(height, width), points, labels, masks)
-    expected = official_image_side(encoder, decoder, image, points, labels, masks)
+    expected = official_outputs(encoder, decoder, image, points, labels, masks)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -84,15 +98,20 @@ def test_values_and_gradients_equal_segment_anything(use_masks):
     image = torch.randn(3, C, H, W, requires_grad=True)
     points = torch.randint(0, 6, (3, 5, 2)).float()
     labels = torch.tensor([[1, 1, 1, 1, 1], [1, 1, -1, -1, -1], [-1, -1, -1, -1, -1]])
-    masks, weight = torch.rand(3, H, W), torch.randn(3, H * W, C)
+    masks = torch.rand(3, H, W)
+    weights = torch.randn(3, H * W, C), torch.randn(3, 4 * H, 4 * W)
+
+    def total(outputs):
+        return sum((output * weight).sum() for output, weight in zip(outputs, weights))
+
     got = block(image, block.image_position(H, W), points, labels, masks)
-    (got * weight).sum().backward()
+    total(got).backward()
     gradient, image.grad = image.grad, None
     # The last prompt set is empty.
     given = [masks[0], masks[1], None] if use_masks else [None] * 3
-    expected = official_image_side(encoder, decoder, image, points, labels, given)
+    expected = official_outputs(encoder, decoder, image, points, labels, given)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    (expected * weight).sum().backward()
+    total(expected).backward()
     torch.testing.assert_close(gradient, image.grad, rtol=1e-4, atol=1e-4)
     theirs = {f"prompt_encoder.{name}": p.grad for name, p in encoder.named_parameters()}
     theirs.update({f"mask_decoder.{name}": p.grad for name, p in decoder.named_parameters()})
@@ -170,21 +189,24 @@ def test_points_can_be_left_out():
     image, masks = torch.randn(2, C, H, W), torch.rand(2, H, W)
     points, labels = torch.rand(2, 5, 2), torch.ones(2, 5, dtype=torch.long)
     got = block(image, block.image_position(H, W), points, labels, masks)
-    expected = official_image_side(encoder, decoder, image, points, -labels, masks)
+    expected = official_outputs(encoder, decoder, image, points, -labels, masks)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    got.sum().backward()
+    sum(output.sum() for output in got).backward()
     assert all((p.grad is not None) == p.requires_grad for p in block.parameters())
 
 
-def test_logit_masks():
+def test_masks_are_logits_around_the_threshold():
+    """0 says "as likely in as out" to SAM: that is what alpha means; the background is -10."""
+    logits = pseudo_mask_logits(torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0]), 0.1)
+    expected = torch.tensor([-10, 0, np.log(9), 2 * np.log(9), 10])
+    torch.testing.assert_close(logits, expected.float(), atol=1e-5, rtol=1e-5)
     encoder, decoder = official()
-    block = block_like(encoder, decoder, mask_values="logit")
+    block = block_like(encoder, decoder, alpha=0.3)
     image, masks = torch.randn(1, C, H, W), torch.rand(1, H, W) * 0.8 + 0.1
     masks[0, :2, 0] = torch.tensor([0.0, 1.0])
     points, labels = torch.zeros(1, 5, 2), torch.ones(1, 5, dtype=torch.long)
     got = block(image, block.image_position(H, W), points, labels, masks)
-    logits = (masks / (1 - masks)).log().clamp(-10, 10)
-    expected = official_image_side(encoder, decoder, image, points, labels, logits)
+    expected = official_outputs(encoder, decoder, image, points, labels, masks, alpha=0.3)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -201,11 +223,10 @@ def test_official_checkpoint_loads_into_each_block(tiny_cfg, tmp_path):
     tiny_cfg.MODEL.SAM.WEIGHTS = str(path)
     tiny_cfg.MODEL.ESCNET.NUM_BLOCKS = 2
     blocks = build_sam_blocks(tiny_cfg)
-    unused = ("output_upscaling", "output_hypernetworks_mlps", "iou_prediction_head")
     wanted = {
         k: v
         for k, v in sam.state_dict().items()
-        if k.startswith(("prompt_encoder.", "mask_decoder.")) and not any(u in k for u in unused)
+        if k.startswith(("prompt_encoder.", "mask_decoder."))
     }
     for block in blocks:
         state = block.state_dict()
@@ -220,29 +241,35 @@ def test_official_checkpoint_loads_into_each_block(tiny_cfg, tmp_path):
         build_sam_blocks(tiny_cfg)
 
 
-def test_positions_stay_exact_under_autocast():
+def test_positions_stay_exact_under_autocast(monkeypatch):
     block = block_like(*official())
     image, masks = torch.randn(1, C, H, W), torch.rand(1, H, W)
     points, labels = torch.rand(1, 5, 2), torch.ones(1, 5, dtype=torch.long)
     seen = []
-    block.mask_decoder.register_forward_pre_hook(lambda _, args: seen.append(args[1:]))
+
+    def layer(module, queries, keys, query_pe, key_pe):
+        seen.append(torch.cat([query_pe, key_pe], dim=1))
+        return two_way_layer(module, queries, keys, query_pe, key_pe)
+
+    monkeypatch.setattr("escnet_d2.modeling.sam.sam_block.two_way_layer", layer)
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             block(image, block.image_position(H, W), points, labels, masks)
-    assert all(map(torch.equal, *seen))
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[2])
 
 
 def test_options_reach_each_block(tiny_cfg):
     options = {"EMBED_DIM": 24, "MASK_IN_CHANS": 12, "DEPTH": 3, "NUM_HEADS": 3, "MLP_DIM": 40}
     tiny_cfg.MODEL.SAM.update({**options, "NUM_MASK_TOKENS": 2, "WEIGHTS": "random"})
-    tiny_cfg.MODEL.ESCNET.update({"NUM_BLOCKS": 3, "MASK_VALUES": "logit"})
+    tiny_cfg.MODEL.ESCNET.update({"NUM_BLOCKS": 3, "ALPHA": 0.2})
     for use_points, use_masks, prompts in ((False, True, ["mask"]), (True, False, ["point"])):
         tiny_cfg.MODEL.ESCNET.PROMPTS = prompts
         blocks = build_sam_blocks(tiny_cfg)
         assert len(blocks) == 3
         for block in blocks:
             assert (block.use_points, block.use_masks) == (use_points, use_masks)
-            assert block.mask_values == "logit"
+            assert block.alpha == 0.2
             assert block.mask_decoder.mask_tokens.weight.shape == (2, 24)
             assert block.prompt_encoder.mask_downscaling[-1].weight.shape == (24, 12, 1, 1)
             layers = block.mask_decoder.transformer.layers

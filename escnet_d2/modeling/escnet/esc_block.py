@@ -1,43 +1,89 @@
 """One ESC-Block: pseudo prompts, SAM block, vision-language fusion (ESC-Net section 3, figure 2).
 
-Shapes: B images, K classes, H x W patches, D image channels (CLIP's), C channels of the embedded
-correlation, M prompt sets.
+Shapes: B images, K classes, N points, H x W patches, D image channels (CLIP's), C channels of the
+embedded correlation, M prompt sets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from escnet_d2.config import check_choice
 from escnet_d2.modeling.sam import SamBlock
 from escnet_d2.structures import PseudoPrompts
 
+from .mask_pooling import MaskPooling
 from .vision_language_fusion import VisionLanguageFusion
+
+SAM_OUTPUTS = ("guidance", "pooling", "features", "masks")
 
 
 class EscBlock(nn.Module):
-    """Refines image features by SAM, steered by prompts, and then the correlation by both.
+    """A SAM block, whose findings reach image and correlation, and the fusion of both.
 
-    The paper fuses the K refined feature maps by a convolution over all of them, which fixes K.
-    Here the convolution shares its weights over the classes: a mean over the classes, weighted at
-    each pixel by the class's probability, then a 1 x 1 convolution and a residual.
+    Paths from SAM to the answer (MODEL.ESCNET.SAM_OUTPUTS), each by a linear layer that is zero at
+    first, so that training starts from CLIP's own features and correlation:
+
+    - ``guidance``, the paper's: the K refined feature maps, fused into one, guide the fusion. The
+      paper fuses by a convolution over all of them, which fixes K; here it shares its weights over
+      the classes: a mean, weighted at each pixel by the class's probability, then a 1 x 1
+      convolution and a residual.
+    - ``pooling``: SAM's masks say which patches belong together; every class gets its means inside
+      them (:class:`MaskPooling`).
+    - ``features`` and ``masks``: each class's own refined features, or mask, added to its
+      correlation.
     """
 
     def __init__(
-        self, *, image_dim: int, sam: SamBlock | None, fusion: VisionLanguageFusion
+        self,
+        *,
+        image_dim: int,
+        dim: int,
+        sam: SamBlock | None,
+        sam_outputs: Sequence[str],
+        prompt_sets: str,
+        fusion: VisionLanguageFusion,
     ) -> None:
-        """Composes the block for D image channels; a ``sam`` of None leaves them as they are."""
+        """Composes the block.
+
+        Args:
+            image_dim: D.
+            dim: C.
+            sam: None leaves SAM out.
+            sam_outputs: one or both of ``SAM_OUTPUTS``.
+            prompt_sets: "region" or "class", see :func:`prompt_sets`.
+            fusion: of image, text and correlation.
+
+        Raises:
+            ValueError: an unknown option; the message names the key.
+        """
         super().__init__()
+        check_choice("MODEL.ESCNET.PROMPT_SETS", prompt_sets, ("region", "class"))
+        if not sam_outputs or set(sam_outputs) - set(SAM_OUTPUTS):
+            raise ValueError(
+                f"MODEL.ESCNET.SAM_OUTPUTS must name one or more of {', '.join(SAM_OUTPUTS)}, "
+                f"got {list(sam_outputs)}."
+            )
+        self.by_region = prompt_sets == "region"
         self.sam = sam
         self.fusion = fusion
-        if sam is not None:
-            # SAM's own image encoder ends in a normalized 1 x 1 projection, too.
-            self.to_sam = nn.Sequential(
-                nn.Linear(image_dim, sam.embed_dim), nn.LayerNorm(sam.embed_dim)
-            )
-            # Zero at first: SAM reads projected features that it never saw, so training starts from
-            # CLIP's own features and lets SAM's in as they begin to help.
+        self.from_sam = self.pooling = self.own_features = self.own_mask = None
+        if sam is None:
+            return
+        if "guidance" in sam_outputs:
             self.from_sam = zero_linear(sam.embed_dim, image_dim)
+        if "pooling" in sam_outputs:
+            self.pooling = MaskPooling(dim)
+        if "features" in sam_outputs:
+            self.own_features = zero_linear(sam.embed_dim, dim)
+        if "masks" in sam_outputs:
+            self.own_mask = zero_linear(1, dim)
 
     def forward(
         self,
@@ -46,7 +92,10 @@ class EscBlock(nn.Module):
         text: Tensor,
         class_map: Tensor,
         prompts: PseudoPrompts | None,
+        embedding: Tensor | None,
+        *,
         chunk_size: int = 0,
+        recompute: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Refines image features and correlation.
 
@@ -55,38 +104,92 @@ class EscBlock(nn.Module):
             x: embedded correlation, (B, K, H, W, C).
             text: unit text features, (B, K, text_dim).
             class_map: class logits that the prompts were made from, (B, K, H, W).
-            prompts: pseudo prompts; None without a SAM block.
+            prompts: pseudo prompts; None without a SAM block, like ``embedding``.
+            embedding: what SAM reads, (B, SAM channels, H, W).
             chunk_size: classes at a time, 0 for all.
+            recompute: keep nothing of the fusion for the backward pass, which runs it again.
 
         Returns:
             Refined image features and correlation, same shapes.
         """
         if self.sam is not None:
-            image = image + self.from_sam(self._refine(image, class_map, prompts, chunk_size))
-        return image, self.fusion(x, image, text, chunk_size)
+            found = self._run_sam(embedding, class_map, prompts, chunk_size)
+            if self.from_sam is not None:
+                image = image + self.from_sam(found.mixed)
+            if self.own_features is not None:
+                x = x + self.own_features(found.own_features)
+            if self.own_mask is not None:
+                x = x + self.own_mask(found.own_mask.unsqueeze(-1))
+            if self.pooling is not None:
+                x = self.pooling(x, class_map, found.masks, chunk_size)
+        if recompute:
+            x = checkpoint(self.fusion, x, image, text, chunk_size, use_reentrant=False)
+        else:
+            x = self.fusion(x, image, text, chunk_size)
+        return image, x
 
-    def _refine(
-        self, image: Tensor, class_map: Tensor, prompts: PseudoPrompts, chunk_size: int
-    ) -> Tensor:
-        """Averages over the classes what SAM makes of the image, (B, H, W, SAM channels)."""
+    def _run_sam(
+        self, embedding: Tensor, class_map: Tensor, prompts: PseudoPrompts, chunk_size: int
+    ) -> SamFindings:
+        """Runs SAM on all prompt sets."""
         B, K, H, W = class_map.shape
-        embedding = self.to_sam(image).permute(0, 3, 1, 2)
         position = self.sam.image_position(H, W)
-        rows, weights = _prompt_sets(class_map, prompts.has_foreground)
+        sets = prompt_sets(class_map, prompts, by_region=self.by_region)
         mixed = embedding.new_zeros(B, H * W, self.sam.embed_dim)
-        step = chunk_size * B if chunk_size else len(rows)
-        for part, weight in zip(rows.split(step), weights.split(step)):
-            images, classes = part.unbind(1)
-            refined = self.sam(
-                embedding[images],
-                position,
-                prompts.points[images, classes],
-                prompts.point_labels[images, classes],
-                prompts.masks[images, classes],
+        own_features = None
+        if self.own_features is not None:
+            own_features = embedding.new_zeros(B * K, H * W, self.sam.embed_dim)
+        masks = []
+        for part in sets.split(chunk_size * B if chunk_size else len(sets.image)):
+            refined, logits = self.sam(
+                embedding[part.image], position, part.points, part.point_labels, part.masks
             )
-            weighted = refined * weight.flatten(1).unsqueeze(2)
-            mixed = mixed.index_add(0, images, weighted.to(mixed.dtype))
-        return mixed.unflatten(1, (H, W))
+            weighted = refined * part.weight.flatten(1).unsqueeze(2)
+            mixed = mixed.index_add(0, part.image, weighted.to(mixed.dtype))
+            if own_features is not None:
+                row, share = part.image * K + part.entry, part.is_given / part.siblings
+                own = refined * share.view(-1, 1, 1)
+                own_features = own_features.index_add(0, row, own.to(own_features.dtype))
+            if logits is not None:
+                masks.append(_patch_shares(logits) * part.is_given.view(-1, 1, 1))
+        found = torch.cat(masks) if masks else embedding.new_zeros(len(sets.image), H, W)
+        counts = torch.bincount(sets.image, minlength=B).tolist()
+        row = (sets.image * K + sets.entry).view(-1, 1, 1).expand_as(found)
+        own_mask = found.new_zeros(B * K, H, W).scatter_reduce(0, row, found, "amax")
+        return SamFindings(
+            mixed=mixed.unflatten(1, (H, W)),
+            masks=list(found.split(counts)),
+            own_mask=own_mask.unflatten(0, (B, K)),
+            own_features=None if own_features is None else own_features.view(B, K, H, W, -1),
+        )
+
+
+def _patch_shares(logits: Tensor) -> Tensor:
+    """Shares of patches that lie in masks, (M, H, W), of logits (M, 4 H, 4 W).
+
+    As SAM's users do, what is above 0 is in; gradients are those of a sigmoid.
+    """
+    soft = logits.sigmoid()
+    return F.avg_pool2d((logits > 0).to(soft.dtype) + soft - soft.detach(), 4)
+
+
+@dataclass(frozen=True)
+class SamFindings:
+    """What SAM makes of all prompt sets.
+
+    Attributes:
+        mixed: mean of the refined image features, weighted by the classes' probability, (B, H, W,
+            SAM channels).
+        masks: of each image, (M, H, W) in [0, 1].
+        own_mask: union of each class's masks, (B, K, H, W); 0 without any.
+        own_features: mean over each class's sets of the refined features, (B, K, H, W, SAM
+            channels), 0 without any; None where they are not wanted.
+    """
+
+    mixed: Tensor
+    masks: list[Tensor]
+    own_mask: Tensor
+    own_features: Tensor | None
 
 
 def zero_linear(in_dim: int, out_dim: int) -> nn.Linear:
@@ -97,17 +200,75 @@ def zero_linear(in_dim: int, out_dim: int) -> nn.Linear:
     return layer
 
 
-def _prompt_sets(class_map: Tensor, has_foreground: Tensor) -> tuple[Tensor, Tensor]:
-    """Lists the (image, class) pairs that SAM has to see, and their weights in the mean.
+@dataclass(frozen=True)
+class PromptSets:
+    """Prompts as SAM takes them, one row for each time that it runs; images in order.
 
-    Classes without foreground have the same prompts (none): one of them stands for all, with the
-    sum of their weights. Pairs are (M, 2), weights (M, H, W); those of an image sum to 1.
+    Attributes:
+        image: (M,) which image.
+        entry: (M,) which class of it.
+        siblings: (M,) sets that the class has.
+        points: (M, points, 2), (x, y) in patches.
+        point_labels: (M, points), 1 or -1.
+        masks: (M, H, W), probability in [0, 1].
+        weight: (M, H, W) in the mean of the refined features; those of an image sum to 1.
     """
+
+    image: Tensor
+    entry: Tensor
+    siblings: Tensor
+    points: Tensor
+    point_labels: Tensor
+    masks: Tensor
+    weight: Tensor
+
+    @property
+    def is_given(self) -> Tensor:
+        """Bool (M,): sets with a point."""
+        return (self.point_labels == 1).any(dim=1)
+
+    def split(self, size: int) -> list[PromptSets]:
+        """Cuts the sets into parts of at most this many rows."""
+        columns = [getattr(self, name).split(size) for name in self.__dataclass_fields__]
+        return [PromptSets(*parts) for parts in zip(*columns)]
+
+
+def prompt_sets(class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool) -> PromptSets:
+    """Lists what SAM has to see.
+
+    Classes without foreground have the same prompts, none: one row stands for all of them, with the
+    sum of their weights.
+
+    Args:
+        class_map: class logits, (B, K, H, W).
+        prompts: of these maps.
+        by_region: each region of a class is a set, with its point and its mask, since the points of
+            a class may lie on several things; otherwise all points and regions of a class are one.
+    """
+    axis = 3 if by_region else 2
+    points, labels = prompts.points.unsqueeze(axis), prompts.point_labels.unsqueeze(axis)
+    is_valid = (labels == 1).any(dim=3)  # (B, K, sets)
+    counts = is_valid.sum(dim=2)
+    empty = counts == 0
     probability = class_map.float().softmax(dim=1)
-    empty = ~has_foreground
-    # The first class without foreground of each image.
-    stand_in = empty & (empty.cumsum(dim=1) == 1)
-    empty_weight = (probability * empty[:, :, None, None]).sum(dim=1, keepdim=True)
-    weight = torch.where(stand_in[:, :, None, None], empty_weight, probability)
-    rows = (has_foreground | stand_in).nonzero()
-    return rows, weight[rows[:, 0], rows[:, 1]]
+    empty_weight = (probability * empty[:, :, None, None]).sum(dim=1)
+    # The sets of a class share its weight.
+    weight = probability / counts.clamp(min=1)[:, :, None, None]
+    # The first class without foreground of each image, in the place of its first set.
+    stand_in = (empty & (empty.cumsum(dim=1) == 1)).unsqueeze(2)
+    stand_in = F.pad(stand_in, (0, is_valid.shape[2] - 1))
+    image, entry, index = (is_valid | stand_in).nonzero().unbind(1)
+    masks = prompts.masks[image, entry]
+    if by_region:
+        masks = masks * (prompts.regions[image, entry] == index.view(-1, 1, 1))
+    return PromptSets(
+        image=image,
+        entry=entry,
+        siblings=counts[image, entry].clamp(min=1),
+        points=points[image, entry, index],
+        point_labels=labels[image, entry, index],
+        masks=masks,
+        weight=torch.where(
+            empty[image, entry, None, None], empty_weight[image], weight[image, entry]
+        ),
+    )

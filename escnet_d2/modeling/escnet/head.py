@@ -13,17 +13,21 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.config import check_at_least
 from escnet_d2.layers import class_chunks, image_text_correlation
 from escnet_d2.layers.class_subsets import likeliest_classes, sample_entries, take_classes
-from escnet_d2.modeling.sam import build_sam_blocks
+from escnet_d2.modeling.sam import SamAdapter, build_sam_adapter, build_sam_blocks
 from escnet_d2.structures import ClipFeatures, PseudoPrompts
 
 from .decoder import MaskDecoder
 from .esc_block import EscBlock, zero_linear
 from .pseudo_prompts import PseudoPromptGenerator
 from .vision_language_fusion import VisionLanguageFusion
+
+# Intermediate features of CLIP, one to each upsampling of the decoder.
+_NUM_SKIPS = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class ESCNetHead(nn.Module):
         self,
         *,
         blocks: Sequence[EscBlock],
+        sam_adapter: SamAdapter | None,
         prompt_generator: PseudoPromptGenerator,
         decoder: MaskDecoder,
         num_templates: int,
@@ -60,6 +65,7 @@ class ESCNetHead(nn.Module):
         embed_kernel: int,
         with_map_heads: bool,
         class_chunk_size: int,
+        gradient_checkpointing: bool,
         train_classes: int,
         max_classes: int,
     ) -> None:
@@ -67,6 +73,7 @@ class ESCNetHead(nn.Module):
 
         Args:
             blocks: the ESC-Blocks, one or more.
+            sam_adapter: makes what their SAM blocks read of CLIP's features; None without any.
             prompt_generator: shared by all blocks.
             decoder: makes logits of the last embedded correlation.
             num_templates: P.
@@ -74,6 +81,7 @@ class ESCNetHead(nn.Module):
             embed_kernel: odd kernel of the convolution that embeds the correlation.
             with_map_heads: refine the class map from block to block; False keeps CLIP's own.
             class_chunk_size: classes at a time, 0 for all.
+            gradient_checkpointing: recompute fusions and decoder in the backward pass.
             train_classes: classes kept per image in training, 0 for all.
             max_classes: classes kept per image in testing, 0 for all.
 
@@ -88,9 +96,11 @@ class ESCNetHead(nn.Module):
                 f"MODEL.ESCNET.EMBED_KERNEL must be odd and above 0, got {embed_kernel}."
             )
         self.blocks = nn.ModuleList(blocks)
+        self.sam_adapter = sam_adapter
         self.prompt_generator = prompt_generator
         self.decoder = decoder
         self.class_chunk_size = class_chunk_size
+        self.gradient_checkpointing = gradient_checkpointing
         self.train_classes = train_classes
         self.max_classes = max_classes
         self.correlation_embedding = nn.Conv2d(
@@ -113,7 +123,10 @@ class ESCNetHead(nn.Module):
         blocks = [
             EscBlock(
                 image_dim=clip_dim,
+                dim=node.EMBED_DIM,
                 sam=sam,
+                sam_outputs=node.SAM_OUTPUTS,
+                prompt_sets=node.PROMPT_SETS,
                 fusion=VisionLanguageFusion(
                     dim=node.EMBED_DIM,
                     image_dim=clip_dim,
@@ -129,6 +142,9 @@ class ESCNetHead(nn.Module):
         ]
         return {
             "blocks": blocks,
+            "sam_adapter": (
+                build_sam_adapter(cfg, clip_dim + _NUM_SKIPS * clip_width) if node.USE_SAM else None
+            ),
             "prompt_generator": PseudoPromptGenerator(
                 softmax=node.SOFTMAX,
                 alpha=node.ALPHA,
@@ -147,6 +163,7 @@ class ESCNetHead(nn.Module):
             # Without SAM blocks only the auxiliary loss looks at the refined maps.
             "with_map_heads": node.USE_SAM or node.AUX_LOSS_WEIGHT > 0,
             "class_chunk_size": node.CLASS_CHUNK_SIZE,
+            "gradient_checkpointing": node.GRADIENT_CHECKPOINTING,
             "train_classes": node.TRAIN_CLASSES,
             "max_classes": node.MAX_CLASSES,
         }
@@ -176,17 +193,33 @@ class ESCNetHead(nn.Module):
         text = F.normalize(text_embeddings.mean(dim=1), dim=-1)[entries]  # (B, K', D)
 
         image = features.dense.permute(0, 2, 3, 1)
-        first_map = temperature * correlation.mean(dim=1)
+        embedding = None if self.sam_adapter is None else self.sam_adapter(features)
+        # Prompts and the loss on later maps leave CLIP alone: the loss on the logits trains it.
+        first_map = (temperature * correlation.mean(dim=1)).detach()
         x = self._embed(correlation)
         class_maps, prompts = [], []
+        recompute = self.gradient_checkpointing and self.training
         for index, block in enumerate(self.blocks):
             class_map = first_map
             if index and self.map_heads:
                 class_map = class_map + self.map_heads[index - 1](x).squeeze(-1)
             class_maps.append(class_map)
             prompts.append(self.prompt_generator(class_map) if block.sam is not None else None)
-            image, x = block(image, x, text, class_map, prompts[-1], self.class_chunk_size)
-        logits = self.decoder(x, features.intermediate, self.class_chunk_size)
+            image, x = block(
+                image,
+                x,
+                text,
+                class_map,
+                prompts[-1],
+                embedding,
+                chunk_size=self.class_chunk_size,
+                recompute=recompute,
+            )
+        decoder_inputs = (x, features.intermediate, self.class_chunk_size)
+        if recompute:
+            logits = checkpoint(self.decoder, *decoder_inputs, use_reentrant=False)
+        else:
+            logits = self.decoder(*decoder_inputs)
         return HeadOutput(
             logits=logits,
             class_maps=tuple(class_maps),

@@ -21,8 +21,8 @@ class PseudoPromptGenerator(nn.Module):
     def __init__(
         self,
         *,
-        softmax: str = "class",
-        alpha: float = 0.1,
+        softmax: str = "relative",
+        alpha: float = 0.8,
         num_points: int = 5,
         kmeans_iterations: int = 10,
     ) -> None:
@@ -32,7 +32,7 @@ class PseudoPromptGenerator(nn.Module):
             ValueError: unknown ``softmax``, ``alpha`` outside (0, 1], ``num_points`` outside 1..8.
         """
         super().__init__()
-        check_choice("MODEL.ESCNET.SOFTMAX", softmax, ("class", "spatial"))
+        check_choice("MODEL.ESCNET.SOFTMAX", softmax, ("relative", "class", "spatial"))
         if not 0.0 < alpha <= 1.0:
             raise ValueError(f"MODEL.ESCNET.ALPHA must be in (0, 1], got {alpha}.")
         if not 1 <= num_points <= 8:
@@ -74,6 +74,9 @@ class PseudoPromptGenerator(nn.Module):
     def probability(self, logits: Tensor) -> Tensor:
         """Returns the probability map in [0, 1], float32, same shape as ``logits`` (B, K, H, W)."""
         logits = logits.float()
+        if self.softmax == "relative":
+            # Over that of the likeliest class: what alpha means does not depend on K.
+            return (logits - logits.amax(dim=1, keepdim=True)).exp()
         if self.softmax == "class":
             return logits.softmax(dim=1)
         # A softmax over the pixels, divided by its own maximum.

@@ -6,6 +6,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +17,7 @@ from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
 from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
 from escnet_d2.modeling.windows import PatchViews, resize_image
-from escnet_d2.structures import Vocabulary
+from escnet_d2.structures import ClipFeatures, Vocabulary
 
 from .segmentor import OpenVocabSegmentor
 
@@ -46,7 +47,8 @@ class ESCNet(OpenVocabSegmentor):
             sem_seg_head: from features to logits.
             loss: "bce" or "ce".
             unlabeled: "negative" or "skip", for "bce".
-            aux_loss_weight: weight of the cross-entropy on later class maps; 0 leaves it out.
+            aux_loss_weight: weight of the cross-entropy on later class maps over the number of
+                classes, as the mean over pixels and classes of "bce" is; 0 leaves it out.
             options: of :class:`OpenVocabSegmentor`, but for the statistics of pixels.
 
         Raises:
@@ -92,8 +94,16 @@ class ESCNet(OpenVocabSegmentor):
             text_embeddings: (K, P, C) of ``clip.encode_text``.
             present: entries that training must not leave out, bool (B, K).
         """
-        features = self.clip.encode_image(images)
+        return self._predict(self.clip.encode_image(images), text_embeddings, present)
+
+    def _predict(
+        self, features: ClipFeatures, text_embeddings: Tensor, present: Tensor | None = None
+    ) -> HeadOutput:
         return self.sem_seg_head(features, text_embeddings, self.clip.temperature, present)
+
+    def encode(self, image: Tensor) -> ClipFeatures:
+        """Encodes one image (3, h, w), seen as a whole at the resolution of training."""
+        return self.clip.encode_image(self._squash(self._normalize(image)).unsqueeze(0))
 
     def inspect(self, inputs: dict) -> HeadOutput:
         """Runs the head on one image, seen as a whole at the resolution of training.
@@ -104,8 +114,9 @@ class ESCNet(OpenVocabSegmentor):
         Returns:
             Maps and prompts of B = 1.
         """
-        image = self._squash(self._normalize(inputs["image"]))
-        return self.predict(image.unsqueeze(0), self.clip.encode_text(inputs["vocabulary"].entries))
+        return self._predict(
+            self.encode(inputs["image"]), self.clip.encode_text(inputs["vocabulary"].entries)
+        )
 
     def _squash(self, image: Tensor) -> Tensor:
         return resize_image(image, (self.resolution, self.resolution))
@@ -120,6 +131,7 @@ class ESCNet(OpenVocabSegmentor):
             self.clip.encode_text(vocabulary.entries),
             torch.stack([_present_entries(target, vocabulary) for target in targets]),
         )
+        _log_foreground(output)
         maps, targets = _class_maps(output, targets, vocabulary)
         logits, *later_maps = maps
         main = [
@@ -135,7 +147,8 @@ class ESCNet(OpenVocabSegmentor):
                     )
                     for logit, target in zip(class_map, targets)
                 ]
-                losses[f"loss_sem_seg_aux{index}"] = self.aux_loss_weight * torch.stack(aux).mean()
+                weight = self.aux_loss_weight / class_map.shape[1]
+                losses[f"loss_sem_seg_aux{index}"] = weight * torch.stack(aux).mean()
         return losses
 
     def _image_loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -153,6 +166,16 @@ class ESCNet(OpenVocabSegmentor):
             return class_scores(logits, vocabulary, self.loss)
 
         return self.views.scores(images, predict)
+
+
+def _log_foreground(output: HeadOutput) -> None:
+    """Logs how many of an image's classes have pseudo prompts, block by block, as a share."""
+    if not has_event_storage():
+        return
+    for index, prompts in enumerate(output.prompts):
+        if prompts is not None:
+            share = prompts.has_foreground.float().mean()
+            get_event_storage().put_scalar(f"prompted_classes/block{index}", share)
 
 
 def _unlabeled_mode(cfg: CfgNode) -> str:

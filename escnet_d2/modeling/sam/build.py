@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode
-from segment_anything.modeling import PromptEncoder, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
-from escnet_d2.weights import WeightsError, load_state_dict, sam_weights_file
+from escnet_d2.weights import (
+    WeightsError,
+    load_state_dict,
+    model_weights_path,
+    sam_weights_file,
+)
 
+from .adapter import SamAdapter
 from .sam_block import SamBlock
 
 # Sizes of the official models; here they only name the frame of the coordinates.
 _NOMINAL_IMAGE = (1024, 1024)
 _NOMINAL_GRID = (64, 64)
 PROMPT_TYPES = ("point", "mask")
+# Of the official models.
+_IOU_HEAD_DEPTH = 3
 
 
 def build_sam_blocks(cfg: CfgNode) -> list[SamBlock]:
@@ -34,7 +42,42 @@ def build_sam_blocks(cfg: CfgNode) -> list[SamBlock]:
     blocks = [_build_sam_block(cfg) for _ in range(cfg.MODEL.ESCNET.NUM_BLOCKS)]
     if cfg.MODEL.SAM.WEIGHTS != "random" and not cfg.MODEL.WEIGHTS:
         _load(blocks, cfg.MODEL.SAM)
+    if not cfg.MODEL.SAM.TRAIN:
+        for block in blocks:
+            block.requires_grad_(False)
     return blocks
+
+
+def build_sam_adapter(cfg: CfgNode, clip_channels: int) -> SamAdapter:
+    """Builds what makes SAM's input of CLIP's features; frozen together with SAM.
+
+    Weights are loaded from MODEL.SAM.ADAPTER unless it is empty or a checkpoint (MODEL.WEIGHTS)
+    brings them.
+
+    Args:
+        cfg: the configuration.
+        clip_channels: of CLIP's dense and intermediate features together.
+
+    Raises:
+        ValueError: none is given for a pre-trained SAM that is frozen.
+        WeightsError: the file is missing or of other sizes.
+    """
+    node = cfg.MODEL.SAM
+    adapter = SamAdapter(clip_channels, node.EMBED_DIM)
+    if not node.ADAPTER and not node.TRAIN and node.WEIGHTS != "random" and not cfg.MODEL.WEIGHTS:
+        raise ValueError(
+            "MODEL.SAM.ADAPTER is empty, and without it a frozen SAM understands nothing of CLIP's "
+            "features: fit one by tools/align_sam.py, or train SAM with MODEL.SAM.TRAIN True."
+        )
+    if node.ADAPTER and not cfg.MODEL.WEIGHTS:
+        path = model_weights_path(node.ADAPTER)
+        try:
+            adapter.load_state_dict(load_state_dict(path))
+        except RuntimeError as error:
+            raise WeightsError(
+                f"MODEL.SAM.ADAPTER {path} was not fitted to this CLIP and SAM: {error}"
+            ) from error
+    return adapter.requires_grad_(node.TRAIN)
 
 
 def _build_sam_block(cfg: CfgNode) -> SamBlock:
@@ -46,16 +89,22 @@ def _build_sam_block(cfg: CfgNode) -> SamBlock:
             input_image_size=_NOMINAL_IMAGE,
             mask_in_chans=node.MASK_IN_CHANS,
         ),
-        transformer=TwoWayTransformer(
-            depth=node.DEPTH,
-            embedding_dim=node.EMBED_DIM,
-            num_heads=node.NUM_HEADS,
-            mlp_dim=node.MLP_DIM,
+        mask_decoder=MaskDecoder(
+            transformer_dim=node.EMBED_DIM,
+            transformer=TwoWayTransformer(
+                depth=node.DEPTH,
+                embedding_dim=node.EMBED_DIM,
+                num_heads=node.NUM_HEADS,
+                mlp_dim=node.MLP_DIM,
+            ),
+            num_multimask_outputs=node.NUM_MASK_TOKENS - 1,
+            iou_head_depth=_IOU_HEAD_DEPTH,
+            iou_head_hidden_dim=node.EMBED_DIM,
         ),
-        num_mask_tokens=node.NUM_MASK_TOKENS,
         use_points="point" in cfg.MODEL.ESCNET.PROMPTS,
         use_masks="mask" in cfg.MODEL.ESCNET.PROMPTS,
-        mask_values=cfg.MODEL.ESCNET.MASK_VALUES,
+        find_masks=not {"pooling", "masks"}.isdisjoint(cfg.MODEL.ESCNET.SAM_OUTPUTS),
+        alpha=cfg.MODEL.ESCNET.ALPHA,
     )
 
 
@@ -66,7 +115,7 @@ def _load(blocks: list[SamBlock], node: CfgNode) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise WeightsError(f"{path} is not a complete SAM checkpoint: it lacks {missing[0]}{more}.")
-    # SAM's image encoder and mask heads have no place in a block.
+    # SAM's image encoder has no place in a block.
     weights = {name: tensors[name] for name in names}
     for block in blocks:
         try:

@@ -1,91 +1,56 @@
-"""SAM's prompt encoder and two-way transformer as a block that refines image features.
+"""SAM's prompt encoder and mask decoder as a block that finds masks and refines image features.
 
-Shapes: B images, M prompt sets (one per image and class that has foreground), N points, C = 256
-SAM channels, H x W patches.
+Shapes: M prompt sets (points and a mask each), N points, C = 256 SAM channels, H x W patches.
 """
 
 from __future__ import annotations
 
 import torch
-from segment_anything.modeling import PromptEncoder, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from escnet_d2.config import check_choice
-
-from .two_way_attention import two_way_layer
+from .two_way_attention import tokens_from_image, two_way_layer
 
 # SAM clamps nothing, but its own low-resolution logits rarely leave this range.
 _MAX_LOGIT = 10.0
-
-
-class TokenDecoder(nn.Module):
-    """Parts of SAM's ``MaskDecoder`` that come before its mask heads, under the same names."""
-
-    def __init__(self, transformer: TwoWayTransformer, num_mask_tokens: int) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self.iou_token = nn.Embedding(1, transformer.embedding_dim)
-        self.mask_tokens = nn.Embedding(num_mask_tokens, transformer.embedding_dim)
-
-    def forward(self, image: Tensor, image_pe: Tensor, prompts: Tensor) -> Tensor:
-        """Lets prompts and image attend to each other.
-
-        Args:
-            image: (M, H W, C), dense prompt included.
-            image_pe: (1, H W, C).
-            prompts: sparse embeddings, (M, T, C).
-
-        Returns:
-            Image side after the last two-way layer, (M, H W, C). SAM's final attention from tokens
-            to image is for its mask heads alone, and left out.
-        """
-        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(len(prompts), -1, -1), prompts], dim=1)
-        queries, keys = tokens, image
-        for layer in self.transformer.layers:
-            queries, keys = two_way_layer(layer, queries, keys, tokens, image_pe)
-        return keys
 
 
 class SamBlock(nn.Module):
     """``(F_v^k)' = BCA(SA(prompts^k), F_v)``, ESC-Net eq. 2, on the modules of segment_anything.
 
     Holds ``prompt_encoder`` and ``mask_decoder`` under the keys of an official checkpoint. Weights
-    that this use of SAM never reaches (boxes, negative points, the final attention) are kept, so
-    that the keys stay official, and frozen.
+    that this use of SAM never reaches (boxes, negative points, the expected IoU, all masks but the
+    first) are kept, so that the keys stay official, and frozen.
     """
 
     def __init__(
         self,
         *,
         prompt_encoder: PromptEncoder,
-        transformer: TwoWayTransformer,
-        num_mask_tokens: int = 4,
+        mask_decoder: MaskDecoder,
         use_points: bool = True,
         use_masks: bool = True,
-        mask_values: str = "probability",
+        find_masks: bool = True,
+        alpha: float = 0.1,
     ) -> None:
         """Composes the block from built modules.
 
         Args:
             prompt_encoder: SAM's; its nominal sizes only scale coordinates.
-            transformer: SAM's.
-            num_mask_tokens: mask tokens of the checkpoint.
+            mask_decoder: SAM's.
             use_points: give it the pseudo points; otherwise all of them are "not a point".
             use_masks: give it the pseudo masks; otherwise ``no_mask_embed``.
-            mask_values: "probability" or "logit".
-
-        Raises:
-            ValueError: unknown ``mask_values``.
+            find_masks: run SAM's mask head.
+            alpha: probability at which a pseudo mask's logit is 0, SAM's "as likely in as out".
         """
         super().__init__()
-        check_choice("MODEL.ESCNET.MASK_VALUES", mask_values, ("probability", "logit"))
         self.prompt_encoder = prompt_encoder
-        self.mask_decoder = TokenDecoder(transformer, num_mask_tokens)
+        self.mask_decoder = mask_decoder
         self.use_points = use_points
         self.use_masks = use_masks
-        self.mask_values = mask_values
+        self.find_masks = find_masks
+        self.alpha = alpha
         self._freeze_unused()
 
     @property
@@ -102,8 +67,8 @@ class SamBlock(nn.Module):
 
     def forward(
         self, image: Tensor, image_pe: Tensor, points: Tensor, point_labels: Tensor, masks: Tensor
-    ) -> Tensor:
-        """Refines image features, one prompt set per row.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Refines image features and finds a mask, one prompt set per row.
 
         Args:
             image: (M, C, H, W).
@@ -113,13 +78,34 @@ class SamBlock(nn.Module):
             masks: (M, H, W), probability in [0, 1].
 
         Returns:
-            (M, H W, C).
+            Image features after the last two-way layer, (M, H W, C), and SAM's first mask, logits
+            (M, 4 H, 4 W), or None without ``find_masks``.
         """
+        grid = masks.shape[-2:]
         # Position encodings carry high frequencies that half precision cannot hold.
         with torch.autocast(image.device.type, enabled=False):
-            sparse = self._sparse_embeddings(points, point_labels, masks.shape[-2:])
+            sparse = self._sparse_embeddings(points, point_labels, grid)
         dense = self._dense_embeddings(masks, (point_labels == 1).any(dim=1))
-        return self.mask_decoder(image.flatten(2).transpose(1, 2) + dense, image_pe, sparse)
+        decoder = self.mask_decoder
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+        queries, keys = tokens, image.flatten(2).transpose(1, 2) + dense
+        for layer in decoder.transformer.layers:
+            queries, keys = two_way_layer(layer, queries, keys, tokens, image_pe)
+        if not self.find_masks:
+            return keys, None
+        last = decoder.transformer.final_attn_token_to_image
+        read = tokens_from_image(last, queries + tokens, keys + image_pe, keys)
+        queries = decoder.transformer.norm_final_attn(queries + read)
+        # The expected IoU is the first token, the mask without ambiguity the second.
+        return keys, self._mask(queries[:, 1], keys, grid)
+
+    def _mask(self, token: Tensor, keys: Tensor, grid: tuple[int, int]) -> Tensor:
+        """SAM's mask head: a mask token (M, C), image features (M, H W, C) to (M, 4 H, 4 W)."""
+        decoder = self.mask_decoder
+        upscaled = decoder.output_upscaling(keys.transpose(1, 2).unflatten(2, grid))
+        weights = decoder.output_hypernetworks_mlps[0](token)
+        return torch.einsum("mc,mchw->mhw", weights, upscaled)
 
     def _sparse_embeddings(self, points: Tensor, labels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Encodes points, (M, N + 1, C): SAM adds one "not a point" where no box is given."""
@@ -138,8 +124,7 @@ class SamBlock(nn.Module):
         no_mask = encoder.no_mask_embed.weight
         if not self.use_masks:
             return no_mask.unsqueeze(0)
-        if self.mask_values == "logit":
-            masks = torch.logit(masks).clamp(-_MAX_LOGIT, _MAX_LOGIT)
+        masks = pseudo_mask_logits(masks, self.alpha)
         height, width = masks.shape[-2:]
         resized = F.interpolate(
             masks.unsqueeze(1), size=(4 * height, 4 * width), mode="bilinear", align_corners=False
@@ -156,17 +141,41 @@ class SamBlock(nn.Module):
         return F.linear(inputs, weight)
 
     def _freeze_unused(self) -> None:
-        encoder, transformer = self.prompt_encoder, self.mask_decoder.transformer
+        encoder, decoder = self.prompt_encoder, self.mask_decoder
         negative_point, positive_point, *box_corners = encoder.point_embeddings
         unused = [
             negative_point,
             *box_corners,
-            transformer.final_attn_token_to_image,
-            transformer.norm_final_attn,
+            decoder.iou_prediction_head,
+            *decoder.output_hypernetworks_mlps[1:],
         ]
         if not self.use_points:
             unused.append(positive_point)
         if not self.use_masks:
             unused.append(encoder.mask_downscaling)
+        if not self.find_masks:
+            unused += [
+                decoder.output_upscaling,
+                decoder.output_hypernetworks_mlps[0],
+                decoder.transformer.final_attn_token_to_image,
+                decoder.transformer.norm_final_attn,
+            ]
         for module in unused:
             module.requires_grad_(False)
+
+
+def pseudo_mask_logits(masks: Tensor, alpha: float) -> Tensor:
+    """Puts pseudo masks on the scale of SAM's mask prompts.
+
+    SAM learned from its own logits, whose sign tells in from out: ``logit(p) - logit(alpha)`` is
+    above 0 where the probability is above the threshold.
+
+    Args:
+        masks: probability in [0, 1], 0 on the background.
+        alpha: threshold of the foreground.
+
+    Returns:
+        Logits in [-10, 10], same shape.
+    """
+    threshold = torch.logit(masks.new_tensor(alpha))
+    return (torch.logit(masks) - threshold).clamp(-_MAX_LOGIT, _MAX_LOGIT)

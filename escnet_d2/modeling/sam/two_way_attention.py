@@ -49,19 +49,17 @@ def two_way_layer(
     queries = layer.norm1(queries)
 
     placed_keys = keys + key_pe  # Both cross-attentions see the image as it comes in.
-    read = _tokens_from_image(
-        layer.cross_attn_token_to_image, queries + query_pe, placed_keys, keys
-    )
+    read = tokens_from_image(layer.cross_attn_token_to_image, queries + query_pe, placed_keys, keys)
     queries = layer.norm2(queries + read)
     queries = layer.norm3(queries + layer.mlp(queries))
 
-    written = _image_from_tokens(
+    written = image_from_tokens(
         layer.cross_attn_image_to_token, placed_keys, queries + query_pe, queries
     )
     return queries, layer.norm4(keys + written)
 
 
-def _tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Computes ``attention(q, k, v)`` for tokens q (M, T, C) and an image k, v (M, S, C)."""
     heads = attention.num_heads
     scores = _scores(attention.q_proj(q), attention.k_proj, k, heads)
@@ -74,7 +72,7 @@ def _tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) ->
     return attention.out_proj(out + attention.v_proj.bias)
 
 
-def _image_from_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def image_from_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Computes ``attention(q, k, v)`` for an image q (M, S, C) and tokens k, v (M, T, C)."""
     heads = attention.num_heads
     scores = _scores(attention.k_proj(k), attention.q_proj, q, heads)
