@@ -37,47 +37,52 @@ class Variant:
     Attributes:
         config: name of the configuration.
         title: in the tables.
-        is_trained: False where weights are only evaluated: those that pre-training gave, or
-            those of ``weights_of``.
-        weights_of: configuration whose runs give the weights, seed by seed.
+        is_trained: with each seed; False where weights of the pre-training are only evaluated.
+        train_scenes: labeled scenes, 50, 200 or 1,000.
     """
 
     config: str
     title: str
     is_trained: bool = True
-    weights_of: str = ""
-
-    @property
-    def has_seeds(self) -> bool:
-        """True if there is a run for each seed."""
-        return self.is_trained or bool(self.weights_of)
+    train_scenes: int = 200
 
     @property
     def name(self) -> str:
         """Name on the command line and of the folder."""
-        return f"{self.weights_of}_as_{self.config}" if self.weights_of else self.config
+        suffix = "" if self.train_scenes == _SCENES else f"_{self.train_scenes}_scenes"
+        return self.config + suffix
 
+    @property
+    def opts(self) -> list[str]:
+        """Configuration keys beside those of the file."""
+        if self.train_scenes == _SCENES:
+            return []
+        suffix = _TRAIN_SETS[self.train_scenes]
+        return ["DATASETS.TRAIN", f"('shapes_train{suffix}_sem_seg',)"]
+
+
+# Labeled scenes of the configurations, and other numbers of them.
+_SCENES = 200
+_TRAIN_SETS = {50: "_50", 1000: ""}
 
 REFERENCE = Variant("escnet_tiny_shapes", "ESC-Net")
-NO_SAM = Variant("escnet_tiny_shapes_no_sam", "without the SAM block")
+NO_SAM = Variant("escnet_tiny_shapes_no_sam", "without SAM")
 VARIANTS = (
     Variant("zero_shot_clip_shapes", "zero-shot CLIP", is_trained=False),
     Variant("cat_seg_tiny_shapes", "CAT-Seg"),
     Variant("sed_tiny_shapes", "SED"),
     REFERENCE,
     NO_SAM,
-    Variant(
-        NO_SAM.config,
-        "SAM block taken out after training",
-        is_trained=False,
-        weights_of=REFERENCE.config,
-    ),
-    Variant("escnet_tiny_shapes_random_sam", "SAM block from scratch"),
-    Variant("escnet_tiny_shapes_n1", "N = 1"),
-    Variant("escnet_tiny_shapes_n4", "N = 4"),
-    Variant("escnet_tiny_shapes_points", "points only"),
-    Variant("escnet_tiny_shapes_masks", "masks only"),
-    Variant("escnet_tiny_shapes_spatial", "softmax over space"),
+    Variant("escnet_tiny_shapes_random_sam", "SAM from random weights"),
+    Variant("escnet_tiny_shapes_no_adapter", "without the adapter"),
+    Variant("escnet_tiny_shapes_guidance", "fused map alone"),
+    Variant("escnet_tiny_shapes_own_masks", "own masks as values"),
+    Variant("escnet_tiny_shapes_own_features", "own features as values"),
+    Variant("escnet_tiny_shapes_paper", "the paper's text"),
+    Variant(REFERENCE.config, "ESC-Net, 50 scenes", train_scenes=50),
+    Variant(NO_SAM.config, "without SAM, 50 scenes", train_scenes=50),
+    Variant(REFERENCE.config, "ESC-Net, 1,000 scenes", train_scenes=1000),
+    Variant(NO_SAM.config, "without SAM, 1,000 scenes", train_scenes=1000),
 )
 
 
@@ -112,7 +117,7 @@ def main() -> int:
                 seed: REPO / run_folder(variant, seed, args.output)
                 for seed in seeds_of(variant, args.seeds)
             },
-            is_compared=variant.has_seeds,
+            is_compared=variant.is_trained,
         )
         for variant in variants
     ]
@@ -124,30 +129,26 @@ def main() -> int:
 
 def run_missing(variants: Sequence[Variant], args: argparse.Namespace) -> list[tuple[Variant, int]]:
     """Starts the runs that have no results; returns those that failed."""
-    failed = []
-    # What evaluates the weights of another run comes after all that train.
-    for is_late in (False, True):
-        # Seeds outside, so that a comparison over one seed is complete early.
-        runs = [
-            (variant, seed)
-            for seed in args.seeds
-            for variant in variants
-            if bool(variant.weights_of) == is_late and seed in seeds_of(variant, args.seeds)
-        ]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            codes = pool.map(lambda run: start(*run, args.output, args.opts), runs)
-            failed += [run for run, code in zip(runs, codes) if code]
-    return failed
+    # Seeds outside, so that a comparison over one seed is complete early.
+    runs = [
+        (variant, seed)
+        for seed in args.seeds
+        for variant in variants
+        if seed in seeds_of(variant, args.seeds)
+    ]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        codes = pool.map(lambda run: start(*run, args.output, args.opts), runs)
+        return [run for run, code in zip(runs, codes) if code]
 
 
 def seeds_of(variant: Variant, seeds: Sequence[int]) -> Sequence[int]:
     """The seeds to run a variant with."""
-    return seeds if variant.has_seeds else seeds[:1]
+    return seeds if variant.is_trained else seeds[:1]
 
 
 def run_folder(variant: Variant, seed: int, output: Path) -> Path:
     """The OUTPUT_DIR of a run."""
-    return output / variant.name / (f"seed{seed}" if variant.has_seeds else "eval")
+    return output / variant.name / (f"seed{seed}" if variant.is_trained else "eval")
 
 
 def start(variant: Variant, seed: int, output: Path, opts: Sequence[str]) -> int:
@@ -158,10 +159,7 @@ def start(variant: Variant, seed: int, output: Path, opts: Sequence[str]) -> int
     (REPO / folder).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "train_net.py", "--config-file", variant.config]
     command += ["--resume"] if variant.is_trained else ["--eval-only"]
-    command += ["SEED", str(seed), "OUTPUT_DIR", str(folder), *opts]
-    if variant.weights_of:
-        trained = output / variant.weights_of / f"seed{seed}" / "model_final.pth"
-        command += ["MODEL.WEIGHTS", str(trained)]
+    command += ["SEED", str(seed), "OUTPUT_DIR", str(folder), *variant.opts, *opts]
     print(f"$ python {shlex.join(command[1:])}", flush=True)
     # One thread for each run: two spinning pools would slow each other down.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

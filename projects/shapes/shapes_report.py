@@ -89,7 +89,7 @@ def write_report(rows: Sequence[Row], reference: str, document: Path, plot: Path
     markdown = "\n\n".join(
         [
             _seed_table(table, GROUPS, ", mIoU"),
-            f"Mean (least..greatest) over the seeds, in percent, on the 400 scenes of `{DATASET}`. "
+            f"Mean (least..greatest) over the seeds, in percent, on the 300 scenes of `{DATASET}`. "
             f"{_machine()}; one thread for each run.",
             *_difference_table(table, reference, compared),
             *_error_table(errors),

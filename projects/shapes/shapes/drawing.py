@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 RandomState = np.random.RandomState
+Color = tuple[float, float, float]
 
 _GROUND_COLORS = {
     "grass": (70, 125, 55),
@@ -19,23 +20,29 @@ _GROUND_COLORS = {
     "snow": (228, 233, 240),
     "wood": (132, 94, 60),
 }
-_THING_COLORS = {
-    "red": (214, 40, 44),
-    "yellow": (244, 214, 40),
-    "green": (40, 190, 80),
-    "blue": (44, 72, 222),
-    "purple": (164, 56, 196),
+# Of the parts that show a color.
+THING_COLORS = {
+    "red": (214.0, 40.0, 44.0),
+    "yellow": (244.0, 214.0, 40.0),
+    "green": (40.0, 190.0, 80.0),
+    "blue": (44.0, 72.0, 222.0),
+    "purple": (164.0, 56.0, 196.0),
 }
-# In units of a thing's radius, so that all shapes look equally large.
+# Of the parts that show a texture or a shape.
+_GRAY = (140.0, 140.0, 140.0)
+_PALE = (225.0, 220.0, 205.0)
+# Stripes, dots and emblems, in pixels.
+_STRIPE_PERIOD = 6.5
+_DOT_PERIOD = 6.0
+_DOT_RADIUS = 1.8
+_EMBLEM_PERIOD = 17.0
+_EMBLEM_RADIUS = 7.0
+_PATTERN_TONE = 0.28
+# Of emblems in units of their radius, so that all shapes look equally large.
 _CIRCLE_RADIUS = 0.92
 _BAR_HALF_HEIGHT = 0.42
 _TRIANGLE_INRADIUS = 0.52
 _CROSS_ARM = 0.36
-# Stripes and dots, in pixels.
-_STRIPE_PERIOD = 6.5
-_DOT_PERIOD = 6.0
-_DOT_RADIUS = 1.8
-_PATTERN_TONE = 0.28
 
 
 def ground(rng: RandomState, kind: str, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -94,36 +101,43 @@ def outline(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (np.maximum(np.abs(x), np.abs(y)) <= 1.0) & (low <= _CROSS_ARM)
 
 
-def surface(
-    rng: RandomState, color: str, texture: str, x: np.ndarray, y: np.ndarray, radius: float
-) -> np.ndarray:
-    """Surface of a thing, shaded towards one side.
+def color_part(color: Color, u: np.ndarray) -> np.ndarray:
+    """Plain surface, colors (N, 3) of samples (N,)."""
+    return np.tile(color, (len(u), 1))
+
+
+def texture_part(rng: RandomState, texture: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Gray surface in a texture.
 
     Args:
         rng: source of randomness.
-        color: one of ``COLORS``.
         texture: one of ``TEXTURES``.
-        x: coordinates to the right in the thing's own frame, in radii.
-        y: coordinates downwards, likewise.
-        radius: of the thing, in pixels.
+        u: coordinates across the texture in pixels, (N,).
+        v: coordinates along it, likewise.
 
     Returns:
-        Colors, shape of ``x`` and a last axis of 3.
+        Colors (N, 3).
     """
-    offset = rng.uniform(0, _STRIPE_PERIOD, 2)
-    light = rng.uniform(0, 2 * np.pi)
-    tint = rng.uniform(0.9, 1.08, 3)
-    u, v = x * radius + offset[0], y * radius + offset[1]
+    shift = rng.uniform(0, _STRIPE_PERIOD, 2)
+    u, v = u + shift[0], v + shift[1]
     if texture == "striped":
         pattern = u % _STRIPE_PERIOD < 0.45 * _STRIPE_PERIOD
     elif texture == "dotted":
         half = _DOT_PERIOD / 2
         pattern = (u % _DOT_PERIOD - half) ** 2 + (v % _DOT_PERIOD - half) ** 2 < _DOT_RADIUS**2
     else:
-        pattern = np.zeros(x.shape, bool)
-    shade = 1 + 0.18 * (x * np.cos(light) + y * np.sin(light))
-    value = shade * np.where(pattern, _PATTERN_TONE, 1.0)
-    return np.asarray(_THING_COLORS[color]) * tint * value[..., None]
+        pattern = np.zeros(u.shape, bool)
+    return np.outer(np.where(pattern, _PATTERN_TONE, 1.0), _GRAY)
+
+
+def shape_part(rng: RandomState, shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Pale surface with dark emblems of a shape in rows; arguments as of :func:`texture_part`."""
+    shift = rng.uniform(0, _EMBLEM_PERIOD, 2)
+    x, y = (
+        ((axis + offset) % _EMBLEM_PERIOD - _EMBLEM_PERIOD / 2) / _EMBLEM_RADIUS
+        for axis, offset in zip((u, v), shift)
+    )
+    return np.outer(np.where(outline(shape, x, y), _PATTERN_TONE, 1.0), _PALE)
 
 
 def blur(image: np.ndarray, passes: int) -> np.ndarray:

@@ -38,7 +38,9 @@ class ShapesDataset(SemSegDataset):
 
 def register_shapes() -> None:
     """Registers the splits with masks; training knows the seen classes only."""
-    for split, classes in (("train", TRAIN_CLASSES), ("val", CLASSES), ("demo", CLASSES)):
+    classes_of = dict.fromkeys(("train", "train_200", "train_50"), TRAIN_CLASSES)
+    classes_of |= dict.fromkeys(("val", "demo"), CLASSES)
+    for split, classes in classes_of.items():
         register_sem_seg(
             ShapesDataset(
                 name=f"shapes_{split}_sem_seg",

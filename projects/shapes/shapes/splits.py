@@ -30,7 +30,7 @@ from .world import SEEN_THINGS, STUFF, THINGS, Thing
 logger = logging.getLogger(__name__)
 
 # Part of every scene's seed: another number is another world.
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 # Boxes of plain ground that captions.json describes: tries per scene, side in pixels.
 _STUFF_TRIES = 8
 _STUFF_SIDE = 18
@@ -47,34 +47,45 @@ class Split:
         things: what may occur.
         num_things: least and greatest number of things in a scene.
         with_masks: whether label maps and instance masks are written.
+        any_colors: whether colors are drawn, so that labels do not fit their names.
     """
 
     name: str
     number: int
     num_scenes: int
     things: tuple[Thing, ...]
-    num_things: tuple[int, int] = (2, 5)
+    num_things: tuple[int, int] = (2, 4)
     with_masks: bool = True
+    any_colors: bool = False
 
     def draw(self, index: int) -> Scene:
         """Draws scene ``index``, 0 or more; the same on every machine."""
         return draw_scene(
-            (WORLD_VERSION, self.number, index), things=self.things, num_things=self.num_things
+            (WORLD_VERSION, self.number, index),
+            things=self.things,
+            num_things=self.num_things,
+            any_colors=self.any_colors,
         )
 
 
 SPLITS = {
     split.name: split
     for split in (
-        # Masks of seen classes only, and no picture of the others.
-        Split("train", 0, 2000, SEEN_THINGS),
-        Split("val", 1, 400, THINGS),
+        # Masks of seen classes only, and no picture of the others; the small ones begin alike.
+        Split("train", 0, 1000, SEEN_THINGS),
+        Split("train_200", 0, 200, SEEN_THINGS),
+        Split("train_50", 0, 50, SEEN_THINGS),
+        Split("val", 1, 300, THINGS),
         # What CLIP reads: every class, as web text has it, with captions and boxes but no masks.
-        Split("pretrain", 2, 6000, THINGS, num_things=(6, 9), with_masks=False),
+        Split("pretrain", 2, 2500, THINGS, num_things=(3, 5), with_masks=False),
         # What CLIP is judged by.
-        Split("pretrain_val", 3, 400, THINGS, with_masks=False),
+        Split("pretrain_val", 3, 200, THINGS, with_masks=False),
         # Pictures for the demo.
-        Split("demo", 4, 12, THINGS, num_things=(4, 5)),
+        Split("demo", 4, 12, THINGS, num_things=(3, 4)),
+        # What SAM sees: masks without names, of things in colors that no class has.
+        Split("sam", 5, 2500, THINGS, num_things=(2, 5), any_colors=True),
+        # What SAM is judged by.
+        Split("sam_val", 6, 100, THINGS, any_colors=True),
     )
 }
 

@@ -15,12 +15,14 @@ from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.projects.shapes import THINGS, prepare_split
 from escnet_d2.projects.shapes.pretraining.captions import (
     FULL_PHRASES,
+    SENTENCES,
     Phrase,
     all_phrases,
     drop_attributes,
     truth_table,
 )
 from escnet_d2.projects.shapes.pretraining.clip_accuracy import clip_accuracy
+from escnet_d2.projects.shapes.pretraining.clip_start import teach_text_tower
 from escnet_d2.projects.shapes.pretraining.export import export_weights, known_token_ids
 from escnet_d2.projects.shapes.pretraining.loop import run_pretraining
 from escnet_d2.projects.shapes.pretraining.region_batches import RegionBatches, box_weights
@@ -74,6 +76,30 @@ def test_dropped_attributes_leave_a_true_phrase():
     assert drop_attributes(rng, Phrase(ground="sand"), 1.0) == Phrase(ground="sand")
 
 
+def test_the_text_tower_tells_phrases_apart_in_any_sentence(model):
+    text = model.clip.text
+    names = ["striped red circle", "dotted blue bar", "grass", "red thing"]
+
+    def worst():
+        """Least agreement of one phrase in two sentences, and greatest of two phrases."""
+        with torch.no_grad():
+            first, second = (
+                text.encode_sentences([sentence.format(name) for name in names])
+                for sentence in SENTENCES[1:3]
+            )
+        cosine = first @ second.t()
+        return cosine.diagonal().min(), cosine.fill_diagonal_(-1).max()
+
+    torch.manual_seed(0)
+    same, other = worst()
+    assert same < other + 0.3
+    teach_text_tower(model.clip, iterations=30)
+    same, other = worst()
+    assert same > other + 0.3
+    opened = {name for name, p in model.clip.model.named_parameters() if p.requires_grad}
+    assert all(name.startswith("visual.") or name == "logit_scale" for name in opened)
+
+
 def test_box_weights_by_hand():
     # Three quarters of a box of 16 x 16 at (8, 8): 12 x 12 from (10, 10), 6 pixels in each patch.
     weights = box_weights((8, 8, 24, 24), (32, 32), 8)
@@ -118,22 +144,22 @@ def test_batches_depend_on_seed_and_iteration_alone(folder):
 
 def test_a_batch_is_consistent(folder):
     batch = make_batches(folder).batch(0)
-    assert batch.images.shape == (2, 3, 128, 128)
+    assert batch.images.shape == (2, 3, 192, 192)
     assert batch.captions is not None
     assert len(batch.captions) == 2
     assert make_batches(folder).batch(1).captions is None
     regions = len(batch.target)
-    assert batch.pooling.shape == (regions, 256)
+    assert batch.pooling.shape == (regions, 576)
     torch.testing.assert_close(batch.pooling.sum(dim=1), torch.ones(regions))
-    # Every other region is a single patch.
-    assert (batch.pooling[1::2].amax(dim=1) == 1).all()
+    # Boxes, never a single patch.
+    assert batch.pooling.amax(dim=1).max() < 0.5
     assert batch.is_true[torch.arange(regions), batch.target].all()
     assert len(batch.phrases) >= len(FULL_PHRASES)
 
 
 def test_region_features_are_means_of_unit_patches(model):
-    images = torch.randn(2, 3, 128, 128)
-    pooling = torch.zeros(2, 256)
+    images = torch.randn(2, 3, 192, 192)
+    pooling = torch.zeros(2, 576)
     pooling[0, 17] = 1
     pooling[1, [3, 4]] = 0.5
     features = model.region_features(images, pooling, torch.tensor([1, 0]))

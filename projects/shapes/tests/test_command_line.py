@@ -46,7 +46,7 @@ def test_only_what_passes_the_gate_is_worth_an_export(tmp_path, caplog, wanted, 
     ("command", "message"),
     [
         ("pretrain_clip.py --output {0} --config-file no_such", "no_such"),
-        ("pretrain_clip.py --output {0} --init {0}/no.safetensors", "no.safetensors"),
+        ("pretrain_clip.py --output {0} --text-tower {0}/no.safetensors", "no.safetensors"),
         ("pretrain_clip.py --output {0} --text-tower sam_shapes", "does not fit: missing"),
         ("pretrain_sam.py --output {0} --config-file no_such", "no_such"),
         (

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import build_model
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from escnet_d2.engine import load_config
@@ -19,7 +18,7 @@ from escnet_d2.projects.shapes.pretraining.clip_models import build_region_clip
 from escnet_d2.projects.shapes.pretraining.clip_start import initialize_convnext, take_text_tower
 from escnet_d2.projects.shapes.pretraining.loop import run_pretraining
 from escnet_d2.projects.shapes.pretraining.region_batches import RegionBatches
-from escnet_d2.weights import SHIPPED_DIR, WeightsError, load_state_dict
+from escnet_d2.weights import WeightsError, load_state_dict
 
 REPO = Path(__file__).resolve().parents[3]
 CONFIG = "sed_tiny_shapes"
@@ -67,17 +66,17 @@ def test_weights_without_a_text_tower_are_refused(model):
 
 def test_scenes_are_enlarged_as_sed_squashes_them(model):
     sed = build_model(load_config(CONFIG, ["MODEL.CLIP.WEIGHTS", "random"]))
-    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 192, 192), dtype=torch.uint8)
     normalized = [(image.float() - sed.pixel_mean) / sed.pixel_std for image in images]
     expected = sed.views.squash(normalized)
-    assert expected.shape == (2, 3, 256, 256)
+    assert expected.shape == (2, 3, 384, 384)
     torch.testing.assert_close(model.prepare(images), expected)
 
 
 def test_regions_are_means_of_cells_of_half_the_stride(model):
     assert model.cell_size == 16
-    images = model.prepare(torch.randint(0, 256, (2, 3, 128, 128)))
-    pooling = torch.zeros(2, 64)
+    images = model.prepare(torch.randint(0, 256, (2, 3, 192, 192)))
+    pooling = torch.zeros(2, 144)
     pooling[0, 10] = 1
     pooling[1, [3, 4]] = 0.5
     features = model.region_features(images, pooling, torch.tensor([1, 0]))
@@ -90,10 +89,10 @@ def test_regions_are_means_of_cells_of_half_the_stride(model):
 def test_the_vit_reads_scenes_as_they_are():
     model = build_region_clip(load_config("escnet_tiny_shapes"))
     assert (model.cell_size, model.scale) == (8, 1)
-    assert model.prepare(torch.zeros(1, 3, 128, 128)).shape == (1, 3, 128, 128)
+    assert model.prepare(torch.zeros(1, 3, 192, 192)).shape == (1, 3, 192, 192)
 
 
-@pytest.mark.parametrize("grid", [[6, 6], [8, 4], [2, 2]])
+@pytest.mark.parametrize("grid", [[8, 8], [12, 6], [2, 2]])
 def test_other_resolutions_are_refused(grid):
     options = ["MODEL.CLIP.WEIGHTS", "random", "MODEL.SEM_SEG_HEAD.FEATURE_RESOLUTION", grid]
     with pytest.raises(ValueError, match="FEATURE_RESOLUTION"):
@@ -105,7 +104,7 @@ def test_every_block_does_something_from_the_start():
 
     def changes():
         """Returns what each block adds to its input, relative to it."""
-        x, shares = visual.trunk.stem(torch.randn(2, 3, 256, 256)), []
+        x, shares = visual.trunk.stem(torch.randn(2, 3, 384, 384)), []
         for stage in visual.trunk.stages:
             x = stage.downsample(x)
             for block in stage.blocks:
@@ -155,16 +154,6 @@ def pretrain(tmp_path, monkeypatch, load_program):
         return tmp_path / "out/clip.safetensors"
 
     return run
-
-
-@pytest.mark.slow
-def test_the_program_goes_on_from_other_weights(pretrain):
-    again = load_file(pretrain("--init", "clip_shapes", "--base-lr", "0"))
-    shipped = load_file(SHIPPED_DIR / "clip_shapes.safetensors")
-    assert again.keys() == shipped.keys()
-    # The captions of six scenes leave out some tokens.
-    for name in again.keys() - {k for k in again if "token_embedding" in k}:
-        assert torch.equal(again[name], shipped[name]), name
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from escnet_d2.config import get_cfg
 from escnet_d2.engine import find_config
@@ -15,6 +17,8 @@ from escnet_d2.projects.shapes.pretraining.sam_accuracy import sam_accuracy
 from escnet_d2.projects.shapes.pretraining.tiny_sam import (
     PromptedSam,
     build_tiny_sam,
+    grouping_loss,
+    initialize_sam,
     mask_iou,
     mask_loss,
 )
@@ -22,7 +26,7 @@ from escnet_d2.projects.shapes.pretraining.tiny_sam import (
 
 @pytest.fixture(scope="module")
 def batches(tmp_path_factory):
-    folder = prepare_split(tmp_path_factory.mktemp("shapes"), "train", num_scenes=4)
+    folder = prepare_split(tmp_path_factory.mktemp("shapes"), "sam", num_scenes=4)
     return PromptBatches(folder, batch_size=2, num_prompts=3, seed=0)
 
 
@@ -51,7 +55,7 @@ def test_points_lie_on_their_targets(batches):
 def test_mask_prompts_are_coarse_versions_of_their_targets(batches):
     batch = batches.probe(range(4), "mask", 1)
     assert (batch.point_labels == -1).all()
-    assert batch.mask_prompts.shape == batch.targets.shape == (4, 3, 64, 64)
+    assert batch.mask_prompts.shape == batch.targets.shape == (4, 3, 96, 96)
     inside = batch.mask_prompts[batch.targets].mean()
     outside = batch.mask_prompts[~batch.targets].mean()
     assert inside > outside + 3
@@ -96,18 +100,33 @@ def test_training_lowers_the_loss(batches, cfg):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_a_single_point_is_ambiguous(batches):
-    assert batches.probe(range(2), "points", 1).is_ambiguous.all()
-    assert not batches.probe(range(2), "points", 2).is_ambiguous.any()
-    assert not batches.probe(range(2), "both", 1).is_ambiguous.any()
+def test_patches_are_grouped_by_what_they_show(batches):
+    batch = batches.batch(0)
+    assert batch.regions.shape == (2, 24, 24)
+    embeddings = F.one_hot(batch.regions, 80).permute(0, 3, 1, 2).float()
+    # Of one region cosine 1 and logit 5, else 0 and -5: right, and sure of it.
+    assert grouping_loss(embeddings, batch.regions) == pytest.approx(np.log1p(np.exp(-5)), rel=1e-4)
+    assert grouping_loss(embeddings.flip(1).roll(7, 3), batch.regions) > 0.3
+
+
+def test_points_look_at_their_own_place_from_the_start(cfg):
+    sam = build_tiny_sam(cfg)
+    initialize_sam(sam)
+    attention = sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
+    place = sam.prompt_encoder.get_dense_pe().flatten(2).transpose(1, 2)
+    q, k = attention.q_proj(place), attention.k_proj(place)
+    # Summed over the heads, the strongest key of a place is its own or next to it.
+    best = (q @ k.transpose(1, 2)).argmax(dim=2)[0]
+    places = torch.arange(24 * 24)
+    distance = torch.stack([(best // 24 - places // 24).abs(), (best % 24 - places % 24).abs()])
+    assert distance.max() <= 1
 
 
 def test_accuracy_of_the_right_masks_is_one(batches, cfg, monkeypatch):
     model = PromptedSam(build_tiny_sam(cfg)).eval()
 
-    def perfect(batch):
-        logits = (batch.targets.float() * 2 - 1).unsqueeze(2).expand(-1, -1, 4, -1, -1)
-        return logits, torch.zeros(logits.shape[:3])
+    def perfect(batch, embeddings):
+        return batch.targets.float() * 2 - 1, torch.zeros(batch.targets.shape[:2])
 
     monkeypatch.setattr(model, "predict", perfect)
     assert set(sam_accuracy(model, batches).values()) == {1.0}

@@ -12,9 +12,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from escnet_d2.io import read_image, read_label_map
 from escnet_d2.projects.shapes import (
     CLASSES,
+    COLORS,
     SEEN_THINGS,
+    SHAPES,
     SPLITS,
     STUFF,
+    TEXTURES,
     THINGS,
     TRAIN_CLASSES,
     UNSEEN_THINGS,
@@ -24,16 +27,24 @@ from escnet_d2.projects.shapes import (
     read_captions,
     scenes_sha256,
 )
+from escnet_d2.projects.shapes.drawing import (
+    THING_COLORS,
+    color_part,
+    shape_part,
+    texture_part,
+)
 
 REPO = Path(__file__).resolve().parents[3]
 
 # Of the first four scenes of each split; a change means another WORLD_VERSION.
 CHECKSUMS = {
-    "train": "718b3b72ac3833342541888ab168c7cd290e04b0143499141b3a32e583b14ae6",
-    "val": "c157879aa873f81732315f4329522113bd95ef59bfd171be8215f765e4a39ad5",
-    "pretrain": "370020ce060581c4ed6c49098fec09c6cd60498bb8e70667c38ec49726286020",
-    "pretrain_val": "208a8574b964b4c55f76e393471a0db351b3c470adb5c51f64989714ef166849",
-    "demo": "43dd278073bb495bb22a233b09da08787e94b44530fafc01adb9818cf4200a29",
+    "train": "d6bc1bae5848e086c01d777246a000c8154a3209a3b4b35fbc1effcb6b9062f6",
+    "val": "6171e183c2204dcc3449c6f8b5ad941aa110569774b5fe73322bcb8d126b390a",
+    "pretrain": "fcaed7094f5463c01d999335929e057f421d4eca236d9926c3734110981911cd",
+    "pretrain_val": "ce6d68c3e91500dd0535a4fd92949c21aa293a468476c6dc60481c88c5fa0864",
+    "demo": "e7c60be2b0ee9a39e3cc7ca137fc9bfe47c8e55e1e77c27e67b6d19348c8fd28",
+    "sam": "2c1cfdff1c00b6a9fcb542456d693c833d0dde6e74d8cadc67381b44518e6e6a",
+    "sam_val": "8e66ad3df0084f760c7f1478401eeb88176680ac262d9f5ee323cd7bdd39060b",
 }
 
 
@@ -42,7 +53,7 @@ def demo_folder(tmp_path_factory):
     return prepare_split(tmp_path_factory.mktemp("shapes"), "demo")
 
 
-@pytest.mark.parametrize("name", list(SPLITS))
+@pytest.mark.parametrize("name", CHECKSUMS)
 def test_scenes_are_those_of_the_recorded_checksum(name):
     assert scenes_sha256(SPLITS[name].draw(index) for index in range(4)) == CHECKSUMS[name]
 
@@ -82,9 +93,9 @@ def test_training_scenes_hold_no_unseen_thing():
 def test_labels_and_instances_agree():
     for index in range(10):
         scene = SPLITS["val"].draw(index)
-        assert scene.image.shape == (128, 128, 3)
+        assert scene.image.shape == (192, 192, 3)
         assert scene.image.dtype == scene.labels.dtype == scene.instances.dtype == np.uint8
-        assert 2 <= len(scene.things) <= 5
+        assert 2 <= len(scene.things) <= 4
         for number, (thing, visible) in enumerate(zip(scene.things, scene.visible), start=1):
             names = {CLASSES[label] for label in scene.labels[scene.instances == number]}
             assert names <= {thing.name}
@@ -102,17 +113,57 @@ def test_later_things_cover_earlier_ones():
     assert all(scene.visible[-1] == 1 for scene in covered)
 
 
-def test_things_are_16_to_34_pixels():
+def test_things_are_five_to_thirteen_patches():
     extents = []
     for index in range(20):
         scene = SPLITS["val"].draw(index)
         for number, visible in enumerate(scene.visible, start=1):
-            if visible == 1:
-                rows, columns = np.nonzero(scene.instances == number)
-                extents.append(max(np.ptp(rows), np.ptp(columns)) + 1)
-    assert min(extents) >= 12  # A triangle or square within its circle.
-    assert max(extents) <= 38  # A turned cross sticks out a little.
-    assert max(extents) - min(extents) > 10
+            rows, columns = np.nonzero(scene.instances == number)
+            # Not those that others cover or that the border cuts.
+            inside = len(rows) and min(rows.min(), columns.min()) > 0
+            if visible == 1 and inside and max(rows.max(), columns.max()) < 191:
+                extents.append((max(np.ptp(rows), np.ptp(columns)) + 1) / 8)
+    assert 5 <= min(extents) < 8
+    assert 11 < max(extents) <= 14
+
+
+def test_a_thing_shows_each_attribute_in_a_part_of_its_own():
+    """Parts of things that share an attribute look alike, whatever the rest of the name is."""
+    rng = np.random.RandomState
+    u, v = np.meshgrid(np.arange(34.0), np.arange(34.0))
+    u, v = u.ravel(), v.ravel()
+    looks = {
+        "color": [color_part(THING_COLORS[color], u) for color in COLORS],
+        "texture": [texture_part(rng(0), texture, u, v) for texture in TEXTURES],
+        "shape": [shape_part(rng(0), shape, u, v) for shape in SHAPES],
+    }
+    for parts in looks.values():
+        assert all((a != b).any() for a, b in combinations(parts, 2))
+    # Only the color's part is colored.
+    for part in looks["texture"]:
+        assert (part.max(axis=1) - part.min(axis=1) < 1e-9).all()
+    hues = [part / part.max(axis=1, keepdims=True) for part in looks["shape"]]
+    np.testing.assert_allclose(*np.broadcast_arrays(hues[0][:1], np.stack(hues)))
+
+
+def test_scraps_are_ground():
+    scene = draw_scene((5, 6), num_things=(0, 0))
+    assert not scene.instances.any()
+    assert scene.labels.max() < len(STUFF)
+    assert set(scene.grounds) == {"sand", "snow"}
+    # Neither is as dark as the patterns of scraps.
+    assert scene.image.max(axis=2).min() < 110
+
+
+def test_colors_of_any_kind_differ_from_those_of_the_names():
+    named, free = draw_scene((5, 6)), draw_scene((5, 6), any_colors=True)
+    assert (named.image != free.image).any()
+    assert free.labels.max() >= len(STUFF)
+
+
+def test_small_training_sets_begin_like_the_large_one():
+    for name in ("train_200", "train_50"):
+        assert scenes_sha256([SPLITS[name].draw(7)]) == scenes_sha256([SPLITS["train"].draw(7)])
 
 
 def test_captions_and_boxes_describe_the_scene(demo_folder):
@@ -171,7 +222,7 @@ def test_a_folder_that_is_there_is_kept_and_checked(tmp_path):
     stamp = (folder / "captions.json").stat().st_mtime_ns
     assert prepare_split(tmp_path, "val", num_scenes=2) == folder
     assert (folder / "captions.json").stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="2 scenes of world 1, expected 3 of world 1: delete"):
+    with pytest.raises(ValueError, match="2 scenes of world 2, expected 3 of world 2: delete"):
         prepare_split(tmp_path, "val", num_scenes=3)
     assert [path.name for path in tmp_path.iterdir()] == ["val"]
 
@@ -186,7 +237,7 @@ def test_captions_of_an_older_release_are_refused(tmp_path):
 
 
 def test_an_unknown_split_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no split 'test': train, val"):
+    with pytest.raises(ValueError, match="no split 'test': train, train_200, train_50, val"):
         prepare_split(tmp_path, "test")
 
 
@@ -195,7 +246,7 @@ def test_registered_splits_are_drawn_when_asked_for(tmp_path, monkeypatch):
     samples = DatasetCatalog.get("shapes_demo_sem_seg")
     assert len(samples) == 12
     assert Path(samples[0]["file_name"]) == tmp_path / "shapes/demo/images/00000.png"
-    assert read_label_map(samples[0]["sem_seg_file_name"]).shape == (128, 128)
+    assert read_label_map(samples[0]["sem_seg_file_name"]).shape == (192, 192)
 
 
 def test_metadata_names_the_classes_of_each_split():

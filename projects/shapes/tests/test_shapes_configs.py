@@ -9,21 +9,35 @@ from detectron2.modeling import build_model
 
 from escnet_d2.engine import check_config, load_config
 from escnet_d2.modeling import ESCNet, ZeroShotCLIP
+from escnet_d2.projects.shapes import CLASSES
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs/shapes"
 DEFAULT = "escnet_tiny_shapes"
 CHANGES = {
     "escnet_tiny_shapes_no_sam": {"MODEL.ESCNET.USE_SAM": False},
-    "escnet_tiny_shapes_random_sam": {"MODEL.SAM.WEIGHTS": "random"},
-    "escnet_tiny_shapes_n1": {"MODEL.ESCNET.NUM_BLOCKS": 1},
-    "escnet_tiny_shapes_n4": {"MODEL.ESCNET.NUM_BLOCKS": 4},
-    "escnet_tiny_shapes_points": {"MODEL.ESCNET.PROMPTS": ["point"]},
-    "escnet_tiny_shapes_masks": {"MODEL.ESCNET.PROMPTS": ["mask"]},
-    "escnet_tiny_shapes_spatial": {"MODEL.ESCNET.SOFTMAX": "spatial"},
+    "escnet_tiny_shapes_random_sam": {
+        "MODEL.SAM.WEIGHTS": "random",
+        "MODEL.SAM.ADAPTER": "",
+        "MODEL.SAM.TRAIN": True,
+    },
+    "escnet_tiny_shapes_no_adapter": {"MODEL.SAM.ADAPTER": "", "MODEL.SAM.TRAIN": True},
+    "escnet_tiny_shapes_guidance": {"MODEL.ESCNET.SAM_OUTPUTS": ["guidance"]},
+    "escnet_tiny_shapes_own_masks": {"MODEL.ESCNET.SAM_OUTPUTS": ["guidance", "masks"]},
+    "escnet_tiny_shapes_own_features": {"MODEL.ESCNET.SAM_OUTPUTS": ["guidance", "features"]},
+    "escnet_tiny_shapes_paper": {
+        "MODEL.SAM.ADAPTER": "",
+        "MODEL.SAM.TRAIN": True,
+        "MODEL.ESCNET.SOFTMAX": "class",
+        "MODEL.ESCNET.ALPHA": 0.1,
+        "MODEL.ESCNET.PROMPTS": ["point", "mask"],
+        "MODEL.ESCNET.PROMPT_SETS": "class",
+        "MODEL.ESCNET.SAM_OUTPUTS": ["guidance"],
+        "MODEL.ESCNET.AUX_LOSS_WEIGHT": 0.0,
+    },
     "zero_shot_clip_shapes": {"MODEL.META_ARCHITECTURE": "ZeroShotCLIP"},
 }
 # By name: the method, and the side of what its CLIP sees of a scene.
-BASELINES = {"cat_seg_tiny_shapes": ("CATSeg", 128), "sed_tiny_shapes": ("SED", 256)}
+BASELINES = {"cat_seg_tiny_shapes": ("CATSeg", 192), "sed_tiny_shapes": ("SED", 384)}
 # What a baseline may have otherwise than ESC-Net: keys of its own method, those that the crop and
 # the window would read, which are off, and limits on longer sides than scenes have.
 BASELINE_PREFIXES = (
@@ -50,7 +64,7 @@ def test_every_file_is_known():
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_an_ablation_changes_one_key(name):
+def test_an_ablation_changes_what_its_name_says(name):
     default, changed = dict(flat(load_config(DEFAULT))), dict(flat(load_config(name)))
     assert changed.keys() == default.keys()
     differing = {key: value for key, value in changed.items() if value != default[key]}
@@ -92,10 +106,11 @@ def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch)
 
 def test_cat_seg_computes_as_many_classes_as_esc_net():
     head = load_config("cat_seg_tiny_shapes").MODEL.SEM_SEG_HEAD
-    assert head.PAD_LENGTH == load_config(DEFAULT).MODEL.ESCNET.MAX_CLASSES
+    assert len(CLASSES) == head.PAD_LENGTH
+    assert load_config(DEFAULT).MODEL.ESCNET.MAX_CLASSES == 0
 
 
 def test_training_sees_the_seen_classes_only():
     cfg = load_config(DEFAULT)
-    assert cfg.DATASETS.TRAIN == ("shapes_train_sem_seg",)
+    assert cfg.DATASETS.TRAIN == ("shapes_train_200_sem_seg",)
     assert cfg.DATASETS.TEST == ("shapes_val_sem_seg",)

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from escnet_d2.engine import OpenVocabPredictor
+from escnet_d2.modeling.sam import build_sam_image_encoder
 from escnet_d2.projects.shapes import CLASSES, SPLITS, group_miou
 from escnet_d2.weights import shipped_manifest
 
@@ -41,7 +44,7 @@ def test_it_scores_as_the_manifest_says(tmp_path):
     )
     path = tmp_path / "inference/shapes_val_sem_seg/results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
-    assert results["num_images"] == 400
+    assert results["num_images"] == 300
     scores = group_miou({record["name"]: record["IoU"] for record in results["per_class"]})
     recorded = shipped_manifest()[NAME]["metrics"]
     assert set(recorded) == set(scores)
@@ -62,6 +65,24 @@ def test_it_finds_a_thing_that_no_mask_showed():
     # Chance is one of 66.
     assert np.mean(found[True]) > 0.25
     assert np.mean(found[False]) > 0.25
+
+
+def test_sam_finds_masks_on_what_the_adapter_makes_of_clips_features(load_program):
+    program = load_program("tools/probe_prompts.py")
+    model = OpenVocabPredictor(NAME, weights=NAME).model
+    probe = program.MaskProbe(model, build_sam_image_encoder("sam_shapes"))
+    ious = defaultdict(list)
+    for index in range(20):
+        scene = SPLITS["val"].draw(index)
+        image = torch.from_numpy(scene.image).permute(2, 0, 1)
+        # A region is a thing, or a ground.
+        regions = np.where(scene.instances > 0, len(CLASSES) + scene.instances, scene.labels)
+        for name, values in probe.measure({"image": image}, regions.astype(int)).items():
+            ious[name] += values
+    for kind in ("points", "mask"):
+        own = np.mean(ious[f"SAM's own, {kind}"])
+        assert own > 0.5
+        assert np.mean(ious[f"adapted, {kind}"]) > 0.8 * own
 
 
 @pytest.mark.slow

@@ -28,4 +28,4 @@ def test_queries_agree_with_keys():
         head = block.attn.q_proj_weight[:32]
         torch.testing.assert_close(head @ head.t(), 0.7 * torch.eye(32), atol=1e-5, rtol=0)
     assert torch.equal(visual.transformer.resblocks[0].attn.v_proj_weight, before)
-    torch.testing.assert_close(visual.positional_embedding[1:], sinusoidal_positions((16, 16), 128))
+    torch.testing.assert_close(visual.positional_embedding[1:], sinusoidal_positions((24, 24), 128))

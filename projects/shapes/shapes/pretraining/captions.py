@@ -14,6 +14,8 @@ _ATTRIBUTES = ("texture", "color", "shape")
 # What a phrase may keep, and how often: with the shape 2/9 each, without it 1/9 each.
 _SUBSETS = tuple(kept for number in (1, 2) for kept in combinations(_ATTRIBUTES, number))
 _SUBSET_PROBABILITIES = tuple((2 if "shape" in kept else 1) / 9 for kept in _SUBSETS)
+# What a phrase stands in.
+SENTENCES = ("A photo of a {} in the scene", "a photo of a {}.", "a {}", "{}")
 # A shape that is not named.
 _ANY_SHAPE = "thing"
 

@@ -9,8 +9,8 @@ import torch
 
 from ..splits import read_captions, read_images
 from ..world import THINGS, Thing
-from .captions import Phrase
-from .region_batches import SENTENCES, box_weights, described_things
+from .captions import SENTENCES, Phrase
+from .region_batches import box_weights, described_things
 from .region_clip import RegionClip
 
 _BATCH_SIZE = 50

@@ -1,4 +1,4 @@
-"""First weights of a tiny CLIP: image towers that learn quickly, a text tower that is kept."""
+"""First weights of a tiny CLIP: image towers that learn quickly, a text tower that stays."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import math
 import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from escnet_d2.weights import WeightsError, load_state_dict, model_weights_path
 from escnet_d2.weights.baseline_keys import join_attention
+
+from .captions import SENTENCES, all_phrases
 
 # Wave lengths of the positions reach from one patch to this many.
 _MAX_WAVE_LENGTH = 100.0
 # Strength of the agreement of queries and keys.
 _AGREEMENT = 0.7
+# Of the text tower's own training.
+_TEXT_LR, _TEXT_WARMUP, _TEXT_TEMPERATURE = 1e-3, 50, 10.0
 # What belongs to neither tower.
 _SCALES = ("logit_scale", "logit_bias")
 
@@ -70,6 +75,37 @@ def initialize_convnext(visual: nn.Module) -> None:
     for name, parameter in visual.named_parameters():
         if name.endswith(".gamma"):
             parameter.fill_(1.0)
+
+
+def teach_text_tower(clip: nn.Module, *, iterations: int = 75, batch_size: int = 64) -> None:
+    """Trains a text tower to tell phrases apart, whatever sentence they stand in, and freezes it.
+
+    Contrast of each phrase in one sentence with all of them in another (SimCSE, arXiv 2104.08821).
+    Image towers then learn its space, as in LiT (arXiv 2111.07991): beside a text tower that starts
+    with them, they learn colors and textures and hardly a shape.
+
+    Args:
+        clip: a ``ClipEncoder``, changed in place.
+        iterations: steps of AdamW; more would tell phrases apart that share words.
+        batch_size: phrases in each.
+    """
+    phrases = [phrase.text for phrase in all_phrases()]
+    parameters = [value for name, value in clip.model.named_parameters() if _is_text(name)]
+    optimizer = torch.optim.AdamW(parameters, lr=_TEXT_LR, betas=(0.9, 0.98))
+    for iteration in range(iterations):
+        optimizer.param_groups[0]["lr"] = _TEXT_LR * min(1.0, (iteration + 1) / _TEXT_WARMUP)
+        chosen = torch.randperm(len(phrases))[:batch_size].tolist()
+        views = [
+            clip.text.encode_sentences([SENTENCES[index].format(phrases[i]) for i in chosen])
+            for index in torch.randperm(len(SENTENCES))[:2].tolist()
+        ]
+        logits = _TEXT_TEMPERATURE * views[0] @ views[1].t()
+        loss = F.cross_entropy(logits, torch.arange(len(chosen), device=logits.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
 
 
 def take_text_tower(model: nn.Module, weights: str) -> None:

@@ -13,8 +13,7 @@ from escnet_d2.io import atomic_path
 from escnet_d2.weights import keep_token_rows
 
 from ..splits import read_captions
-from .captions import all_phrases
-from .region_batches import SENTENCES
+from .captions import SENTENCES, all_phrases
 
 
 def export_weights(state_dict: dict[str, Tensor], path: Path, token_ids: Iterable[int]) -> None:

@@ -1,7 +1,7 @@
 """Prompts for :class:`PromptedSam` from the masks of the data set ``shapes``.
 
 Prompts come in the forms that ESC-Net's pseudo prompts have: up to five points, a coarse mask, or
-both; for one thing or for all that belongs to one class.
+both; for one thing, or for one kind of ground.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from escnet_d2.modeling.sam.sam_block import pseudo_mask_logits
+
 from ..splits import read_images, read_maps
+from ..world import CLASSES
 from .tiny_sam import PATCH_SIZE, PromptBatch
 
 _MAX_POINTS = 5
-# Largest magnitude of a logit in a mask prompt.
-_MAX_LOGIT = 10.0
+# How many points a prompt has: often one, as ESC-Net's regions do.
+_NUM_POINTS = (1, 1, 1, 2, 3, 5)
+# Coverage at which a patch of a mask prompt counts as in.
+_MASK_THRESHOLD = 0.3
 # Smallest target, in pixels.
 _MIN_AREA = 24
-_KINDS = ("points", "mask", "both")
+# Points are the hardest to learn.
+_KINDS = ("points", "points", "points", "mask", "both")
+_THING_PROBABILITY = 0.75
 
 
 class PromptBatches:
@@ -54,7 +61,7 @@ class PromptBatches:
         rng = np.random.RandomState([self.seed, iteration])
         indices = rng.randint(0, len(self.images), self.batch_size)
         prompts = [
-            _prompt(rng, target, _KINDS[rng.randint(len(_KINDS))], 1 + rng.randint(_MAX_POINTS))
+            _prompt(rng, target, _KINDS[rng.randint(len(_KINDS))], _NUM_POINTS[rng.randint(6)])
             for index in indices
             for target in self._targets(rng, index)
         ]
@@ -77,12 +84,13 @@ class PromptBatches:
         return self._collate(np.asarray(indices), prompts)
 
     def _targets(self, rng: np.random.RandomState, index: int) -> list[np.ndarray]:
-        """M masks of one image: things, or all pixels of a class; bool (h, w)."""
-        things = _large_parts(self.instances[index], skip_zero=True)
-        classes = _large_parts(self.labels[index], skip_zero=False)
+        """M masks of one image: things, or kinds of ground; bool (h, w)."""
+        things = _large_parts(self.instances[index])
+        grounds = _large_parts(np.where(self.instances[index] == 0, self.labels[index] + 1, 0))
         chosen = []
         for _ in range(self.num_prompts):
-            parts = things if things and rng.uniform() < 0.5 else classes
+            is_thing = rng.uniform() < _THING_PROBABILITY
+            parts = (things if is_thing else grounds) or things or grounds
             chosen.append(parts[rng.randint(len(parts))])
         return chosen
 
@@ -99,15 +107,24 @@ class PromptBatches:
             has_mask_prompt=given,
             # SAM predicts at half of these pictures' resolution.
             targets=targets[..., ::2, ::2],
+            regions=torch.from_numpy(self._regions(indices)),
         )
 
+    def _regions(self, indices: np.ndarray) -> np.ndarray:
+        """What the middle of each patch shows: a kind of ground, or a thing by its number."""
+        middle = slice(PATCH_SIZE // 2, None, PATCH_SIZE)
+        labels, instances = (
+            maps[indices][:, middle, middle].astype(np.int64)
+            for maps in (self.labels, self.instances)
+        )
+        return np.where(instances > 0, len(CLASSES) + instances, labels)
 
-def _large_parts(values: np.ndarray, *, skip_zero: bool) -> list[np.ndarray]:
+
+def _large_parts(values: np.ndarray) -> list[np.ndarray]:
+    """Masks of the numbers above 0 that have enough pixels."""
     numbers, areas = np.unique(values, return_counts=True)
     return [
-        values == number
-        for number, area in zip(numbers, areas)
-        if area >= _MIN_AREA and (number > 0 or not skip_zero)
+        values == number for number, area in zip(numbers, areas) if number > 0 and area >= _MIN_AREA
     ]
 
 
@@ -141,6 +158,6 @@ def _noisy_coverage(rng: np.random.RandomState, target: np.ndarray) -> np.ndarra
 
 def _coarse_logits(masks: Tensor) -> Tensor:
     """(prompts, H, W) in [0, 1] to logits (prompts, 4 H, 4 W), as ESC-Net's SAM block does."""
-    logits = torch.logit(masks).clamp(-_MAX_LOGIT, _MAX_LOGIT)
+    logits = pseudo_mask_logits(masks, _MASK_THRESHOLD)
     size = [4 * side for side in masks.shape[1:]]
     return F.interpolate(logits.unsqueeze(1), size=size, mode="bilinear").squeeze(1)

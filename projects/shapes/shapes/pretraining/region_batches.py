@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..splits import read_captions, read_images
-from .captions import FULL_PHRASES, Phrase, drop_attributes, truth_table
+from .captions import FULL_PHRASES, SENTENCES, Phrase, drop_attributes, truth_table
 from .region_clip import RegionBatch
 
 # A box is described only where most of the thing can be seen.
@@ -22,7 +22,6 @@ _DROP_PROBABILITY = 0.5
 _IMAGE_LOSS_PERIOD = 8
 # Grounds are few and easy: this many of them in an image.
 _MAX_STUFF = 2
-SENTENCES = ("A photo of a {} in the scene", "a photo of a {}.", "a {}", "{}")
 
 
 class RegionBatches:
@@ -61,11 +60,9 @@ class RegionBatches:
                 weights = box_weights(box, picture.shape[:2], self.patch_size)
                 if mirrored:
                     weights = weights[:, ::-1]
-                # The region as a whole, and one patch of it: segmentation asks single patches.
-                for region in (weights, _one_patch(rng, weights)):
-                    pooling.append(region.ravel())
-                    owner.append(row)
-                    items.append(item)
+                pooling.append(weights.ravel())
+                owner.append(row)
+                items.append(item)
         drawn = [drop_attributes(rng, item, _DROP_PROBABILITY) for item in items]
         # All complete names stand among the phrases as negatives.
         phrases = list(dict.fromkeys([*FULL_PHRASES, *drawn]))
@@ -122,10 +119,3 @@ def _overlap(low: float, high: float, size: int, patch_size: int) -> np.ndarray:
     return np.clip(
         np.minimum(edges[1:], high - margin) - np.maximum(edges[:-1], low + margin), 0, None
     )
-
-
-def _one_patch(rng: np.random.RandomState, weights: np.ndarray) -> np.ndarray:
-    """Weight 1 on one patch, drawn by the weights."""
-    chosen = np.zeros(weights.size)
-    chosen[rng.choice(weights.size, p=weights.ravel())] = 1
-    return chosen.reshape(weights.shape)

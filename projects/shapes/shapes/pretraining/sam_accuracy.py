@@ -22,8 +22,7 @@ def sam_accuracy(model: PromptedSam, batches: PromptBatches) -> dict[str, float]
     """Mean IoU over prompts of each form, in [0, 1], at SAM's low resolution.
 
     Args:
-        model: in eval mode. Of the several masks for a single point it picks the one that it
-            expects to be best.
+        model: in eval mode.
         batches: of the split to measure on.
     """
     scores = {}
@@ -32,10 +31,7 @@ def sam_accuracy(model: PromptedSam, batches: PromptBatches) -> dict[str, float]
         for start in range(0, len(batches.images), _BATCH_SIZE):
             indices = range(start, min(start + _BATCH_SIZE, len(batches.images)))
             batch = batches.probe(indices, kind, num_points)
-            logits, predicted_iou = model.predict(batch)
-            best = torch.where(batch.is_ambiguous, predicted_iou[..., 1:].argmax(dim=2) + 1, 0)
-            index = best[..., None, None, None].expand(-1, -1, 1, *logits.shape[-2:])
-            masks = logits.gather(2, index).squeeze(2) > 0
-            ious.append(mask_iou(masks, batch.targets).flatten())
+            logits, _ = model.predict(batch, model.encode(batch.images))
+            ious.append(mask_iou(logits > 0, batch.targets).flatten())
         scores[name] = float(torch.cat(ious).mean())
     return scores

@@ -1,11 +1,12 @@
 """A small SAM made of segment_anything's own classes, and its losses on prompted masks.
 
-Shapes: B images, M prompts per image, N points per prompt, T mask tokens, 4 H x 4 W the low
-resolution that SAM predicts at.
+Shapes: B images, M prompts per image, N points per prompt, 4 H x 4 W the low resolution that SAM
+predicts at. Things have no parts that are targets as well, so that one mask token serves.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +22,9 @@ from segment_anything.modeling import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IMAGE_SIZE = 128
+from ..scenes import SIZE
+from .clip_start import sinusoidal_positions
+
 PATCH_SIZE = 8
 _ENCODER_DIM = 96
 _ENCODER_DEPTH = 4
@@ -32,15 +35,22 @@ _IOU_HEAD_DEPTH = 3
 # Focal loss against dice loss (SAM, appendix A).
 _FOCAL_WEIGHT = 20.0
 _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
+# How strongly queries and keys agree at first: of patches, and of tokens and patches, where it
+# sharpens the attention of a point to its own place.
+_PATCH_AGREEMENT, _TOKEN_AGREEMENT = 0.7, 4.0
+# Cosines of patches become logits: those of one region should exceed one half.
+_GROUPING_SCALE, _GROUPING_THRESHOLD = 10.0, 0.5
+# Every so many patches are compared; prime to the grid's width, so that all columns are.
+_PAIR_STRIDE = 5
 
 
 def build_tiny_sam(cfg: CfgNode) -> Sam:
-    """Builds a SAM for pictures of 128 x 128 whose decoder has the sizes of MODEL.SAM."""
+    """Builds a SAM for scenes whose decoder has the sizes of MODEL.SAM."""
     node = cfg.MODEL.SAM
-    grid = IMAGE_SIZE // PATCH_SIZE
+    grid = SIZE // PATCH_SIZE
     return Sam(
         image_encoder=ImageEncoderViT(
-            img_size=IMAGE_SIZE,
+            img_size=SIZE,
             patch_size=PATCH_SIZE,
             embed_dim=_ENCODER_DIM,
             depth=_ENCODER_DEPTH,
@@ -56,7 +66,7 @@ def build_tiny_sam(cfg: CfgNode) -> Sam:
         prompt_encoder=PromptEncoder(
             embed_dim=node.EMBED_DIM,
             image_embedding_size=(grid, grid),
-            input_image_size=(IMAGE_SIZE, IMAGE_SIZE),
+            input_image_size=(SIZE, SIZE),
             mask_in_chans=node.MASK_IN_CHANS,
         ),
         mask_decoder=MaskDecoder(
@@ -74,6 +84,36 @@ def build_tiny_sam(cfg: CfgNode) -> Sam:
     )
 
 
+@torch.no_grad()
+def initialize_sam(sam: Sam) -> None:
+    """Sets position embeddings, queries and keys so that a little training suffices.
+
+    Sinusoidal positions and queries that agree with keys start the image encoder with attention to
+    what is near and alike, as ``initialize_vit`` does, and points with attention to their own
+    place, whose encoding points and image share.
+
+    Args:
+        sam: changed in place.
+    """
+    encoder = sam.image_encoder
+    grid, width = encoder.pos_embed.shape[1:3], encoder.pos_embed.shape[3]
+    encoder.pos_embed.copy_(sinusoidal_positions(tuple(grid), width).view(1, *grid, width))
+    for block in encoder.blocks:
+        queries, keys, _ = block.attn.qkv.weight.chunk(3)
+        for rows in torch.arange(width).chunk(block.attn.num_heads):
+            basis = nn.init.orthogonal_(torch.empty(len(rows), width))
+            queries[rows] = keys[rows] = basis * math.sqrt(_PATCH_AGREEMENT)
+    transformer = sam.mask_decoder.transformer
+    crossings = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        crossings += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in crossings:
+        basis = nn.init.orthogonal_(torch.empty_like(attention.q_proj.weight))
+        for projection in (attention.q_proj, attention.k_proj):
+            projection.weight.copy_(basis * math.sqrt(_TOKEN_AGREEMENT))
+            projection.bias.zero_()
+
+
 @dataclass(frozen=True)
 class PromptBatch:
     """One batch.
@@ -85,6 +125,7 @@ class PromptBatch:
         mask_prompts: logits, (B, M, 4 H, 4 W).
         has_mask_prompt: bool (B, M).
         targets: the masks wanted, bool (B, M, 4 H, 4 W).
+        regions: which thing or ground each patch's middle shows, int64 (B, H, W).
     """
 
     images: Tensor
@@ -93,11 +134,7 @@ class PromptBatch:
     mask_prompts: Tensor
     has_mask_prompt: Tensor
     targets: Tensor
-
-    @property
-    def is_ambiguous(self) -> Tensor:
-        """Prompts of a single point, bool (B, M), for which SAM offers several masks."""
-        return (self.point_labels == 1).sum(dim=2).le(1) & ~self.has_mask_prompt
+    regions: Tensor
 
 
 class PromptedSam(nn.Module):
@@ -109,26 +146,26 @@ class PromptedSam(nn.Module):
         self.sam = sam
 
     def forward(self, batch: PromptBatch) -> dict[str, Tensor]:
-        """Returns ``loss_mask`` and ``loss_iou``."""
-        logits, predicted_iou = self.predict(batch)
-        targets = batch.targets.unsqueeze(2).expand_as(logits)
-        per_mask = mask_loss(logits, targets)  # (B, M, T)
-        iou_error = (predicted_iou - mask_iou(logits.detach() > 0, targets)) ** 2
-        # Only the best of the several masks learns, as in SAM; else the first token's.
-        chosen = torch.where(batch.is_ambiguous, per_mask[..., 1:].argmin(dim=2) + 1, 0)
-        index = chosen.unsqueeze(2)
+        """Returns ``loss_mask``, ``loss_iou`` and ``loss_grouping``."""
+        embeddings = self.encode(batch.images)
+        logits, predicted_iou = self.predict(batch, embeddings)
+        iou_error = (predicted_iou - mask_iou(logits.detach() > 0, batch.targets)) ** 2
         return {
-            "loss_mask": per_mask.gather(2, index).mean(),
-            "loss_iou": iou_error.gather(2, index).mean(),
+            "loss_mask": mask_loss(logits, batch.targets).mean(),
+            "loss_iou": iou_error.mean(),
+            "loss_grouping": grouping_loss(embeddings, batch.regions),
         }
 
-    def predict(self, batch: PromptBatch) -> tuple[Tensor, Tensor]:
-        """Masks of every token, logits (B, M, T, 4 H, 4 W), and their expected IoU (B, M, T)."""
+    def encode(self, images: Tensor) -> Tensor:
+        """SAM's embeddings (B, C, H, W) of images, uint8 (B, 3, h, w)."""
+        return self.sam.image_encoder((images.float() - self.sam.pixel_mean) / self.sam.pixel_std)
+
+    def predict(self, batch: PromptBatch, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """SAM's first masks, logits (B, M, 4 H, 4 W), and their expected IoU (B, M)."""
         sam = self.sam
-        pixels = (batch.images.float() - sam.pixel_mean) / sam.pixel_std
         position = sam.prompt_encoder.get_dense_pe()
         masks, ious = [], []
-        for index, embedding in enumerate(sam.image_encoder(pixels)):
+        for index, embedding in enumerate(embeddings):
             sparse, dense = sam.prompt_encoder(
                 points=(batch.points[index], batch.point_labels[index]),
                 boxes=None,
@@ -142,9 +179,26 @@ class PromptedSam(nn.Module):
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=torch.where(given, dense, no_mask),
             )
-            masks.append(mask)
-            ious.append(iou)
+            masks.append(mask[:, 0])
+            ious.append(iou[:, 0])
         return torch.stack(masks), torch.stack(ious)
+
+
+def grouping_loss(embeddings: Tensor, regions: Tensor) -> Tensor:
+    """Tells by their cosine whether two patches show one region; a scalar.
+
+    Prompts reach few patches at a time; this teaches the image encoder from all of them.
+
+    Args:
+        embeddings: (B, C, H, W).
+        regions: (B, H, W).
+    """
+    features = F.normalize(embeddings.flatten(2)[:, :, ::_PAIR_STRIDE], dim=1)
+    own = regions.flatten(1)[:, ::_PAIR_STRIDE]
+    cosine = features.transpose(1, 2) @ features
+    same = (own[:, :, None] == own[:, None, :]).to(cosine.dtype)
+    logits = _GROUPING_SCALE * (cosine - _GROUPING_THRESHOLD)
+    return F.binary_cross_entropy_with_logits(logits, same)
 
 
 def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
