@@ -25,7 +25,7 @@ METHODS = {"escnet": "ESCNet", "cat_seg": "CATSeg", "sed": "SED"}
 FOLDERS = {path.stem: path.parent.name for path in LEAVES if path.parent.name in METHODS}
 NAMES = [name for name, folder in FOLDERS.items() if folder == "escnet"]
 # escnet_{clip}_{resolution}_bs{batch}_{thousands of iterations}k, or ..._quick.
-FULL_NAME = re.compile(r"escnet_(vit[a-z]\d+)_(\d+)_(?:quick|bs(\d+)_(\d+)k)")
+FULL_NAME = re.compile(r"escnet_(vit[a-z]\d+)_(\d+)_(?:paper_)?(?:quick|bs(\d+)_(\d+)k)")
 SMALL_NAMES = ("escnet_tiny",)
 # No files of weights.
 WITHOUT_FILES = [
