@@ -154,12 +154,15 @@ class EscBlock(nn.Module):
                 masks.append(_patch_shares(logits) * part.is_given.view(-1, 1, 1))
         found = torch.cat(masks) if masks else embedding.new_zeros(len(sets.image), H, W)
         counts = torch.bincount(sets.image, minlength=B).tolist()
-        row = (sets.image * K + sets.entry).view(-1, 1, 1).expand_as(found)
-        own_mask = found.new_zeros(B * K, H, W).scatter_reduce(0, row, found, "amax")
+        own_mask = None
+        if self.own_mask is not None:
+            row = (sets.image * K + sets.entry).view(-1, 1, 1).expand_as(found)
+            own_mask = found.new_zeros(B * K, H, W).scatter_reduce(0, row, found, "amax")
+            own_mask = own_mask.view(B, K, H, W)
         return SamFindings(
             mixed=mixed.unflatten(1, (H, W)),
             masks=list(found.split(counts)),
-            own_mask=own_mask.unflatten(0, (B, K)),
+            own_mask=own_mask,
             own_features=None if own_features is None else own_features.view(B, K, H, W, -1),
         )
 
@@ -181,14 +184,15 @@ class SamFindings:
         mixed: mean of the refined image features, weighted by the classes' probability, (B, H, W,
             SAM channels).
         masks: of each image, (M, H, W) in [0, 1].
-        own_mask: union of each class's masks, (B, K, H, W); 0 without any.
+        own_mask: union of each class's masks, (B, K, H, W), 0 without any; None where it is not
+            wanted.
         own_features: mean over each class's sets of the refined features, (B, K, H, W, SAM
             channels), 0 without any; None where they are not wanted.
     """
 
     mixed: Tensor
     masks: list[Tensor]
-    own_mask: Tensor
+    own_mask: Tensor | None
     own_features: Tensor | None
 
 

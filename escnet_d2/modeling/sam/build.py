@@ -80,6 +80,22 @@ def build_sam_adapter(cfg: CfgNode, clip_channels: int) -> SamAdapter:
     return adapter.requires_grad_(node.TRAIN)
 
 
+def build_mask_decoder(node: CfgNode) -> MaskDecoder:
+    """Builds SAM's mask decoder at random weights, with the sizes of MODEL.SAM."""
+    return MaskDecoder(
+        transformer_dim=node.EMBED_DIM,
+        transformer=TwoWayTransformer(
+            depth=node.DEPTH,
+            embedding_dim=node.EMBED_DIM,
+            num_heads=node.NUM_HEADS,
+            mlp_dim=node.MLP_DIM,
+        ),
+        num_multimask_outputs=node.NUM_MASK_TOKENS - 1,
+        iou_head_depth=_IOU_HEAD_DEPTH,
+        iou_head_hidden_dim=node.EMBED_DIM,
+    )
+
+
 def _build_sam_block(cfg: CfgNode) -> SamBlock:
     node = cfg.MODEL.SAM
     return SamBlock(
@@ -89,18 +105,7 @@ def _build_sam_block(cfg: CfgNode) -> SamBlock:
             input_image_size=_NOMINAL_IMAGE,
             mask_in_chans=node.MASK_IN_CHANS,
         ),
-        mask_decoder=MaskDecoder(
-            transformer_dim=node.EMBED_DIM,
-            transformer=TwoWayTransformer(
-                depth=node.DEPTH,
-                embedding_dim=node.EMBED_DIM,
-                num_heads=node.NUM_HEADS,
-                mlp_dim=node.MLP_DIM,
-            ),
-            num_multimask_outputs=node.NUM_MASK_TOKENS - 1,
-            iou_head_depth=_IOU_HEAD_DEPTH,
-            iou_head_hidden_dim=node.EMBED_DIM,
-        ),
+        mask_decoder=build_mask_decoder(node),
         use_points="point" in cfg.MODEL.ESCNET.PROMPTS,
         use_masks="mask" in cfg.MODEL.ESCNET.PROMPTS,
         find_masks=not {"pooling", "masks"}.isdisjoint(cfg.MODEL.ESCNET.SAM_OUTPUTS),

@@ -12,15 +12,11 @@ from functools import partial
 
 import torch
 from detectron2.config import CfgNode
-from segment_anything.modeling import (
-    ImageEncoderViT,
-    MaskDecoder,
-    PromptEncoder,
-    Sam,
-    TwoWayTransformer,
-)
+from segment_anything.modeling import ImageEncoderViT, PromptEncoder, Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from escnet_d2.modeling.sam.build import build_mask_decoder
 
 from ..scenes import SIZE
 from .clip_start import sinusoidal_positions
@@ -31,7 +27,6 @@ _ENCODER_DEPTH = 4
 _ENCODER_HEADS = 3
 # The second half of the blocks attends globally, the first in windows of this many patches.
 _WINDOW_SIZE = 8
-_IOU_HEAD_DEPTH = 3
 # Focal loss against dice loss (SAM, appendix A).
 _FOCAL_WEIGHT = 20.0
 _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
@@ -69,18 +64,7 @@ def build_tiny_sam(cfg: CfgNode) -> Sam:
             input_image_size=(SIZE, SIZE),
             mask_in_chans=node.MASK_IN_CHANS,
         ),
-        mask_decoder=MaskDecoder(
-            transformer_dim=node.EMBED_DIM,
-            transformer=TwoWayTransformer(
-                depth=node.DEPTH,
-                embedding_dim=node.EMBED_DIM,
-                mlp_dim=node.MLP_DIM,
-                num_heads=node.NUM_HEADS,
-            ),
-            num_multimask_outputs=node.NUM_MASK_TOKENS - 1,
-            iou_head_depth=_IOU_HEAD_DEPTH,
-            iou_head_hidden_dim=node.EMBED_DIM,
-        ),
+        mask_decoder=build_mask_decoder(node),
     )
 
 
