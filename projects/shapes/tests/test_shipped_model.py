@@ -39,7 +39,8 @@ def run(*command, cwd=REPO, **variables):
 def test_it_scores_as_the_manifest_says(tmp_path):
     run(
         "train_net.py",
-        *("--config-file", NAME, "--eval-only", "MODEL.WEIGHTS", NAME, "OUTPUT_DIR", tmp_path),
+        *("--config-file", NAME, "--eval-only", "--num-gpus", "2"),
+        *("MODEL.WEIGHTS", NAME, "OUTPUT_DIR", tmp_path, "TEST.IMS_PER_BATCH", "2"),
         DETECTRON2_DATASETS=str(tmp_path / "datasets"),
     )
     path = tmp_path / "inference/shapes_val_sem_seg/results.json"
