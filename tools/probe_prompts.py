@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escnet_d2.data import build_test_loader
+from escnet_d2.data.region_masks import connected_regions
 from escnet_d2.engine import OpenVocabPredictor, one_line_errors
 from escnet_d2.engine.config_checks import check_data_is_there
 from escnet_d2.engine.model_description import require_weights
@@ -288,17 +288,6 @@ def replaced_sam(model: ESCNet, replace: Callable[[SamBlock], nn.Module | None])
     finally:
         for block, sam in zip(blocks, kept):
             block.sam = sam
-
-
-def connected_regions(labels: np.ndarray) -> np.ndarray:
-    """Numbers the connected regions of equal labels, integers (h, w), from 0."""
-    regions = np.zeros(labels.shape, np.int64)
-    count = 0
-    for value in np.unique(labels):
-        number, found = cv2.connectedComponents((labels == value).astype(np.uint8))
-        regions[found > 0] = found[found > 0] + count - 1
-        count += number - 1
-    return regions
 
 
 def probe_dataset(

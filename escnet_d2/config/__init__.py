@@ -11,6 +11,7 @@ from .deprecated import DEPRECATED_KEYS
 from .escnet import add_escnet_config
 from .methods import METHODS, Method, class_list_setting, method_of, synonym_mode
 from .node import ConfigFileError, ConfigNode, key_values, read_config
+from .sam_mi import add_sam_mi_config
 
 __all__ = [
     "DEPRECATED_KEYS",
@@ -39,6 +40,7 @@ def get_cfg() -> ConfigNode:
     add_ovseg_config(cfg)
     add_escnet_config(cfg)
     add_baseline_config(cfg)
+    add_sam_mi_config(cfg)
     for key in DEPRECATED_KEYS:
         cfg.register_deprecated_key(key)
     return cfg

@@ -77,6 +77,9 @@ def _add_head_config(cfg: CfgNode) -> None:
     # CATSeg: classes that the attention over them is filled up to, and that are kept where there
     # are more; 0 for neither. Not a key of the release, whose code has 256.
     head.PAD_LENGTH = 256
+    # In training, look at this many classes: those in the images of a mini-batch and any others; 0
+    # is all. Not a key of the releases, which look at all.
+    head.TRAIN_CLASSES = 0
     # SED: what refines the class maps in space, ConvNeXt blocks "V1" or "V2", or "Swin"; and the
     # kernels of the ConvNeXt blocks, by level.
     head.CNEXT_TYPE = "V1"

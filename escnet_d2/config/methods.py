@@ -20,6 +20,7 @@ class Method:
         window_size: a TEST.WINDOW_SIZE of 0; 0 is the side that CLIP sees.
         window_image_size: a TEST.WINDOW_IMAGE_SIZE of (0, 0); (0, 0) is the image's own size.
         has_head: it has weights of its own, which only a checkpoint (MODEL.WEIGHTS) can bring.
+        reads_masks: it reads masks from MODEL.MASKS.SOURCE.
     """
 
     synonyms: str = "first"
@@ -27,6 +28,7 @@ class Method:
     window_size: int = 0
     window_image_size: tuple[int, int] = (0, 0)
     has_head: bool = True
+    reads_masks: bool = False
 
 
 METHODS = {
@@ -34,7 +36,12 @@ METHODS = {
     # What the code of the releases has.
     "CATSeg": Method(has_class_files=True, window_size=384, window_image_size=(640, 640)),
     "SED": Method(has_class_files=True, synonyms="mean"),
+    # As CATSeg, its base.
+    "SAMMI": Method(
+        has_class_files=True, window_size=384, window_image_size=(640, 640), reads_masks=True
+    ),
     "ZeroShotCLIP": Method(has_head=False),
+    "TwoStageSAM": Method(has_head=False, reads_masks=True),
 }
 
 

@@ -17,6 +17,7 @@ from escnet_d2.io import read_image, read_label_map
 from escnet_d2.structures import Vocabulary
 
 from .augmentation import UNLABELED, AlignedResizeShortestEdge, PadToSize, PhotometricDistortion
+from .region_masks import RegionMasks
 from .vocabulary import vocabulary_of_dataset
 
 _DEFAULT_IGNORE_LABEL = 255
@@ -62,6 +63,7 @@ class SemanticDatasetMapper:
         is_train: bool,
         augmentations: Sequence[T.Augmentation],
         label_spaces: Mapping[str, LabelSpace],
+        region_masks: RegionMasks | None = None,
     ) -> None:
         """Takes everything built; ``SemanticDatasetMapper(cfg, is_train)`` builds it from a config.
 
@@ -70,10 +72,12 @@ class SemanticDatasetMapper:
             augmentations: applied in order to the image and the label map.
             label_spaces: by data-set name; looked up here and not in the catalog when an image is
                 read, since the worker processes of some platforms do not inherit the catalog.
+            region_masks: finds masks that the model is given with each image.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))
         self.label_spaces = dict(label_spaces)
+        self.region_masks = region_masks
 
     @classmethod
     def from_config(
@@ -101,6 +105,7 @@ class SemanticDatasetMapper:
             "is_train": is_train,
             "augmentations": build_augmentations(cfg, is_train),
             "label_spaces": label_spaces,
+            "region_masks": RegionMasks.from_config(cfg),
         }
 
     def __call__(self, dataset_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +117,8 @@ class SemanticDatasetMapper:
         Returns:
             The same keys and: ``image``, uint8 RGB tensor (3, h, w); ``height`` and ``width`` of
             the image file; ``vocabulary``; in training ``sem_seg``, int64 tensor (h, w), where
-            values outside 0..K-1 are unlabeled.
+            values outside 0..K-1 are unlabeled; under MODEL.MASKS.SOURCE "file" and "truth"
+            ``masks``, bool tensor (M, h, w).
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -127,7 +133,11 @@ class SemanticDatasetMapper:
         labels = self._read_labels(sample, image, space) if self.is_train else None
 
         augmented = T.AugInput(image, sem_seg=labels)
-        self.augmentations(augmented)
+        transforms = self.augmentations(augmented)
+        if self.region_masks is not None:
+            labels_file = sample.get("sem_seg_file_name")
+            masks = self.region_masks.read(sample["file_name"], image.shape[:2], labels_file)
+            sample["masks"] = transformed_masks(masks, transforms)
         sample["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
         if labels is not None:
             sem_seg = torch.from_numpy(np.ascontiguousarray(augmented.sem_seg, dtype=np.int64))
@@ -155,6 +165,15 @@ class SemanticDatasetMapper:
             sample["file_name"], image.shape[:2], sample["sem_seg_file_name"], labels.shape
         )
         return space.mask_unlabeled(labels)
+
+
+def transformed_masks(masks: np.ndarray, transforms: T.Transform) -> torch.Tensor:
+    """Takes masks along with their image: bool (M, H, W) to a bool tensor (M, h, w)."""
+    if not len(masks):
+        empty = transforms.apply_segmentation(np.zeros(masks.shape[1:], np.int16))
+        return torch.zeros(0, *empty.shape, dtype=torch.bool)
+    moved = [transforms.apply_segmentation(mask.astype(np.int16)) == 1 for mask in masks]
+    return torch.from_numpy(np.stack(moved))
 
 
 def check_same_size(

@@ -152,7 +152,9 @@ class _Run:
         segmentations = []
         try:
             segmentations = self.predictor.predict_batch(
-                [loaded.pixels for loaded in batch], self.folder.vocabulary
+                [loaded.pixels for loaded in batch],
+                self.folder.vocabulary,
+                file_names=[loaded.image.path for loaded in batch],
             )
         except Exception as error:
             # Whatever it is, it must not cost the other images their results.

@@ -16,7 +16,8 @@ from PIL import Image
 
 from escnet_d2.config import synonym_mode
 from escnet_d2.data import resolve_vocabulary
-from escnet_d2.data.semantic_mapper import build_augmentations
+from escnet_d2.data.region_masks import RegionMasks
+from escnet_d2.data.semantic_mapper import build_augmentations, transformed_masks
 from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
 
@@ -121,6 +122,7 @@ class OpenVocabPredictor:
                 "Neither weights nor MODEL.WEIGHTS is given: the head is untrained, its results "
                 "mean little."
             )
+        self._region_masks = RegionMasks.from_config(cfg)
         self._resize = T.AugmentationList(build_augmentations(cfg, is_train=False))
         self._vocabulary = None if vocabulary is None else self.resolve_vocabulary(vocabulary)
 
@@ -156,13 +158,18 @@ class OpenVocabPredictor:
         return self.predict_batch([image], vocabulary)[0]
 
     def predict_batch(
-        self, images: Sequence[ImageInput], vocabulary: VocabularyInput | None = None
+        self,
+        images: Sequence[ImageInput],
+        vocabulary: VocabularyInput | None = None,
+        *,
+        file_names: Sequence[str | os.PathLike] | None = None,
     ) -> list[Segmentation]:
         """Segments several images, of any sizes, in one pass of the model.
 
         Args:
             images: a list or tuple of what :meth:`__call__` takes.
             vocabulary: as in :meth:`__call__`, for all images.
+            file_names: of images that were read already, for MODEL.MASKS.SOURCE "file".
 
         Returns:
             One result per image, in order.
@@ -181,7 +188,8 @@ class OpenVocabPredictor:
             )
         if not images:
             return []
-        batch = [self.model_input(image, resolved) for image in images]
+        names = [None] * len(images) if file_names is None else file_names
+        batch = [self.model_input(image, resolved, name) for image, name in zip(images, names)]
         dtype = INFERENCE_DTYPES[self.cfg.TEST.DTYPE]
         with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, dtype):
             outputs = self.model(batch)
@@ -194,17 +202,28 @@ class OpenVocabPredictor:
             for output in outputs
         ]
 
-    def model_input(self, image: ImageInput, vocabulary: Vocabulary) -> dict[str, Any]:
+    def model_input(
+        self,
+        image: ImageInput,
+        vocabulary: Vocabulary,
+        file_name: str | os.PathLike | None = None,
+    ) -> dict[str, Any]:
         """Returns an image as the model takes it: what the test mapper makes of an image file."""
         rgb = image_pixels(image)
         height, width = rgb.shape[:2]
         augmented = T.AugInput(rgb)
-        self._resize(augmented)
+        transforms = self._resize(augmented)
         # A copy: torch warns of arrays that cannot be written to.
         pixels = np.array(augmented.image.transpose(2, 0, 1), order="C")
-        return {
+        inputs = {
             "image": torch.from_numpy(pixels),
             "height": height,
             "width": width,
             "vocabulary": vocabulary,
         }
+        if file_name is None and isinstance(image, (str, os.PathLike)):
+            file_name = image
+        if self._region_masks is not None and file_name is not None:
+            masks = self._region_masks.read(file_name, (height, width), None)
+            inputs["masks"] = transformed_masks(masks, transforms)
+        return inputs

@@ -52,3 +52,16 @@ def sem_seg_loss(
     if unlabeled == "negative":
         return per_pixel.mean() / num_classes
     return (per_pixel * labeled).sum() / (labeled.sum().clamp(min=1) * num_classes)
+
+
+def resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reads labels at the centers of the cells of a coarser grid, (h, w) to (1, *size)."""
+    resized = F.interpolate(target[None, None].double(), size=tuple(size), mode="nearest-exact")
+    return resized[0].long()
+
+
+def renumber_target(target: Tensor, classes: Tensor, number: int) -> Tensor:
+    """Turns labels into their places among some of ``number`` classes, all other values into -1."""
+    places = torch.full((number + 1,), -1, device=target.device)
+    places[classes] = torch.arange(len(classes), device=target.device)
+    return places[torch.where((target >= 0) & (target < number), target, number)]

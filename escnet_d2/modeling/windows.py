@@ -235,9 +235,18 @@ class SquashedViews:
 
     def squash(self, images: list[Tensor], *, pad: bool = True) -> Tensor:
         """Pads each image to whole multiples and resizes it, without antialiasing: (n, 3, h, w)."""
-        step = max(self.size_divisibility, 1) if pad else 1
-        padded = [F.pad(x, (0, -x.shape[2] % step, 0, -x.shape[1] % step)) for x in images]
-        return torch.cat([_resize(x[None], self.resolution) for x in padded])
+        return torch.cat([self._squash(x, pad) for x in images])
+
+    def squashed_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the (height, width) that an image is padded to before it is resized."""
+        step = max(self.size_divisibility, 1)
+        return tuple(side + -side % step for side in size)
+
+    def _squash(self, image: Tensor, pad: bool) -> Tensor:
+        size = tuple(image.shape[1:])
+        height, width = self.squashed_size(size) if pad else size
+        padded = F.pad(image, (0, width - size[1], 0, height - size[0]))
+        return _resize(padded[None], self.resolution)
 
     def scores(self, images: list[Tensor], predict: Predict) -> list[Tensor]:
         """Scores images of any size, in [0, 1].

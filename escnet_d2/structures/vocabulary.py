@@ -150,6 +150,22 @@ class Vocabulary:
             background_threshold=background_threshold if background == "threshold" else None,
         )
 
+    def subset(self, classes: Sequence[int]) -> Vocabulary:
+        """Returns the vocabulary of some of the classes, ascending indices."""
+        place = {index: new for new, index in enumerate(classes)}
+        kept = [
+            (entry, place[owner])
+            for entry, owner in zip(self.entries, self.entry_classes)
+            if owner in place
+        ]
+        entries, owners = zip(*kept)
+        return Vocabulary(
+            entries=entries,
+            entry_classes=owners,
+            class_names=tuple(self.class_names[index] for index in classes),
+            background_threshold=self.background_threshold,
+        )
+
     @classmethod
     def from_file(cls, path: str | Path, *, synonyms: str = "first") -> Vocabulary:
         """Reads a file by :func:`read_classes`; ``synonyms`` is that of :meth:`from_classes`."""

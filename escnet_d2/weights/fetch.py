@@ -97,17 +97,34 @@ class ReleasedFile:
         raise FileNotFoundError(f"{self.source} has none of {', '.join(self.filenames)}")
 
 
-SAM_VIT_B = ReleasedFile(
-    name="sam_vit_b",
-    source="https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
-    sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-)
+_SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
+# SAM's official checkpoints by MODEL.SAM.WEIGHTS.
+SAM_FILES = {
+    name: ReleasedFile(name=f"sam_{name}", source=_SAM_ADDRESS + filename, sha256=sha256)
+    for name, filename, sha256 in (
+        (
+            "vit_b",
+            "sam_vit_b_01ec64.pth",
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
+        (
+            "vit_l",
+            "sam_vit_l_0b3195.pth",
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
+        (
+            "vit_h",
+            "sam_vit_h_4b8939.pth",
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+    )
+}
 # Names of what the shipped configurations ask for, and open_clip's model and tag.
 _CLIP_OF_CONFIGS = {
     "clip_vit_b_16": ("ViT-B-16-quickgelu", "openai"),
     "clip_vit_l_14_336": ("ViT-L-14-336-quickgelu", "openai"),
 }
-RELEASED_NAMES = (SAM_VIT_B.name, *_CLIP_OF_CONFIGS)
+RELEASED_NAMES = (SAM_FILES["vit_b"].name, *_CLIP_OF_CONFIGS)
 
 
 def clip_weights_file(name: str, spec: str) -> Path:
@@ -129,39 +146,41 @@ def sam_weights_file(spec: str) -> Path:
     """Finds weights of SAM, and downloads them if need be.
 
     Args:
-        spec: the path of a file, the name of shipped weights ("sam_shapes"), or "vit_b" for the
-            official ViT-B checkpoint.
+        spec: the path of a file, the name of shipped weights ("sam_shapes"), or "vit_b", "vit_l" or
+            "vit_h" for an official checkpoint.
 
     Raises:
         WeightsError: as :func:`clip_weights_file`.
     """
     given = _given_file(spec)
-    if given is None and spec != "vit_b":
+    if given is None and spec not in SAM_FILES:
         raise WeightsError(
-            f'{spec!r} names no SAM weights; accepted: "vit_b", the path of a file, "random", or '
-            f"what is shipped: {', '.join(shipped_manifest())}."
+            f"{spec!r} names no SAM weights; accepted: {', '.join(SAM_FILES)}, the path of a file, "
+            f'"random", or what is shipped: {", ".join(shipped_manifest())}.'
         )
-    return given or fetch(SAM_VIT_B)
+    return given or fetch(SAM_FILES[spec])
 
 
 def released_file(name: str) -> ReleasedFile:
     """Looks up released weights.
 
     Args:
-        name: one of ``RELEASED_NAMES``, or "MODEL:TAG" in open_clip's terms.
+        name: one of ``RELEASED_NAMES``, "sam_vit_l", "sam_vit_h", or "MODEL:TAG" in open_clip's
+            terms.
 
     Raises:
         WeightsError: another name; lists the accepted ones.
     """
-    if name == SAM_VIT_B.name:
-        return SAM_VIT_B
+    sam = {file.name: file for file in SAM_FILES.values()}
+    if name in sam:
+        return sam[name]
     model, _, tag = name.partition(":")
     if tag:
         return _clip_file(model, tag)
     if name not in _CLIP_OF_CONFIGS:
         raise WeightsError(
-            f"No weights are called {name!r}; accepted: {', '.join(RELEASED_NAMES)}, or MODEL:TAG "
-            "of open_clip, such as ViT-B-16:laion2b_s34b_b88k."
+            f"No weights are called {name!r}; accepted: {', '.join(RELEASED_NAMES)}, sam_vit_l, "
+            "sam_vit_h, or MODEL:TAG of open_clip, such as ViT-B-16:laion2b_s34b_b88k."
         )
     return _clip_file(*_CLIP_OF_CONFIGS[name])
 

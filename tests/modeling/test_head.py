@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from escnet_d2.layers.mask_pooling import pool_inside
 from escnet_d2.modeling.escnet import ESCNetHead, MaskDecoder
 from escnet_d2.modeling.escnet.esc_block import SAM_OUTPUTS, prompt_sets
-from escnet_d2.modeling.escnet.mask_pooling import pool_inside
 from escnet_d2.structures import ClipFeatures
 
 D, WIDTH, H, W = 16, 24, 8, 10

@@ -45,6 +45,7 @@ class CostAggregator(nn.Module):
         grid: tuple[int, int],
         pad_length: int,
         class_chunk_size: int = 0,
+        injection: nn.Module | None = None,
     ) -> None:
         """Sizes; see the keys of MODEL.SEM_SEG_HEAD.
 
@@ -65,6 +66,7 @@ class CostAggregator(nn.Module):
             pad_length: classes that the attention is filled up to, and that are kept where there
                 are more; 0 for neither.
             class_chunk_size: classes at a time outside the attention over them, in testing.
+            injection: a :class:`MaskInjection`, in SAM-MI.
 
         Raises:
             ValueError: numbers that do not fit together.
@@ -78,6 +80,7 @@ class CostAggregator(nn.Module):
             )
         self.pad_length = pad_length
         self.class_chunk_size = class_chunk_size
+        self.injection = injection
         self.layers = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -105,13 +108,20 @@ class CostAggregator(nn.Module):
         self.decoder2 = UpBlock(decoder_dims[0], decoder_dims[1], skip_guidance_dims[1])
         self.head = nn.Conv2d(decoder_dims[1], 1, kernel_size=3, padding=1)
 
-    def forward(self, image: Tensor, text: Tensor, skips: Sequence[Tensor]) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        text: Tensor,
+        skips: Sequence[Tensor],
+        masks: Sequence[Tensor] = (),
+    ) -> Tensor:
         """Predicts class logits.
 
         Args:
             image: dense features of CLIP, (B, D, H, W).
             text: text embeddings, (K, P, D).
             skips: (B, skip_dims[0], 2 H, 2 W) and (B, skip_dims[1], 4 H, 4 W).
+            masks: of each image, shares of cells (M, 4 H, 4 W), for the injection.
 
         Returns:
             (B, K, 4 H, 4 W); classes beyond the likeliest ``pad_length`` get PRUNED_LOGIT.
@@ -129,12 +139,17 @@ class CostAggregator(nn.Module):
         else:
             skips = [None, None]
 
-        chunks = class_chunks(correlation.shape[2], 0 if self.training else self.class_chunk_size)
+        chunk_size = 0 if self.training else self.class_chunk_size
+        chunks = class_chunks(correlation.shape[2], chunk_size)
         x = torch.cat([self._embed(correlation[:, :, chunk]) for chunk in chunks], dim=1)
+        if self.injection is not None:
+            x = self.injection.at_low("input", x, correlation, masks, chunk_size)
         for layer in self.layers:
             x = torch.cat([layer["swin_block"](x[:, chunk], guidance) for chunk in chunks], dim=1)
             x = layer["attention"](x, text)
-        logits = torch.cat([self._decode(x[:, chunk], skips) for chunk in chunks], dim=1)
+        if self.injection is not None:
+            x = self.injection.at_low("output", x, correlation, masks, chunk_size)
+        logits = torch.cat([self._decode(x[:, chunk], skips, masks) for chunk in chunks], dim=1)
         return restore_classes(logits, classes, num_classes)
 
     def _likeliest(self, correlation: Tensor) -> Tensor:
@@ -157,10 +172,14 @@ class CostAggregator(nn.Module):
         embedded = self.conv1(maps.flatten(0, 1)).permute(0, 2, 3, 1)
         return embedded.unflatten(0, maps.shape[:2])
 
-    def _decode(self, x: Tensor, skips: Sequence[Tensor | None]) -> Tensor:
+    def _decode(self, x: Tensor, skips: Sequence[Tensor | None], masks: Sequence[Tensor]) -> Tensor:
         """Decodes classes, (B, k, H, W, C) to (B, k, 4 H, 4 W)."""
-        maps = self.decoder1(channels_first(x), skips[0])
-        return classwise(self.head, self.decoder2(maps, skips[1]))
+        maps = channels_first(x)
+        for level, decode in enumerate((self.decoder1, self.decoder2)):
+            maps = decode(maps, skips[level])
+            if self.injection is not None:
+                maps = self.injection.at_high(level, maps, masks)
+        return classwise(self.head, maps)
 
 
 class UpBlock(nn.Module):

@@ -143,16 +143,26 @@ def check_plain_vit(visual: nn.Module, name: str) -> None:
         )
 
 
-def check_convnext(visual: nn.Module, name: str) -> None:
-    """Raises ValueError for image towers that are not a ConvNeXt with a projection."""
+def is_convnext(visual: nn.Module) -> bool:
+    """Tells a ConvNeXt image tower with a projection from others."""
     trunk = getattr(visual, "trunk", None)
-    plain = (
+    return (
         len(getattr(trunk, "stages", ())) == 4
         and hasattr(trunk, "stem")
         and hasattr(getattr(trunk, "head", None), "norm")
         and len(visual.head) > 0
     )
-    if not plain:
+
+
+def names_convnext(name: str) -> bool:
+    """Tells whether a name of the baselines or of open_clip is that of a ConvNeXt."""
+    config = open_clip.get_model_config(_clip(name)[0]) or {}
+    return "convnext" in config.get("vision_cfg", {}).get("timm_model_name", "")
+
+
+def check_convnext(visual: nn.Module, name: str) -> None:
+    """Raises ValueError for image towers that are not a ConvNeXt with a projection."""
+    if not is_convnext(visual):
         raise ValueError(
             f"MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED {name!r} has no ConvNeXt image tower. Use one "
             "such as Convnext-B or Convnext-L."

@@ -46,16 +46,19 @@ CAT_SEG_POLICIES: Policies = {
     "none": _nothing,
     "all": _everything,
 }
-SED_POLICIES: Policies = {
+CONVNEXT_POLICIES: Policies = {
     "full": _visual(),
     "conv": _visual("conv"),
     "mlp": _visual("mlp"),
     "full_res5": _visual("stages.3"),
+    "none": _nothing,
+    "all": _everything,
+}
+SED_POLICIES: Policies = {
+    **CONVNEXT_POLICIES,
     "fast_infer": _nothing,
     # SED's own program does not know this policy and freezes CLIP.
     "attention": _nothing,
-    "none": _nothing,
-    "all": _everything,
 }
 
 

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.config import check_choice
+from escnet_d2.layers.mask_pooling import MaskPooling
 from escnet_d2.modeling.sam import SamBlock
 from escnet_d2.structures import PseudoPrompts
 
-from .mask_pooling import MaskPooling
 from .vision_language_fusion import VisionLanguageFusion
 
 SAM_OUTPUTS = ("guidance", "pooling", "features", "masks")

@@ -17,7 +17,7 @@ from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_sco
 from escnet_d2.modeling.clip import TextEncoder, prompt_templates
 from escnet_d2.modeling.clip.build import baseline_embed_dim
 from escnet_d2.modeling.clip.text import Entries, Tokenizer
-from escnet_d2.modeling.criterion import sem_seg_loss
+from escnet_d2.modeling.criterion import renumber_target, sem_seg_loss
 from escnet_d2.modeling.windows import feature_grid
 from escnet_d2.structures import Vocabulary
 
@@ -92,6 +92,7 @@ class BaselineSegmentor(OpenVocabSegmentor):
         *,
         sem_seg_head: BaselineHead,
         gradient_checkpointing: bool = False,
+        num_train_classes: int = 0,
         train_vocabulary: Vocabulary | None = None,
         **options: object,
     ) -> None:
@@ -100,12 +101,15 @@ class BaselineSegmentor(OpenVocabSegmentor):
         Args:
             sem_seg_head: CLIP with what makes logits of its features.
             gradient_checkpointing: MODEL.CLIP.GRADIENT_CHECKPOINTING.
+            num_train_classes: MODEL.SEM_SEG_HEAD.TRAIN_CLASSES.
             train_vocabulary: default vocabulary in training.
             options: of :class:`OpenVocabSegmentor`.
         """
         super().__init__(**options)
         self.sem_seg_head = sem_seg_head
         self.gradient_checkpointing = gradient_checkpointing
+        check_at_least("MODEL.SEM_SEG_HEAD.TRAIN_CLASSES", num_train_classes, 0)
+        self.num_train_classes = num_train_classes
         self.train_vocabulary = train_vocabulary
 
     @classmethod
@@ -132,9 +136,29 @@ class BaselineSegmentor(OpenVocabSegmentor):
             "pixel_mean": torch.tensor(cfg.MODEL.CLIP_PIXEL_MEAN),
             "pixel_std": torch.tensor(cfg.MODEL.CLIP_PIXEL_STD),
             "gradient_checkpointing": cfg.MODEL.CLIP.GRADIENT_CHECKPOINTING,
+            "num_train_classes": head.TRAIN_CLASSES,
             "vocabulary": _vocabulary(cfg, head.TEST_CLASS_JSON),
             "train_vocabulary": _vocabulary(cfg, head.TRAIN_CLASS_JSON),
         }
+
+    def _train_classes(
+        self, vocabulary: Vocabulary, targets: list[Tensor]
+    ) -> tuple[Vocabulary, list[Tensor]]:
+        """Draws the classes that one step looks at, and numbers the labels as they are.
+
+        Those of the images, and any others up to MODEL.SEM_SEG_HEAD.TRAIN_CLASSES.
+        """
+        number = vocabulary.num_classes
+        if not 0 < self.num_train_classes < number:
+            return vocabulary, targets
+        present = torch.zeros(number, dtype=torch.bool, device=targets[0].device)
+        for target in targets:
+            present[target[(target >= 0) & (target < number)].unique()] = True
+        priority = torch.rand(number, device=present.device) + present
+        keep = max(self.num_train_classes, int(present.sum()))
+        classes = priority.topk(keep).indices.sort().values
+        targets = [renumber_target(target, classes, number) for target in targets]
+        return vocabulary.subset(classes.tolist()), targets
 
     def _default_vocabulary(self) -> Vocabulary | None:
         if self.training and self.train_vocabulary is not None:

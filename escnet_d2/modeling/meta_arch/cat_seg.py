@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from escnet_d2.config import check_choice
 from escnet_d2.modeling.cat_seg import CostAggregator
-from escnet_d2.modeling.clip.build import build_baseline_clip
-from escnet_d2.modeling.clip.finetune import CAT_SEG_POLICIES, set_trainable
+from escnet_d2.modeling.clip.build import build_baseline_clip, is_convnext, names_convnext
+from escnet_d2.modeling.clip.convnext import STRIDE as CONVNEXT_STRIDE
+from escnet_d2.modeling.clip.convnext import pyramid_features, stage_dims
+from escnet_d2.modeling.clip.finetune import CAT_SEG_POLICIES, CONVNEXT_POLICIES, set_trainable
 from escnet_d2.modeling.clip.visual import DENSE_RESIDUALS, dense_image_features
 from escnet_d2.modeling.windows import SquashedViews
-from escnet_d2.structures import Vocabulary
+from escnet_d2.structures import ClipFeatures, Vocabulary
 
 from .baseline_segmentor import BaselineHead, BaselineSegmentor, decoder_options, mean_loss
 
@@ -39,7 +41,8 @@ class CATSeg(BaselineSegmentor):
         """Composes the model.
 
         Args:
-            sem_seg_head: an open_clip ViT with split attention, and a :class:`CostAggregator`.
+            sem_seg_head: an open_clip ViT with split attention or, as the release has not, a
+                ConvNeXt; and a :class:`CostAggregator`.
             finetune: MODEL.SEM_SEG_HEAD.CLIP_FINETUNE.
             skip_dims: channels of CLIP's earlier features after their upsampling by 2 and by 4; a
                 first one of 0 leaves them out.
@@ -51,6 +54,12 @@ class CATSeg(BaselineSegmentor):
         """
         super().__init__(sem_seg_head=sem_seg_head, **options)
         clip = sem_seg_head.predictor.clip_model
+        self._is_convnext = is_convnext(clip.visual)
+        self.upsample1 = self.upsample2 = None
+        if self._is_convnext:
+            # Its stages have twice and four times the grid already.
+            set_trainable(clip, finetune, CONVNEXT_POLICIES)
+            return
         set_trainable(clip, finetune, CAT_SEG_POLICIES)
         check_choice("MODEL.CLIP.DENSE_RESIDUAL", dense_residual, DENSE_RESIDUALS)
         self._dense_residual = dense_residual
@@ -60,7 +69,6 @@ class CATSeg(BaselineSegmentor):
                 "MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED must have three blocks or more, it has "
                 f"{depth}."
             )
-        self.upsample1 = self.upsample2 = None
         if skip_dims[0]:
             self.upsample1 = nn.ConvTranspose2d(width, skip_dims[0], kernel_size=2, stride=2)
             self.upsample2 = nn.ConvTranspose2d(width, skip_dims[1], kernel_size=4, stride=4)
@@ -71,16 +79,26 @@ class CATSeg(BaselineSegmentor):
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Builds CLIP, the aggregator and the options."""
         options = super().from_config(cfg)
-        clip, tokenizer = build_baseline_clip(cfg, convnext=False)
+        convnext = names_convnext(cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED)
+        clip, tokenizer = build_baseline_clip(cfg, convnext=convnext)
+        skip_dims = tuple(cfg.MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS)
+        if convnext:
+            _check_skips(cfg, stage_dims(clip.visual))
         return {
             **options,
             "sem_seg_head": BaselineHead(
-                cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=_build_aggregator
+                cfg, clip_model=clip, tokenizer=tokenizer, build_transformer=cls._build_aggregator
             ),
-            "skip_dims": tuple(cfg.MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS),
+            "skip_dims": skip_dims,
             "dense_residual": cfg.MODEL.CLIP.DENSE_RESIDUAL,
-            "views": SquashedViews.from_config(cfg, stride=clip.visual.patch_size[0]),
+            "views": SquashedViews.from_config(
+                cfg, stride=CONVNEXT_STRIDE if convnext else clip.visual.patch_size[0]
+            ),
         }
+
+    @classmethod
+    def _build_aggregator(cls, cfg: CfgNode, num_templates: int) -> CostAggregator:
+        return CostAggregator(**aggregator_options(cfg, num_templates))
 
     def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
         """Predicts logits of images of CLIP's resolution.
@@ -92,23 +110,36 @@ class CATSeg(BaselineSegmentor):
         Returns:
             (B, K, 4 H, 4 W) for H x W patches.
         """
-        predictor = self.sem_seg_head.predictor
+        features, skips = self._image_features(images)
+        return self.sem_seg_head.predictor.transformer(features.dense, text_embeddings, skips)
+
+    def _image_features(self, images: Tensor) -> tuple[ClipFeatures, list[Tensor]]:
+        """Returns CLIP's features, and skips for both upsamplings, at twice and four times H x W.
+
+        ``intermediate`` of the features is a shallow and a deeper map.
+        """
+        visual = self.sem_seg_head.predictor.clip_model.visual
+        recompute = self.gradient_checkpointing and self.training
+        if self._is_convnext:
+            features = pyramid_features(visual, images, gradient_checkpointing=recompute)
+            _, fine, coarse, _ = features.intermediate
+            return ClipFeatures(features.dense, (fine, coarse)), [coarse, fine]
         features = dense_image_features(
-            predictor.clip_model.visual,
+            visual,
             images,
             intermediate_blocks=self._skip_blocks,
             residual=self._dense_residual,
-            gradient_checkpointing=self.gradient_checkpointing and self.training,
+            gradient_checkpointing=recompute,
         )
-        skips = []
-        if self.upsample1 is not None:
-            shallow, deep = features.intermediate
-            skips = [self.upsample1(shallow), self.upsample2(deep)]
-        return predictor.transformer(features.dense, text_embeddings, skips)
+        if self.upsample1 is None:
+            return features, []
+        shallow, deep = features.intermediate
+        return features, [self.upsample1(shallow), self.upsample2(deep)]
 
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
+        vocabulary, targets = self._train_classes(vocabulary, targets)
         text = self.sem_seg_head.encode_text(vocabulary.entries)
         logits = self.predict(self.views.squash(images), text)
         loss = mean_loss(logits, targets, vocabulary)
@@ -120,6 +151,8 @@ class CATSeg(BaselineSegmentor):
         The release opens the query (and key) weights of the last image block too. Their gradient is
         zero, but distributed training asks for one.
         """
+        if self._is_convnext:
+            return 0.0
         last = self.sem_seg_head.predictor.clip_model.visual.transformer.resblocks[-1].attn
         weights = (last.q_proj_weight, last.k_proj_weight)
         return sum(weight.sum() for weight in weights if weight.requires_grad)
@@ -129,7 +162,8 @@ class CATSeg(BaselineSegmentor):
         return self.views.scores(images, lambda views: self.predict(views, text))
 
 
-def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
+def aggregator_options(cfg: CfgNode, num_templates: int) -> dict[str, object]:
+    """Reads the arguments of :class:`CostAggregator`; ValueError for those that do not fit."""
     node = cfg.MODEL.SEM_SEG_HEAD
     options = decoder_options(
         cfg,
@@ -146,15 +180,26 @@ def _build_aggregator(cfg: CfgNode, num_templates: int) -> CostAggregator:
                 f"MODEL.SEM_SEG_HEAD.{key} and {projected} must be 0 together, "
                 f"got {node[key]} and {node[projected]}."
             )
-    return CostAggregator(
+    return {
         **options,
-        num_templates=num_templates,
-        text_guidance_dim=node.TEXT_GUIDANCE_PROJ_DIM,
-        image_dim=node.APPEARANCE_GUIDANCE_DIM,
-        image_guidance_dim=node.APPEARANCE_GUIDANCE_PROJ_DIM,
-        num_layers=node.NUM_LAYERS,
-        pad_length=node.PAD_LENGTH,
-    )
+        "num_templates": num_templates,
+        "text_guidance_dim": node.TEXT_GUIDANCE_PROJ_DIM,
+        "image_dim": node.APPEARANCE_GUIDANCE_DIM,
+        "image_guidance_dim": node.APPEARANCE_GUIDANCE_PROJ_DIM,
+        "num_layers": node.NUM_LAYERS,
+        "pad_length": node.PAD_LENGTH,
+    }
+
+
+def _check_skips(cfg: CfgNode, stages: tuple[int, ...]) -> None:
+    """Refuses skips that are not the stages of strides 16 and 8, which nothing projects before."""
+    given = list(cfg.MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS)
+    if any(given) and given != [stages[2], stages[1]]:
+        raise ValueError(
+            "MODEL.SEM_SEG_HEAD.DECODER_GUIDANCE_DIMS of CATSeg must be the channels of "
+            f"{cfg.MODEL.SEM_SEG_HEAD.CLIP_PRETRAINED}'s stages, {[stages[2], stages[1]]}, "
+            f"got {given}."
+        )
 
 
 def _is_zero(width: int | Sequence[int]) -> bool:

@@ -8,13 +8,17 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
-from torch.nn import functional as F
 
 from escnet_d2.config import check_at_least
 from escnet_d2.layers.class_subsets import restore_classes
 from escnet_d2.modeling.class_scores import class_scores, merge_entries, resize_scores
 from escnet_d2.modeling.clip import ClipEncoder
-from escnet_d2.modeling.criterion import check_loss_options, sem_seg_loss
+from escnet_d2.modeling.criterion import (
+    check_loss_options,
+    renumber_target,
+    resize_target,
+    sem_seg_loss,
+)
 from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
 from escnet_d2.modeling.windows import PatchViews, resize_image
 from escnet_d2.structures import ClipFeatures, Vocabulary
@@ -143,7 +147,7 @@ class ESCNet(OpenVocabSegmentor):
             for index, class_map in enumerate(later_maps, start=1):
                 aux = [
                     sem_seg_loss(
-                        logit.unsqueeze(0), _resize_target(target, logit.shape[1:]), loss="ce"
+                        logit.unsqueeze(0), resize_target(target, logit.shape[1:]), loss="ce"
                     )
                     for logit, target in zip(class_map, targets)
                 ]
@@ -206,25 +210,13 @@ def _class_maps(
     if output.entries.shape[1] < number:
         # The loss of these classes alone: resizing all K maps to the image would cost more.
         targets = [
-            _renumber(target, entries, number) for target, entries in zip(targets, output.entries)
+            renumber_target(target, entries, number)
+            for target, entries in zip(targets, output.entries)
         ]
     return maps, targets
-
-
-def _renumber(target: Tensor, entries: Tensor, number: int) -> Tensor:
-    """Turns label values into positions in ``entries``, all others into -1."""
-    positions = torch.full((number + 1,), -1, device=target.device)
-    positions[entries] = torch.arange(len(entries), device=target.device)
-    return positions[torch.where((target >= 0) & (target < number), target, number)]
 
 
 def _present_entries(target: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Tells the entries that have a pixel in a label map, bool (K,)."""
     owners = torch.tensor(vocabulary.entry_classes, device=target.device)
     return torch.isin(owners, target.unique())
-
-
-def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Reads labels at the centers of the cells of a coarser grid, (h, w) to (1, *size)."""
-    resized = F.interpolate(target[None, None].double(), size=tuple(size), mode="nearest-exact")
-    return resized[0].long()

@@ -91,6 +91,7 @@ class SED(BaselineSegmentor):
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
+        vocabulary, targets = self._train_classes(vocabulary, targets)
         text = self.sem_seg_head.encode_text(vocabulary.entries)
         features, skips = self._features(self.views.squash(images))
         decoder = self.sem_seg_head.predictor.transformer

@@ -121,13 +121,17 @@ class OpenVocabSegmentor(nn.Module):
             return {"label_map": labels, "score_map": best}
         return {"sem_seg": resize_scores(scores, size)}
 
+    def _image(self, inputs: dict) -> Tensor:
+        """Returns what the methods above get of an image: normalized, (3, h, w)."""
+        return self._normalize(inputs["image"])
+
     def _default_vocabulary(self) -> Vocabulary | None:
         return self.vocabulary
 
     def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = defaultdict(lambda: 0.0)
         for vocabulary, group in self._groups(batched_inputs):
-            images = [self._normalize(x["image"]) for _, x in group]
+            images = [self._image(x) for _, x in group]
             targets = [self._target(x) for _, x in group]
             share = len(group) / len(batched_inputs)
             for name, value in self._group_losses(images, targets, vocabulary).items():
@@ -137,7 +141,7 @@ class OpenVocabSegmentor(nn.Module):
     def _segment(self, batched_inputs: list[dict]) -> list[dict]:
         results: list[dict] = [{}] * len(batched_inputs)
         for vocabulary, group in self._groups(batched_inputs):
-            images = [self._normalize(x["image"]) for _, x in group]
+            images = [self._image(x) for _, x in group]
             scores = self._group_scores(images, vocabulary)
             for (index, x), image, score in zip(group, images, scores):
                 if score.isnan().any():

@@ -54,4 +54,6 @@ class ZeroShotCLIP(OpenVocabSegmentor):
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
-        raise RuntimeError("ZeroShotCLIP has nothing to train; use train_net.py --eval-only.")
+        raise RuntimeError(
+            f"{type(self).__name__} has nothing to train; use train_net.py --eval-only."
+        )

@@ -1,9 +1,10 @@
-"""SAM blocks from the configuration and an official checkpoint."""
+"""SAM, whole or as blocks, from the configuration and an official checkpoint."""
 
 from __future__ import annotations
 
 from detectron2.config import CfgNode
-from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from escnet_d2.weights import (
     WeightsError,
@@ -13,6 +14,7 @@ from escnet_d2.weights import (
 )
 
 from .adapter import SamAdapter
+from .image_encoder import PIXEL_MEAN, PIXEL_STD, build_sam_image_encoder
 from .sam_block import SamBlock
 
 # Sizes of the official models; here they only name the frame of the coordinates.
@@ -96,15 +98,51 @@ def build_mask_decoder(node: CfgNode) -> MaskDecoder:
     )
 
 
+def build_prompt_encoder(
+    node: CfgNode, *, grid: tuple[int, int], image_size: tuple[int, int]
+) -> PromptEncoder:
+    """Builds SAM's prompt encoder at random weights, with the sizes of MODEL.SAM."""
+    return PromptEncoder(
+        embed_dim=node.EMBED_DIM,
+        image_embedding_size=grid,
+        input_image_size=image_size,
+        mask_in_chans=node.MASK_IN_CHANS,
+    )
+
+
+def build_full_sam(node: CfgNode) -> Sam:
+    """Builds a whole SAM from MODEL.SAM.WEIGHTS, frozen and in eval mode.
+
+    Args:
+        node: MODEL.SAM; "random" weights make an official ViT-B.
+
+    Raises:
+        WeightsError: the file is missing, or does not fit the sizes of MODEL.SAM.
+    """
+    if node.WEIGHTS == "random":
+        return sam_model_registry["vit_b"]().eval().requires_grad_(False)
+    encoder = build_sam_image_encoder(node.WEIGHTS).encoder
+    side = encoder.img_size
+    grid = side // encoder.patch_embed.proj.kernel_size[0]
+    sam = Sam(
+        image_encoder=encoder,
+        prompt_encoder=build_prompt_encoder(node, grid=(grid, grid), image_size=(side, side)),
+        mask_decoder=build_mask_decoder(node),
+        pixel_mean=PIXEL_MEAN,
+        pixel_std=PIXEL_STD,
+    )
+    path = sam_weights_file(node.WEIGHTS)
+    try:
+        sam.load_state_dict(load_state_dict(path))
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit the sizes of MODEL.SAM: {error}") from error
+    return sam.eval().requires_grad_(False)
+
+
 def _build_sam_block(cfg: CfgNode) -> SamBlock:
     node = cfg.MODEL.SAM
     return SamBlock(
-        prompt_encoder=PromptEncoder(
-            embed_dim=node.EMBED_DIM,
-            image_embedding_size=_NOMINAL_GRID,
-            input_image_size=_NOMINAL_IMAGE,
-            mask_in_chans=node.MASK_IN_CHANS,
-        ),
+        prompt_encoder=build_prompt_encoder(node, grid=_NOMINAL_GRID, image_size=_NOMINAL_IMAGE),
         mask_decoder=build_mask_decoder(node),
         use_points="point" in cfg.MODEL.ESCNET.PROMPTS,
         use_masks="mask" in cfg.MODEL.ESCNET.PROMPTS,

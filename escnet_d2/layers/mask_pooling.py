@@ -1,4 +1,4 @@
-"""Means inside SAM's masks: how masks reach the correlation.
+"""Means inside masks: how masks reach the correlation.
 
 Shapes: B images, K classes, H x W patches, M masks, C channels of the embedded correlation.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from escnet_d2.layers import class_chunks
+from .class_subsets import class_chunks
 
 
 class MaskPooling(nn.Module):
@@ -60,13 +60,29 @@ def pool_inside(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (K, H, W, C); fades to 0 where the masks sum to less than 1.
     """
-    shape = maps.shape
+    means, _ = inside_means(maps, masks)
     masks = masks.flatten(1).to(maps.dtype)
-    maps = maps.flatten(1, 2).transpose(0, 1).flatten(1)  # (H W, K C)
-    means = (masks @ maps) / masks.sum(dim=1, keepdim=True).clamp(min=_MIN_AREA)
     cover = masks.sum(dim=0).clamp(min=1).unsqueeze(1)
-    pooled = (masks.t() @ means) / cover
-    return pooled.unflatten(1, (shape[0], shape[3])).transpose(0, 1).view(shape)
+    # (M, K C), which one product scatters over the patches of all classes.
+    pooled = (masks.t() @ means.transpose(0, 1).flatten(1)) / cover
+    return pooled.unflatten(1, means.shape[::2]).transpose(0, 1).view(maps.shape)
+
+
+def inside_means(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Averages maps inside masks.
+
+    Args:
+        maps: (K, H, W, C).
+        masks: (M, H, W) in [0, 1]; may be none.
+
+    Returns:
+        Means (K, M, C), and bool (M,): masks that are not empty, whose means are 0.
+    """
+    masks = masks.flatten(1).to(maps.dtype)
+    area = masks.sum(dim=1, keepdim=True)
+    sums = masks @ maps.flatten(1, 2).transpose(0, 1).flatten(1)  # (M, K C)
+    means = (sums / area.clamp(min=_MIN_AREA)).unflatten(1, (len(maps), -1)).transpose(0, 1)
+    return means, area.squeeze(1) > 0
 
 
 # In patches; smaller masks count less.
