@@ -42,10 +42,10 @@ def test_masks_are_those_of_sams_automatic_generator(image):
         state = decoder.output_hypernetworks_mlps[0].state_dict()
         decoder.output_hypernetworks_mlps[index].load_state_dict(state)
         decoder.output_hypernetworks_mlps[index].layers[-1].weight *= 5
-    filters = {"stability_score_thresh": 0.4, "pred_iou_thresh": 0.0, "box_nms_thresh": 0.8}
-    official = SamAutomaticMaskGenerator(sam, points_per_side=6, **filters)
+    filters = {"stability_score_thresh": 0.15, "pred_iou_thresh": 0.0, "box_nms_thresh": 0.8}
+    official = SamAutomaticMaskGenerator(sam, points_per_side=8, **filters)
     records = official.generate(image.byte().permute(1, 2, 0).numpy())
-    ours = SamMasks(sam, stability_threshold=0.4, iou_threshold=0.0, nms_threshold=0.8)
+    ours = SamMasks(sam, stability_threshold=0.15, iou_threshold=0.0, nms_threshold=0.8)
     points = official.point_grids[0] * np.array([160, 120])
     masks = ours(image, points)
     assert 3 < len(records) < 36 * 3
