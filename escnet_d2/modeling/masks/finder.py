@@ -87,8 +87,9 @@ class MaskFinder:
         self, logits: Tensor, view_size: tuple[int, int], size: tuple[int, int]
     ) -> np.ndarray:
         """Chooses points in pixels, (P, 2)."""
-        patches = confident_points(logits.float().softmax(dim=0), self.num_points)
-        scale = [view_size[1] / logits.shape[2], view_size[0] / logits.shape[1]]
-        points = (patches + 0.5) * scale
-        # The image may end within the view.
-        return points[(points < (size[1], size[0])).all(axis=1)]
+        scale = np.array(view_size) / np.array(logits.shape[1:])
+        # The image may end within the view: only patches whose center it has.
+        rows, columns = np.maximum(np.ceil(np.array(size) / scale - 0.5).astype(int), 1)
+        probability = logits[:, :rows, :columns].float().softmax(dim=0)
+        points = (confident_points(probability, self.num_points) + 0.5) * scale[::-1]
+        return np.minimum(points, np.array(size[::-1]) - 1)

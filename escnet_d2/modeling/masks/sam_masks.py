@@ -90,7 +90,7 @@ class SamMasks:
         logits, ious = logits.flatten(0, 1), ious.flatten()
         threshold = self._sam.mask_threshold
         stability = calculate_stability_score(logits, threshold, _STABILITY_OFFSET)
-        # As the generator has it, 0 is no filter: the expected IoU may be negative, and the stability
+        # As in the generator 0 is no filter: the expected IoU may be negative, and the stability
         # of a mask that is empty at both thresholds is 0 / 0.
         keep = torch.ones_like(ious, dtype=torch.bool)
         if self._iou_threshold > 0:
