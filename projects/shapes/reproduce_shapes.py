@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Trains and scores ESC-Net, its ablations, CAT-Seg and SED on `shapes`, and writes the tables.
+r"""Trains and scores ESC-Net, SAM-MI, their ablations, CAT-Seg and SED on `shapes`.
 
     python projects/shapes/reproduce_shapes.py                  # all variants, three seeds
     python projects/shapes/reproduce_shapes.py --report-only    # tables of the runs that are there
@@ -35,54 +35,78 @@ class Variant:
     """One row of the tables.
 
     Attributes:
-        config: name of the configuration.
         title: in the tables.
+        config: name of the configuration.
+        suffix: after it, the variant's name on the command line and of its folder.
+        opts: configuration keys beside those of the file.
         is_trained: with each seed; False where weights of the pre-training are only evaluated.
-        train_scenes: labeled scenes, 50, 200 or 1,000.
+        weights_of: name of the variant whose weights of each seed are evaluated with ``opts``.
     """
 
-    config: str
     title: str
+    config: str
+    suffix: str = ""
+    opts: tuple[str, ...] = ()
     is_trained: bool = True
-    train_scenes: int = 200
+    weights_of: str = ""
 
     @property
     def name(self) -> str:
         """Name on the command line and of the folder."""
-        suffix = "" if self.train_scenes == _SCENES else f"_{self.train_scenes}_scenes"
-        return self.config + suffix
-
-    @property
-    def opts(self) -> list[str]:
-        """Configuration keys beside those of the file."""
-        if self.train_scenes == _SCENES:
-            return []
-        suffix = _TRAIN_SETS[self.train_scenes]
-        return ["DATASETS.TRAIN", f"('shapes_train{suffix}_sem_seg',)"]
+        return self.config + self.suffix
 
 
-# Labeled scenes of the configurations, and other numbers of them.
-_SCENES = 200
-_TRAIN_SETS = {50: "_50", 1000: ""}
+ESCNET, NO_SAM = "escnet_tiny_shapes", "escnet_tiny_shapes_no_sam"
+SAM_MI, TWO_STAGE = "sam_mi_tiny_shapes", "two_stage_sam_shapes"
+REFERENCE = Variant("ESC-Net", ESCNET)
 
-REFERENCE = Variant("escnet_tiny_shapes", "ESC-Net")
-NO_SAM = Variant("escnet_tiny_shapes_no_sam", "without SAM")
+
+def on_scenes(number: int, split: str) -> tuple[Variant, Variant]:
+    """ESC-Net with and without SAM, trained on another number of labeled scenes."""
+    suffix, opts = f"_{number}_scenes", ("DATASETS.TRAIN", f"('{split}',)")
+    return (
+        Variant(f"ESC-Net, {number:,} scenes", ESCNET, suffix, opts),
+        Variant(f"without SAM, {number:,} scenes", NO_SAM, suffix, opts),
+    )
+
+
+def with_masks(name: str, *opts: str) -> Variant:
+    """The trained SAM-MI with other masks."""
+    return Variant(f"SAM-MI, {name}", SAM_MI, f"_{name.replace(' ', '_')}", opts, weights_of=SAM_MI)
+
+
 VARIANTS = (
-    Variant("zero_shot_clip_shapes", "zero-shot CLIP", is_trained=False),
-    Variant("cat_seg_tiny_shapes", "CAT-Seg"),
-    Variant("sed_tiny_shapes", "SED"),
+    Variant("zero-shot CLIP", "zero_shot_clip_shapes", is_trained=False),
+    Variant("SAM's masks named by CLIP", TWO_STAGE, is_trained=False),
+    Variant(
+        "true masks named by CLIP",
+        TWO_STAGE,
+        "_truth",
+        ("MODEL.MASKS.SOURCE", "truth"),
+        is_trained=False,
+    ),
+    Variant("CAT-Seg", "cat_seg_tiny_shapes"),
+    Variant("SED", "sed_tiny_shapes"),
     REFERENCE,
-    NO_SAM,
-    Variant("escnet_tiny_shapes_random_sam", "SAM from random weights"),
-    Variant("escnet_tiny_shapes_no_adapter", "without the adapter"),
-    Variant("escnet_tiny_shapes_guidance", "fused map alone"),
-    Variant("escnet_tiny_shapes_own_masks", "own masks as values"),
-    Variant("escnet_tiny_shapes_own_features", "own features as values"),
-    Variant("escnet_tiny_shapes_paper", "the paper's text"),
-    Variant(REFERENCE.config, "ESC-Net, 50 scenes", train_scenes=50),
-    Variant(NO_SAM.config, "without SAM, 50 scenes", train_scenes=50),
-    Variant(REFERENCE.config, "ESC-Net, 1,000 scenes", train_scenes=1000),
-    Variant(NO_SAM.config, "without SAM, 1,000 scenes", train_scenes=1000),
+    Variant("without SAM", NO_SAM),
+    Variant("SAM from random weights", "escnet_tiny_shapes_random_sam"),
+    Variant("without the adapter", "escnet_tiny_shapes_no_adapter"),
+    Variant("fused map alone", "escnet_tiny_shapes_guidance"),
+    Variant("own masks as values", "escnet_tiny_shapes_own_masks"),
+    Variant("own features as values", "escnet_tiny_shapes_own_features"),
+    Variant("the paper's text", "escnet_tiny_shapes_paper"),
+    *on_scenes(50, "shapes_train_50_sem_seg"),
+    *on_scenes(1000, "shapes_train_sem_seg"),
+    Variant("SAM-MI", SAM_MI),
+    Variant("SAM-MI, low frequency", SAM_MI, "_low", ("MODEL.SAM_MI.HIGH", "none")),
+    Variant("SAM-MI, high frequency", SAM_MI, "_high", ("MODEL.SAM_MI.LOW", "[]")),
+    Variant("SAM-MI, no aggregation", SAM_MI, "_parts", ("MODEL.SAM_MI.AGGREGATION", "none")),
+    with_masks("dense grid", "MODEL.MASKS.SOURCE", "grid"),
+    with_masks("true masks", "MODEL.MASKS.SOURCE", "truth"),
+    *(
+        with_masks(f"noise {share}", "MODEL.MASKS.NOISE", share)
+        for share in ("0.25", "0.5", "0.75")
+    ),
 )
 
 
@@ -129,16 +153,20 @@ def main() -> int:
 
 def run_missing(variants: Sequence[Variant], args: argparse.Namespace) -> list[tuple[Variant, int]]:
     """Starts the runs that have no results; returns those that failed."""
-    # Seeds outside, so that a comparison over one seed is complete early.
-    runs = [
-        (variant, seed)
-        for seed in args.seeds
-        for variant in variants
-        if seed in seeds_of(variant, args.seeds)
-    ]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        codes = pool.map(lambda run: start(*run, args.output, args.opts), runs)
-        return [run for run, code in zip(runs, codes) if code]
+    failed = []
+    # Weights come before what evaluates them.
+    for evaluates in (False, True):
+        # Seeds outside, so that a comparison over one seed is complete early.
+        runs = [
+            (variant, seed)
+            for seed in args.seeds
+            for variant in variants
+            if seed in seeds_of(variant, args.seeds) and bool(variant.weights_of) == evaluates
+        ]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            codes = pool.map(lambda run: start(*run, args.output, args.opts), runs)
+            failed += [run for run, code in zip(runs, codes) if code]
+    return failed
 
 
 def seeds_of(variant: Variant, seeds: Sequence[int]) -> Sequence[int]:
@@ -158,7 +186,11 @@ def start(variant: Variant, seed: int, output: Path, opts: Sequence[str]) -> int
         return 0
     (REPO / folder).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "train_net.py", "--config-file", variant.config]
-    command += ["--resume"] if variant.is_trained else ["--eval-only"]
+    trains = variant.is_trained and not variant.weights_of
+    command += ["--resume"] if trains else ["--eval-only"]
+    if variant.weights_of:
+        weights = output / variant.weights_of / f"seed{seed}" / "model_final.pth"
+        command += ["MODEL.WEIGHTS", str(weights)]
     command += ["SEED", str(seed), "OUTPUT_DIR", str(folder), *variant.opts, *opts]
     print(f"$ python {shlex.join(command[1:])}", flush=True)
     # One thread for each run: two spinning pools would slow each other down.

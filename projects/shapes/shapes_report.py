@@ -26,7 +26,7 @@ from escnet_d2.projects.shapes import ErrorSources, group_miou
 from escnet_d2.weights import shipped_manifest
 
 DATASET = "shapes_val_sem_seg"
-GROUPS = ("stuff", "seen things", "unseen things", "harmonic mean")
+GROUPS = ("stuff", "seen things", "unseen things", "harmonic mean", "boundary")
 THINGS = ("seen things", "unseen things")
 ERRORS = (
     "right",
@@ -52,10 +52,11 @@ class Row:
     is_compared: bool = True
 
     def scores(self) -> dict[int, dict[str, float]]:
-        """:func:`group_miou` in percent of each seed that has results."""
+        """:data:`GROUPS` in percent of each seed that has results."""
         found = self._read_all("results.json")
         return {
             seed: group_miou({record["name"]: record["IoU"] for record in results["per_class"]})
+            | {"boundary": results["boundary_mIoU"]}
             for seed, results in found.items()
         }
 
@@ -89,8 +90,8 @@ def write_report(rows: Sequence[Row], reference: str, document: Path, plot: Path
     markdown = "\n\n".join(
         [
             _seed_table(table, GROUPS, ", mIoU"),
-            f"Mean (least..greatest) over the seeds, in percent, on the 300 scenes of `{DATASET}`. "
-            f"{_machine()}; one thread for each run.",
+            f"Mean (least..greatest) over the seeds, in percent, on the 300 scenes of `{DATASET}`; "
+            f"boundary IoU of all classes. {_machine()}; one thread for each run.",
             *_difference_table(table, reference, compared),
             *_error_table(errors),
             *_pretraining_tables(),

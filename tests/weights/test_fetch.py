@@ -17,7 +17,7 @@ from escnet_d2.weights import (
     sam_weights_file,
     verify,
 )
-from escnet_d2.weights.fetch import SAM_VIT_B, ReleasedFile
+from escnet_d2.weights.fetch import SAM_FILES, ReleasedFile
 
 CONTENT = b"PK\x03\x04" + bytes(1000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -30,9 +30,9 @@ def url_file(server, sha256=SHA256):
 
 
 def put_sam():
-    SAM_VIT_B.place.parent.mkdir(parents=True)
-    SAM_VIT_B.place.write_bytes(CONTENT)
-    return SAM_VIT_B.place
+    SAM_FILES["vit_b"].place.parent.mkdir(parents=True)
+    SAM_FILES["vit_b"].place.write_bytes(CONTENT)
+    return SAM_FILES["vit_b"].place
 
 
 def put_clip():
@@ -156,7 +156,7 @@ def test_what_is_on_this_machine_is_found_without_network():
     assert find_released() == {"sam_vit_b": sam, "clip_vit_b_16": clip, "clip_vit_l_14_336": None}
     verify(released_file("clip_vit_b_16"), clip)
     with pytest.raises(WeightsError, match=f"{sam} is damaged: its SHA-256 is not ec2df627"):
-        verify(SAM_VIT_B, sam)
+        verify(SAM_FILES["vit_b"], sam)
 
 
 def test_paths_come_before_words_and_wrong_ones_are_named(tmp_path, monkeypatch):
@@ -178,9 +178,9 @@ def test_paths_come_before_words_and_wrong_ones_are_named(tmp_path, monkeypatch)
         sam_weights_file("https://example.org/sam.pth")
 
 
-@pytest.mark.parametrize("spec", ["vit_h", "", "sam_shape"])
+@pytest.mark.parametrize("spec", ["vit_z", "", "sam_shape"])
 def test_unknown_words_list_what_is_accepted(spec):
-    accepted = 'accepted: "vit_b", the path of a file, "random", or .*sam_shapes'
+    accepted = 'accepted: vit_b, vit_l, vit_h, the path of a file, "random", or .*sam_shapes'
     with pytest.raises(WeightsError, match=accepted):
         sam_weights_file(spec)
     with pytest.raises(WeightsError, match="accepted: .*laion400m_e31, laion400m_e32"):
@@ -191,6 +191,7 @@ def test_unknown_words_list_what_is_accepted(spec):
 
 def test_names_of_the_command_line():
     assert released_file("clip_vit_l_14_336").name == "ViT-L-14-336-quickgelu:openai"
+    assert released_file("sam_vit_h").place.name == "sam_vit_h_4b8939.pth"
     file = released_file("ViT-B-16:laion2b-s34b-b88k")
     assert file.source == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
     assert file.filenames == ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

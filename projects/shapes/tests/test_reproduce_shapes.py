@@ -12,6 +12,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
+from escnet_d2.engine import load_config
 from escnet_d2.evaluation.predictions import encode_label_map
 from escnet_d2.projects.shapes import STUFF, THINGS
 
@@ -39,7 +40,7 @@ def write_results(folder: Path, *, seen: float, unseen: float) -> None:
     records += [{"name": name, "IoU": 90.0} for name in STUFF]
     path = folder / "inference/shapes_val_sem_seg/results.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"per_class": records}), encoding="utf-8")
+    path.write_text(json.dumps({"per_class": records, "boundary_mIoU": 12.5}), encoding="utf-8")
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_the_table_has_means_ranges_and_paired_differences(tool, tmp_path, monke
     own = by_title["ESC-Net"]
     assert own[0][:4] == ["3", "90.0 (90.0..90.0)", "62.0 (60.0..64.0)", "50.0 (50.0..50.0)"]
     # 2ab / (a + b) of 60, 62, 64 with 50: 54.5, 55.4, 56.1.
-    assert own[0][-1] == "55.3 (54.5..56.1)"
+    assert own[0][-2:] == ["55.3 (54.5..56.1)", "12.5 (12.5..12.5)"]
     scores, gaps = by_title["without SAM"]
     assert scores[2] == "58.7 (57.0..61.0)"
     assert gaps == ["3", "+3.3 (+1.0..+7.0)", "-1.0 (-1.0..-1.0)"]
@@ -144,7 +145,7 @@ def test_only_missing_runs_are_started_and_failures_are_told(tool, tmp_path, mon
     assert list(table["escnet_tiny_shapes"]) == ["1"]
 
 
-def test_runs_with_other_numbers_of_scenes_say_so(tool, tmp_path, monkeypatch):
+def test_variants_differ_in_their_options(tool, tmp_path, monkeypatch):
     commands = {}
 
     def run(command, *, cwd, **_options):
@@ -154,22 +155,24 @@ def test_runs_with_other_numbers_of_scenes_say_so(tool, tmp_path, monkeypatch):
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(tool.subprocess, "run", run)
-    names = ["escnet_tiny_shapes_1000_scenes", "escnet_tiny_shapes_50_scenes", "escnet_tiny_shapes"]
+    names = ["sam_mi_tiny_shapes_true_masks", "escnet_tiny_shapes_50_scenes", "sam_mi_tiny_shapes"]
     arguments(monkeypatch, "--variants", *names, "--seeds", "1", "--jobs", "1")
     assert tool.main() == 0
-    for name, split in zip(names, ("shapes_train_sem_seg", "shapes_train_50_sem_seg", None)):
-        command = commands[name]
-        assert command[command.index("--config-file") + 1] == "escnet_tiny_shapes"
-        given = "DATASETS.TRAIN" in command
-        assert given == (split is not None)
-        if given:
-            assert command[command.index("DATASETS.TRAIN") + 1] == f"('{split}',)"
+    assert list(commands) == [*names[1:], names[0]], "weights come before what evaluates them"
+    scenes = commands["escnet_tiny_shapes_50_scenes"]
+    assert scenes[-2:] == ["DATASETS.TRAIN", "('shapes_train_50_sem_seg',)"]
+    assert "--resume" in scenes and "MODEL.WEIGHTS" not in scenes
+    masks = commands["sam_mi_tiny_shapes_true_masks"]
+    assert "--eval-only" in masks and masks[-2:] == ["MODEL.MASKS.SOURCE", "truth"]
+    weights = masks[masks.index("MODEL.WEIGHTS") + 1]
+    assert weights == "runs/sam_mi_tiny_shapes/seed1/model_final.pth"
 
 
 def test_every_variant_has_its_configuration(tool):
     assert len({variant.name for variant in tool.VARIANTS}) == len(tool.VARIANTS)
     for variant in tool.VARIANTS:
-        assert (REPO / f"configs/shapes/{variant.config}.yaml").is_file()
+        load_config(variant.config, variant.opts)
+        assert variant.weights_of in {"", *(other.name for other in tool.VARIANTS)}
 
 
 def test_a_section_is_replaced_between_its_marks(tool, tmp_path):

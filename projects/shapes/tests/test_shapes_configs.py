@@ -8,7 +8,7 @@ import pytest
 from detectron2.modeling import build_model
 
 from escnet_d2.engine import check_config, load_config
-from escnet_d2.modeling import ESCNet, ZeroShotCLIP
+from escnet_d2.modeling import ESCNet, TwoStageSAM, ZeroShotCLIP
 from escnet_d2.projects.shapes import CLASSES
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs/shapes"
@@ -35,9 +35,21 @@ CHANGES = {
         "MODEL.ESCNET.AUX_LOSS_WEIGHT": 0.0,
     },
     "zero_shot_clip_shapes": {"MODEL.META_ARCHITECTURE": "ZeroShotCLIP"},
+    "two_stage_sam_shapes": {
+        "MODEL.META_ARCHITECTURE": "TwoStageSAM",
+        "MODEL.MASKS.SOURCE": "grid",
+        "MODEL.MASKS.MULTIMASK": False,
+        "MODEL.MASKS.IOU_THRESHOLD": 0.0,
+        "MODEL.MASKS.STABILITY_THRESHOLD": 0.0,
+    },
 }
+WITHOUT_HEAD = {"zero_shot_clip_shapes": ZeroShotCLIP, "two_stage_sam_shapes": TwoStageSAM}
 # By name: the method, and the side of what its CLIP sees of a scene.
-BASELINES = {"cat_seg_tiny_shapes": ("CATSeg", 192), "sed_tiny_shapes": ("SED", 384)}
+BASELINES = {
+    "cat_seg_tiny_shapes": ("CATSeg", 192),
+    "sed_tiny_shapes": ("SED", 384),
+    "sam_mi_tiny_shapes": ("SAMMI", 192),
+}
 # What a baseline may have otherwise than ESC-Net: keys of its own method, those that the crop and
 # the window would read, which are off, and limits on longer sides than scenes have.
 BASELINE_PREFIXES = (
@@ -77,9 +89,8 @@ def test_an_ablation_changes_what_its_name_says(name):
 def test_it_builds_from_what_is_shipped(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cfg = load_config(name)
-    zero_shot = name.startswith("zero")
-    check_config(cfg, world_size=1, eval_only=zero_shot)
-    assert isinstance(build_model(cfg), ZeroShotCLIP if zero_shot else ESCNet)
+    check_config(cfg, world_size=1, eval_only=name in WITHOUT_HEAD)
+    assert type(build_model(cfg)) is WITHOUT_HEAD.get(name, ESCNet)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -104,10 +115,12 @@ def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch)
     assert sum(p.numel() for p in model.sem_seg_head.predictor.transformer.parameters()) < 300_000
 
 
-def test_cat_seg_computes_as_many_classes_as_esc_net():
-    head = load_config("cat_seg_tiny_shapes").MODEL.SEM_SEG_HEAD
-    assert len(CLASSES) == head.PAD_LENGTH
-    assert load_config(DEFAULT).MODEL.ESCNET.MAX_CLASSES == 0
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_computes_as_many_classes_as_esc_net(name):
+    head, default = load_config(name).MODEL.SEM_SEG_HEAD, load_config(DEFAULT).MODEL.ESCNET
+    assert head.TRAIN_CLASSES == default.TRAIN_CLASSES
+    assert len(CLASSES) == head.PAD_LENGTH or name.startswith("sed")
+    assert default.MAX_CLASSES == 0
 
 
 def test_training_sees_the_seen_classes_only():
