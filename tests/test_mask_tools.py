@@ -98,3 +98,17 @@ def test_masks_are_judged_against_regions(load_program):
     }  # fmt: skip
     assert judge(regions, regions)["recall 75"] == 1.0
     assert judge(halves[:0], regions)["masks"] == 0
+
+
+@pytest.mark.slow
+def test_two_processes_and_half_precision_train(start_program, photos, tmp_path):
+    done = start_program(
+        "train_net.py", *CONFIG, "--num-gpus", 2, "DATASETS.FOLDERS", f"('{photos}',)",
+        "DATASETS.TRAIN", "('photos_train',)", "DATASETS.TEST", "('photos_val',)",
+        "SOLVER.MAX_ITER", 2, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.AMP.ENABLED", True,
+        "SOLVER.AMP.DTYPE", "bfloat16", "TEST.DTYPE", "bfloat16", "OUTPUT_DIR", tmp_path,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "inference/photos_val/results.json").read_text())
+    assert results["num_images"] == 2

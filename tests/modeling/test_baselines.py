@@ -1,4 +1,4 @@
-"""Properties and refusals that CATSeg and SED have in common."""
+"""Properties and refusals that CATSeg, SED and SAMMI have in common."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from detectron2.modeling import build_model
 
 from escnet_d2.engine import load_config
 
-BOTH = pytest.mark.parametrize("config", ["cat_seg_tiny", "sed_tiny"])
+ALL = pytest.mark.parametrize("config", ["cat_seg_tiny", "sed_tiny", "sam_mi_tiny"])
 
 
 def build(config, *opts, like=None):
@@ -21,7 +21,7 @@ def segment(model, batch):
         return [result["sem_seg"] for result in model.eval()(batch)]
 
 
-@BOTH
+@ALL
 def test_every_image_of_a_batch_gets_its_own_result(config, batch):
     model = build(config)
     together = segment(model, batch)
@@ -30,7 +30,7 @@ def test_every_image_of_a_batch_gets_its_own_result(config, batch):
         torch.testing.assert_close(scores, segment(model, [inputs])[0], rtol=1e-4, atol=1e-6)
 
 
-@BOTH
+@ALL
 def test_class_chunks_change_nothing(config, batch):
     plain = build(config)
     chunked = build(config, "TEST.CLASS_CHUNK_SIZE", 2, like=plain)
@@ -38,7 +38,7 @@ def test_class_chunks_change_nothing(config, batch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-@BOTH
+@ALL
 def test_pooling_of_training_is_not_that_of_testing(config, batch):
     model = build(config)
 
