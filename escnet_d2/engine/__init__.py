@@ -4,6 +4,7 @@ from .checkpoint import TrainingCheckpointer
 from .config_checks import check_config
 from .config_files import available_configs, find_config
 from .console import one_line_errors
+from .identify import checkpoint_config
 from .launch import launch
 from .predictor import OpenVocabPredictor
 from .setup import argument_parser, load_config, setup
@@ -16,6 +17,7 @@ __all__ = [
     "argument_parser",
     "available_configs",
     "check_config",
+    "checkpoint_config",
     "find_config",
     "launch",
     "load_config",

@@ -1,0 +1,18 @@
+"""Tells by its names of tensors which method a checkpoint is of."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+_TRANSFORMER = "sem_seg_head.predictor.transformer"
+# Tensors that only one method's checkpoints have.
+_MARKS = {
+    "CATSeg": f"{_TRANSFORMER}.layers.0.attention.norm1.weight",
+    "SED": f"{_TRANSFORMER}.decoder1.attention.norm1.weight",
+    "ESCNet": "sem_seg_head.correlation_embedding.weight",
+}
+
+
+def checkpoint_method(names: Container[str]) -> str | None:
+    """Returns the meta-architecture that a checkpoint with these names is of; None for others."""
+    return next((method for method, mark in _MARKS.items() if mark in names), None)
