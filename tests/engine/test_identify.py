@@ -83,7 +83,7 @@ def test_models_that_differ_in_parts_and_in_nothing_but_keys(checkpoint, monkeyp
 
 
 def test_our_own_checkpoints_hold_their_configuration(prepared_folder, run_program, tmp_path):
-    folder = prepared_folder(tmp_path / "photos", "config_test", train=2)
+    folder = prepared_folder(tmp_path / "photos", "config_test", train=2, val=1)
     options = ("VOCABULARY.SYNONYMS", "max", "OUTPUT_DIR", tmp_path / "run")
     done = run_program("train_net.py", "--config-file", folder / "tiny.yaml", *options)
     assert done.returncode == 0, done.stderr
@@ -95,6 +95,18 @@ def test_our_own_checkpoints_hold_their_configuration(prepared_folder, run_progr
     image = Image.effect_noise((40, 30), 90)
     given = OpenVocabPredictor(folder / "tiny.yaml", weights=path, vocabulary="sky, dog")
     assert (predictor(image, "sky, dog").scores == given(image).scores).all()
+
+    # They are evaluated and fine-tuned without a configuration file.
+    done = run_program("escnet-d2", "evaluate", "--weights", path, "OUTPUT_DIR", tmp_path / "eval")
+    assert done.returncode == 0, done.stderr
+    scores = [tmp_path / run / "inference/config_test_val/results.json" for run in ("run", "eval")]
+    assert scores[0].read_text() == scores[1].read_text()
+    tuned = ("--weights", path, "SOLVER.BASE_LR", "0.01", "OUTPUT_DIR", tmp_path / "tuned")
+    assert run_program("escnet-d2", "train", *tuned).returncode == 0
+    before, after = (OpenVocabPredictor.from_checkpoint(tmp_path / run / "model_final.pth")
+                     for run in ("run", "tuned"))  # fmt: skip
+    assert before.cfg.MODEL.CLIP == after.cfg.MODEL.CLIP
+    assert (before(image, "sky, dog").scores != after(image, "sky, dog").scores).any()
 
     content = torch.load(path, weights_only=True)
     content["config"]["MODEL"]["NEW"] = {"KEY": 1}
