@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml setup.py tools/install_detectron2.py $(CONSTRAINTS) $(C
 	@{ $(LIST_TORCH); cat $(CONSTRAINTS) /dev/null | grep -v '^torch'; } > "$(PINS)" || true
 	"$(PY)" tools/install_detectron2.py --quiet -c "$(PINS)"
 	$(PIP) install --quiet -c "$(PINS)" --no-build-isolation --editable '.[dev]'
-	@"$(PY)" -m escnet_d2.doctor
+	@"$(PY)" -m escnet_d2 doctor
 	@touch "$(ENV)/escnet-setup"
 
 # One thread for each process of the tests, of which there are as many as cores: two pools of threads
@@ -74,7 +74,7 @@ train: setup ## train ESC-Net on the drawn data set `shapes` and evaluate it; TR
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} "$(PY)" train_net.py --config-file escnet_tiny_shapes $(TRAIN_ARGS)
 
 doctor: setup ## print versions, extension state, weights and data sets
-	@"$(PY)" -m escnet_d2.doctor
+	@"$(PY)" -m escnet_d2 doctor
 
 clean: ## remove what builds and tests leave behind; the environment stays
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -75,7 +75,7 @@ def load_program():
 
 @pytest.fixture(scope="session")
 def run_program():
-    """Returns a function that runs a program of the repository as a user does, without a GPU."""
+    """Returns a function that runs ``escnet-d2``, or a program by its path, without a GPU."""
 
     def run(path, *arguments, cwd=None):
         """In this process, since to import torch takes longer than most runs."""
@@ -91,7 +91,10 @@ def run_program():
             if cwd:
                 patch.chdir(cwd)
             try:
-                runpy.run_path(command[0], run_name="__main__")
+                if path == "escnet-d2":
+                    runpy.run_module("escnet_d2", run_name="__main__")
+                else:
+                    runpy.run_path(command[0], run_name="__main__")
             except SystemExit as stop:
                 code = stop.code or 0
             reset_loggers()
@@ -102,11 +105,12 @@ def run_program():
 
 @pytest.fixture(scope="session")
 def start_program():
-    """Returns a function that runs a program of the repository in a process of its own."""
+    """Returns a function that runs ``escnet-d2``, or a program by its path, in a new process."""
 
     def start(path, *arguments, launcher=(), **options):
+        program = ("-m", "escnet_d2") if path == "escnet-d2" else (str(REPO / path),)
         return subprocess.run(
-            [sys.executable, *launcher, str(REPO / path), *map(str, arguments)],
+            [sys.executable, *launcher, *program, *map(str, arguments)],
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True, text=True, timeout=300, **options,
         )  # fmt: skip

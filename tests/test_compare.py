@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from escnet_d2.commands import compare as program
 from escnet_d2.engine.model_cost import measure_cost
 from escnet_d2.evaluation.tables import write_comparison
 from escnet_d2.structures import Vocabulary
@@ -52,9 +53,8 @@ def test_cost_is_counted():
         measure_cost(model, [])
 
 
-def test_each_model_becomes_an_evaluation(load_program):
-    program = load_program("tools/compare.py")
-    args = program.parse(
+def test_each_model_becomes_an_evaluation():
+    args = program.argument_parser().parse_args(
         ["--output", "o", "--datasets", "A-150, my_val", "--images", "3", "--allow-incomplete"]
         + ["--model", "A b=c.yaml:w.pth", "--model", "B=sed_tiny", "--rerun"]
         + ["--model-opts", "A b", "SEED", "1", "--model-opts", "A b", "TEST.DTYPE", "float16"]
@@ -152,7 +152,7 @@ def compare(folder, run_program):
     def run(output, *arguments, code=0):
         arguments = ("--output", output, "--datasets", f"{NAME}_val", *arguments)
         options = ("DATASETS.FOLDERS", f"('{folder}',)", "INPUT.MIN_SIZE_TEST", 32)
-        done = run_program("tools/compare.py", *arguments, *options)
+        done = run_program("escnet-d2", "compare", *arguments, *options)
         assert done.returncode == code, done.stderr
         return done.stdout
 

@@ -10,6 +10,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from escnet_d2 import get_cfg
+from escnet_d2.commands import COMMANDS
 from escnet_d2.config import DEPRECATED_KEYS
 from escnet_d2.engine.config_files import available_configs, find_config
 
@@ -99,6 +100,7 @@ def test_programs_exist(path):
     text = path.read_text(encoding="utf-8")
     for script in re.findall(r"\b(?:python|sbatch(?: --nodes \d+)?) ([\w/]+\.\w+)\b", text):
         assert (REPO / script).is_file(), f"python {script}: no such program"
+    assert {*re.findall(r"\bescnet-d2 ([a-z]+)", text)} <= {*COMMANDS}
 
 
 @pytest.mark.parametrize("path", [*DOCS, *CODE], ids=relative)

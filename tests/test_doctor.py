@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from escnet_d2 import doctor
+from escnet_d2.commands import doctor
 from escnet_d2.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def test_all_is_well_here(tmp_path, monkeypatch, capsys):
 
 def test_it_runs_where_nothing_is_installed():
     # -S hides the environment's packages.
-    command = [sys.executable, "-S", "-m", "escnet_d2.doctor"]
+    command = [sys.executable, "-S", "-m", "escnet_d2", "doctor"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -23,7 +23,7 @@ def test_a_missing_package_is_an_error_that_names_the_doctor():
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert message.startswith("ImportError: escnet_d2 can't be imported (ModuleNotFoundError: ")
-    assert message.endswith("python -m escnet_d2.doctor says what is missing")
+    assert message.endswith("python -m escnet_d2 doctor says what is missing")
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""``python -m escnet_d2.vocabulary``, in this process."""
+"""``escnet-d2 vocabulary``, in this process."""
 
 from __future__ import annotations
 
 import torch
 
+from escnet_d2.commands.vocabulary import describe, main, near_duplicates
 from escnet_d2.structures import Vocabulary
-from escnet_d2.vocabulary import describe, main, near_duplicates
 
 
 def test_classes_names_and_tokens_are_printed(capsys):

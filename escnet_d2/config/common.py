@@ -125,7 +125,7 @@ def _add_test_config(cfg: CfgNode) -> None:
     # Windows per forward pass.
     cfg.TEST.WINDOW_BATCH_SIZE = 8
     # Return label and score maps ("label_map", "score_map") instead of "sem_seg": never holds
-    # K x H x W at the size of the image. train_net.py, evaluate_all.py and the demo always do.
+    # K x H x W at the size of the image. The commands always do.
     cfg.TEST.LABEL_MAP_ONLY = False
     # Boundary IoU: width of the band as a share of the image diagonal (Cheng et al., CVPR 2021).
     cfg.TEST.BOUNDARY_DILATION = 0.02

@@ -19,6 +19,7 @@ class Method:
             lists, as in its release.
         window_size: a TEST.WINDOW_SIZE of 0; 0 is the side that CLIP sees.
         window_image_size: a TEST.WINDOW_IMAGE_SIZE of (0, 0); (0, 0) is the image's own size.
+        slides_window: its published scores were measured under TEST.SLIDING_WINDOW.
         has_head: it has weights of its own, which only a checkpoint (MODEL.WEIGHTS) can bring.
         reads_masks: it reads masks from MODEL.MASKS.SOURCE.
     """
@@ -27,6 +28,7 @@ class Method:
     has_class_files: bool = False
     window_size: int = 0
     window_image_size: tuple[int, int] = (0, 0)
+    slides_window: bool = False
     has_head: bool = True
     reads_masks: bool = False
 
@@ -34,7 +36,12 @@ class Method:
 METHODS = {
     "ESCNet": Method(),
     # What the code of the releases has.
-    "CATSeg": Method(has_class_files=True, window_size=384, window_image_size=(640, 640)),
+    "CATSeg": Method(
+        has_class_files=True,
+        window_size=384,
+        window_image_size=(640, 640),
+        slides_window=True,
+    ),
     "SED": Method(has_class_files=True, synonyms="mean"),
     # As CATSeg, its base.
     "SAMMI": Method(

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import yaml
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.utils import comm
+from torch import nn
 
 from escnet_d2.weights import (
     WeightsError,
@@ -23,10 +26,24 @@ from .random_state import get_random_state
 class TrainingCheckpointer(DetectionCheckpointer):
     """Saves and loads model, optimizer, schedule, iteration and each process's random state.
 
-    Files hold tensors and plain containers only and are read with ``weights_only``. Every process
-    calls :meth:`save`; the main one writes. Every process reads, so the files must be on storage
-    that all of them see.
+    Files hold the run's configuration too, and so say of what model they are. They hold tensors and
+    plain containers only and are read with ``weights_only``. Every process calls :meth:`save`; the
+    main one writes. Every process reads, so the files must be on storage that all of them see.
     """
+
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, cfg: CfgNode | None = None, **others: Any
+    ) -> None:
+        """Remembers what to save.
+
+        Args:
+            model: whose weights are saved and loaded.
+            save_dir: where :meth:`save` writes.
+            cfg: of the run, stored in each file; not needed to load.
+            **others: checkpointables by name, as of Detectron2's checkpointer.
+        """
+        super().__init__(model, save_dir, **others)
+        self._config = {} if cfg is None else {"config": yaml.safe_load(cfg.dump())}
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Writes ``<save_dir>/<name>.pth``; a collective call.
@@ -35,7 +52,7 @@ class TrainingCheckpointer(DetectionCheckpointer):
             name: of the file, without its ending.
             **kwargs: further data to store.
         """
-        super().save(name, random_states=comm.gather(get_random_state()), **kwargs)
+        super().save(name, random_states=comm.gather(get_random_state()), **self._config, **kwargs)
 
     def load(self, path: str, checkpointables: Sequence[str] | None = None) -> dict[str, Any]:
         """Reads a checkpoint.

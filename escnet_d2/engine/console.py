@@ -23,9 +23,9 @@ EXIT_FAILED, EXIT_USAGE_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 _LOGGERS = ("escnet_d2", "detectron2", "fvcore")
 # Only these say things below a warning on the console: progress, results, files that are written.
 _SPOKEN = (
+    "escnet_d2.commands",
     "escnet_d2.data",
     "escnet_d2.engine",
-    "escnet_d2.evaluate_all",
     "escnet_d2.evaluation",
     "escnet_d2.weights",
     "detectron2.engine.hooks",
@@ -139,7 +139,8 @@ def report_error(error: Exception) -> None:
 
 def _report(text: str) -> None:
     logger.debug("The program ends with: %s", text, exc_info=True)
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}\n")
+    program = Path(sys.argv[0]).name.replace("__main__.py", "escnet-d2")
+    sys.stderr.write(f"{program}: {text}\n")
 
 
 def _one_line(error: Exception) -> str:

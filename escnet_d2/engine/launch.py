@@ -35,7 +35,7 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
     Args:
         main: a function at the top level of a module, since it is sent to new processes.
         args: with ``launcher``, ``num_gpus``, ``num_machines``, ``machine_rank`` and ``dist_url``
-            as :func:`escnet_d2.engine.argument_parser` defines them.
+            as :func:`escnet_d2.commands.train.argument_parser` defines them.
 
     Raises:
         SystemExit: as :func:`escnet_d2.engine.one_line_errors`; also of more GPUs than the machine
@@ -71,6 +71,31 @@ def _launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespa
         os.environ.update(variables)
         _join_processes("env://" if args.dist_url == "auto" else args.dist_url)
     _run_and_leave(main, args)
+
+
+def share_of_run() -> tuple[int, int]:
+    """Finds this process's share of work that needs no exchange, such as a folder of photos.
+
+    Processes of torchrun, of an srun step and the tasks of a SLURM array count; each process of
+    several on a machine gets a GPU of its own.
+
+    Returns:
+        The number of this process, from 0, and how many there are.
+
+    Raises:
+        ValueError: their environment is inconsistent.
+    """
+    variables = torchrun_variables(os.environ)
+    rank, world_size = (int(variables.get(name, 0)) for name in ("RANK", "WORLD_SIZE"))
+    if variables and torch.cuda.is_available():
+        torch.cuda.set_device(int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
+    names = ("ID", "MIN", "STEP", "COUNT")
+    numbers = [int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", name == "STEP")) for name in names]
+    number, first, step, count = numbers
+    index, count, world_size = (number - first) // step, max(count, 1), max(world_size, 1)
+    if not 0 <= index < count:
+        raise ValueError(f"A SLURM array must count evenly, such as --array=0-{count - 1}.")
+    return index * world_size + rank, count * world_size
 
 
 def torchrun_variables(environment: Mapping[str, str], launcher: str = "auto") -> dict[str, str]:

@@ -42,8 +42,9 @@ def require_weights(cfg: CfgNode, *, allow_untrained: bool) -> None:
     """Raises ValueError where random weights would be used that nobody has asked for."""
     if lacks_weights(cfg) and not allow_untrained:
         raise ValueError(
-            "The model is untrained: give a checkpoint by --weights or MODEL.WEIGHTS, or "
-            "--allow-untrained to run with random weights, whose labels mean nothing."
+            "The model is untrained: give a checkpoint by --weights or MODEL.WEIGHTS "
+            "(docs/weights.md names some), or --allow-untrained to run with random weights, whose "
+            "labels mean nothing."
         )
 
 

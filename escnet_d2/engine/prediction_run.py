@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def segment_images(
-    images: Sequence[ImageFile],
+    images: Collection[ImageFile],
     predictor: OpenVocabPredictor,
     folder: RunFolder,
     *,
@@ -46,7 +46,7 @@ def segment_images(
     what is being written is finished and the summary covers what is there.
 
     Args:
-        images: what to segment.
+        images: what to segment; gone through once, and no further ahead than is read.
         predictor: the model; only ``predict_batch`` is called.
         folder: where the outputs go, opened.
         num_ignored: files among the inputs that are not images, for the summary.
@@ -58,17 +58,12 @@ def segment_images(
     """
     report = RunReport(folder.vocabulary.class_names, len(images), num_ignored)
     start = time.perf_counter()
-    todo = [image for image in images if not _skip(image, folder, report)]
-    if report.num_skipped:
-        logger.info("Skipping %d images that are done.", report.num_skipped)
     folder.write_summary(report)
-    bar = tqdm(
-        total=report.num_found, initial=report.num_skipped, unit="image", disable=not progress
-    )
+    bar = tqdm(total=report.num_found, unit="image", disable=not progress)
     with bar, logging_redirect_tqdm(), ThreadPoolExecutor(_NUM_THREADS) as pool:
         run = _Run(predictor, folder, report, bar, pool)
         try:
-            run.process(todo, batch_size)
+            run.process(run.unfinished(images), batch_size)
             report.state = "complete"
         except KeyboardInterrupt:
             report.state = "interrupted"
@@ -78,19 +73,6 @@ def segment_images(
     report.seconds = time.perf_counter() - start
     folder.write_summary(report)
     return report
-
-
-def _skip(image: ImageFile, folder: RunFolder, report: RunReport) -> bool:
-    """Notes an image that is done in the report."""
-    if not folder.is_done(image):
-        return False
-    try:
-        report.add_areas(folder.areas(image))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        logger.warning("Doing %s again, its outputs are damaged: %s", image.path, error)
-        return False
-    report.num_skipped += 1
-    return True
 
 
 class _Loaded(NamedTuple):
@@ -115,7 +97,16 @@ class _Run:
     pool: ThreadPoolExecutor
     writing: deque[tuple[ImageFile, Future]] = field(default_factory=deque)
 
-    def process(self, images: Sequence[ImageFile], batch_size: int) -> None:
+    def unfinished(self, images: Iterable[ImageFile]) -> Iterator[ImageFile]:
+        """Passes over images that are done, which the report counts."""
+        for image in images:
+            if self.folder.is_done(image) and self._is_counted(image):
+                self.report.num_skipped += 1
+                self.bar.update()
+            else:
+                yield image
+
+    def process(self, images: Iterable[ImageFile], batch_size: int) -> None:
         """Reads, segments and hands to the writers, batch by batch."""
         batch: list[_Loaded] = []
         for image, future in self._read_ahead(images, depth=2 * batch_size):
@@ -137,7 +128,7 @@ class _Run:
                 self.bar.update()
 
     def _read_ahead(
-        self, images: Sequence[ImageFile], depth: int
+        self, images: Iterable[ImageFile], depth: int
     ) -> Iterator[tuple[ImageFile, Future]]:
         """Yields in order, with ``depth`` images read or being read meanwhile."""
         reading: deque[tuple[ImageFile, Future]] = deque()
@@ -146,6 +137,14 @@ class _Run:
             if len(reading) > depth:
                 yield reading.popleft()
         yield from reading
+
+    def _is_counted(self, image: ImageFile) -> bool:
+        try:
+            self.report.add_areas(self.folder.areas(image))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            logger.warning("Doing %s again, its outputs are damaged: %s", image.path, error)
+            return False
+        return True
 
     def _segment(self, batch: Sequence[_Loaded]) -> None:
         """Predicts a batch, or its images one by one where that fails, and queues the outputs."""

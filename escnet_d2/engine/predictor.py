@@ -20,9 +20,11 @@ from escnet_d2.data.region_masks import RegionMasks
 from escnet_d2.data.semantic_mapper import build_augmentations, transformed_masks
 from escnet_d2.io import read_image, to_rgb
 from escnet_d2.structures import Segmentation, Vocabulary
+from escnet_d2.weights import PUBLISHED_NAMES, hub_weights_file, shipped_config
 
 from .checkpoint import TrainingCheckpointer
 from .config_checks import check_inference_config
+from .identify import checkpoint_config
 from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
 from .setup import load_config
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def inference_config(
-    config: str | os.PathLike | CfgNode = "escnet_tiny",
+    config: str | os.PathLike | CfgNode | None = None,
     *,
     weights: str | os.PathLike | None = None,
     device: str | torch.device | None = None,
@@ -45,9 +47,12 @@ def inference_config(
     Raises:
         FileNotFoundError: no such configuration.
         ValueError: an unknown key or value.
+        WeightsError: as :func:`escnet_d2.engine.checkpoint_config`.
     """
     if device is not None:
         opts = (*opts, "MODEL.DEVICE", str(device))
+    if config is None:
+        config = "escnet_tiny" if weights is None else checkpoint_config(weights)[1]
     cfg = load_config(config, opts, datasets_required=False)
     if weights is not None:
         cfg.MODEL.WEIGHTS = os.fspath(weights)
@@ -80,7 +85,7 @@ class OpenVocabPredictor:
 
     ::
 
-        predictor = OpenVocabPredictor("escnet_tiny", weights="model_final.pth")
+        predictor = OpenVocabPredictor.from_pretrained("cat_seg_vitb16")
         result = predictor("photo.jpg", "couch|sofa, dog, grass")
         result.labels, result.scores, result.class_names
 
@@ -91,7 +96,7 @@ class OpenVocabPredictor:
 
     def __init__(
         self,
-        config: str | os.PathLike | CfgNode = "escnet_tiny",
+        config: str | os.PathLike | CfgNode | None = None,
         *,
         weights: str | os.PathLike | None = None,
         vocabulary: VocabularyInput | None = None,
@@ -101,8 +106,10 @@ class OpenVocabPredictor:
         """Builds the model and loads its weights.
 
         Args:
-            config: name of a shipped configuration, a file, or a configuration.
-            weights: a checkpoint, by default ``MODEL.WEIGHTS`` of the configuration.
+            config: name of a shipped configuration, a file, or a configuration; by default that of
+                the weights, and ``escnet_tiny`` without any.
+            weights: a checkpoint, or the name of shipped or published weights; by default
+                ``MODEL.WEIGHTS`` of the configuration.
             vocabulary: what images are segmented into unless a call says otherwise, see
                 :meth:`__call__`.
             device: such as ``"cuda:1"``; by default ``MODEL.DEVICE``, or the CPU without a GPU.
@@ -125,6 +132,37 @@ class OpenVocabPredictor:
         self._region_masks = RegionMasks.from_config(cfg)
         self._resize = T.AugmentationList(build_augmentations(cfg, is_train=False))
         self._vocabulary = None if vocabulary is None else self.resolve_vocabulary(vocabulary)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike, **options: Any) -> OpenVocabPredictor:
+        """Builds the model of a checkpoint, which says itself of what model it is.
+
+        Args:
+            path: a checkpoint of ours, or of the CAT-Seg or SED release.
+            **options: ``vocabulary``, ``device`` and ``opts`` of the constructor.
+
+        Raises:
+            WeightsError: the file cannot be read, or is of no known model; says what was seen.
+        """
+        return cls(weights=path, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, filename: str = "model_final.pth", **options: Any
+    ) -> OpenVocabPredictor:
+        """Builds the model of weights by name, which are downloaded unless they are here.
+
+        Args:
+            name: of shipped or published weights (docs/weights.md), such as "cat_seg_vitb16", or
+                "owner/model" of Hugging Face.
+            filename: of the checkpoint in a repository of Hugging Face.
+            **options: ``vocabulary``, ``device`` and ``opts`` of the constructor.
+
+        Raises:
+            WeightsError: no such name, or as :meth:`from_checkpoint`.
+        """
+        is_known = name in PUBLISHED_NAMES or shipped_config(name)
+        return cls(weights=name if is_known else hub_weights_file(name, filename), **options)
 
     @property
     def class_names(self) -> tuple[str, ...]:

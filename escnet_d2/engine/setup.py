@@ -21,44 +21,9 @@ from escnet_d2.weights import model_weights_path
 from .config_checks import check_config, check_data_is_there, check_names, check_vocabularies
 from .config_files import find_config
 from .console import start_console_log, start_file_log
-from .launch import LAUNCHERS
 from .output_dir import check_evaluation_folder, check_training_folder
 
 logger = logging.getLogger(__name__)
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Defines the arguments of ``train_net.py``."""
-    parser = argparse.ArgumentParser(
-        description="Trains and evaluates open-vocabulary semantic segmentation.",
-        epilog="docs/training.md has examples, from one GPU to several machines.",
-    )
-    add = parser.add_argument
-    add("--config-file", required=True, metavar="FILE", help="a path or a name: escnet_tiny")
-    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
-    add("--overwrite", action="store_true", help="train and delete the checkpoints in OUTPUT_DIR")
-    add(
-        "--allow-changes",
-        action="store_true",
-        help="--resume although model, training data or class list are not those of the run",
-    )
-    add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
-    add("--num-gpus", type=int, default=1, help="on each machine; without a GPU, CPU processes")
-    add("--num-machines", type=int, default=1)
-    add("--machine-rank", type=int, default=0, help="number of this machine, from 0")
-    add(
-        "--dist-url",
-        default="auto",
-        help="where processes meet: tcp://<address of machine 0>:<port>; auto on one machine",
-    )
-    add(
-        "--launcher",
-        default="auto",
-        choices=LAUNCHERS,
-        help="what starts the processes; auto finds torchrun's and srun's environment",
-    )
-    add("opts", nargs="*", metavar="KEY VALUE", help="configuration keys to change")
-    return parser
 
 
 def load_config(
@@ -102,7 +67,7 @@ def setup(
     """Prepares a run: configuration, checks, logs, ``OUTPUT_DIR/config.yaml``, seed, precision.
 
     Args:
-        args: of :func:`argument_parser`.
+        args: of :func:`escnet_d2.commands.train.argument_parser`.
         require_test_data: refuse a run of whose ``DATASETS.TEST`` one is not there.
         rerun: with ``eval_only``, whether results in ``OUTPUT_DIR`` are replaced.
 

@@ -1,12 +1,14 @@
 """What a run leaves on disk: overlays, label PNGs, JSON records, and the names they go by."""
 
 from .image_files import ImageFile, find_images
+from .image_list import ImageList
 from .records import RunReport
 from .run_folder import OUTPUT_KINDS, RunFolder, check_output_folder
 
 __all__ = [
     "OUTPUT_KINDS",
     "ImageFile",
+    "ImageList",
     "RunFolder",
     "RunReport",
     "check_output_folder",

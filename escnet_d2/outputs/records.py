@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +97,30 @@ class RunReport:
         """Counts one image's classes; ``areas`` holds the pixels of each, (K,)."""
         self.class_areas += areas
         self.class_images += areas > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all that the report holds as plain data for JSON, see :meth:`merge`."""
+        arrays = ("class_areas", "class_images")
+        return {**asdict(self), **{name: getattr(self, name).tolist() for name in arrays}}
+
+    @classmethod
+    def merge(cls, parts: Sequence[Mapping[str, Any]], count: int) -> RunReport:
+        """Adds up the reports of the processes that share a run.
+
+        Args:
+            parts: of :meth:`as_dict`, one or more.
+            count: how many there will be; the run is complete when all are there and complete.
+        """
+        merged = cls(parts[0]["class_names"], 0)
+        for name in ("num_found", "num_ignored", "num_done", "num_skipped"):
+            setattr(merged, name, sum(part[name] for part in parts))
+        for name in ("class_areas", "class_images"):
+            setattr(merged, name, np.sum([part[name] for part in parts], axis=0, dtype=np.int64))
+        merged.failures = [tuple(failure) for part in parts for failure in part["failures"]]
+        merged.seconds = max(part["seconds"] for part in parts)
+        states = {part["state"] for part in parts} | ({"running"} if len(parts) < count else set())
+        merged.state = next(s for s in ("running", "interrupted", "complete") if s in states)
+        return merged
 
     def summary(self, settings: Mapping[str, object]) -> dict[str, object]:
         """Returns plain data for JSON; ``settings`` as in :func:`image_record`."""

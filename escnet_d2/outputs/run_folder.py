@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +27,10 @@ from .records import RunReport, image_record
 OUTPUT_KINDS = {"overlay": "overlays", "labels": "labels", "json": "json"}
 SETTINGS_FILE, CLASSES_FILE, SUMMARY_FILE = "settings.json", "classes.txt", "summary.json"
 LOCK_FILE = ".lock"
+# Of processes that share a run: each one's report and lock.
+PARTS_FOLDER = "parts"
+# Seconds in which another process has prepared the folder, or added its part to the summary.
+_PATIENCE = 60
 # Photos stay small as JPEG; everything else keeps its crisp edges as PNG.
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 _JPEG_QUALITY = 92
@@ -45,6 +49,7 @@ class RunFolder:
         kinds: Collection[str] = tuple(OUTPUT_KINDS),
         opacity: float = 0.5,
         note: str = "",
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         """Touches nothing yet, see :meth:`open`.
 
@@ -56,6 +61,8 @@ class RunFolder:
             kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
             opacity: of the colors in overlays, in [0, 1].
             note: stands in the legend of every overlay and as a comment in every label PNG.
+            part: which of how many processes this is that write to the folder, each its own
+                images; they need not run at once.
 
         Raises:
             ValueError: an unknown kind or none, or an opacity out of range.
@@ -77,6 +84,7 @@ class RunFolder:
         self._colors = class_colors(len(names), background=background)
         self._opacity = opacity
         self._note = note
+        self._index, self._count = part
         # Through JSON, as tuples come back as lists.
         self._settings = json.loads(
             json.dumps({**settings, "vocabulary": asdict(vocabulary), "opacity": opacity})
@@ -110,37 +118,58 @@ class RunFolder:
             This object.
 
         Raises:
-            BlockingIOError: another run is writing to the folder.
+            BlockingIOError: another run is writing to the folder, or this part of it.
+            ValueError: ``overwrite`` by one of several processes, which may delete what another one
+                has written.
             FileExistsError: outputs of a run with other settings, or files that no run has written,
                 are in the way.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = portalocker.Lock(self.path / LOCK_FILE, mode="a", timeout=0, fail_when_locked=True)
-        try:
-            lock.acquire()
-        except portalocker.LockException as error:
-            raise BlockingIOError(
-                f"Another run is writing to {self.path}: wait for it, or choose another --output."
-            ) from error
-        try:
+        if overwrite and self._count > 1:
+            raise ValueError(
+                "--overwrite is for a single process: with several, one would delete what another "
+                "has written. Delete the folder, or choose another --output."
+            )
+        with self._locked():
             self.check(overwrite=overwrite)
             earlier_kinds, _ = self._earlier_run()
             if overwrite:
                 for kind in earlier_kinds:
                     shutil.rmtree(self.path / OUTPUT_KINDS[kind])
-            for folder in (self.path / name for name in OUTPUT_KINDS.values()):
-                for file in folder.rglob(TEMPORARY_FILES):
-                    file.unlink()
-            for file in self.path.glob(TEMPORARY_FILES):
-                file.unlink()
             kinds = sorted({*self.kinds, *earlier_kinds})
             write_json(self.path / SETTINGS_FILE, {"outputs": kinds, "settings": self._settings})
             names = (" ".join(name.split()) for name in self.vocabulary.class_names)
             write_text(self.path / CLASSES_FILE, "".join(f"{name}\n" for name in names))
             self._resume = resume
             yield self
-        finally:
-            lock.release()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keeps other runs out, but for the other parts of this one."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file, busy = self.path / LOCK_FILE, f"writing to {self.path}"
+        if self._count == 1:
+            with _lock(file, busy):
+                self._remove_temporary_files()
+                yield
+            return
+        own = self._part_file(self._index).with_suffix(LOCK_FILE)
+        own.parent.mkdir(exist_ok=True)
+        with _lock(own, f"writing part {self._index} of {self._count} of {self.path}"):
+            # Only where no other part is being written, whose temporary files they may be.
+            with suppress(BlockingIOError), _lock(file, busy):
+                self._remove_temporary_files()
+            with _lock(file, busy, shared=True, timeout=_PATIENCE):
+                yield
+
+    def _remove_temporary_files(self) -> None:
+        for folder in (self.path / name for name in (*OUTPUT_KINDS.values(), PARTS_FOLDER)):
+            for file in folder.rglob(TEMPORARY_FILES):
+                file.unlink()
+        for file in self.path.glob(TEMPORARY_FILES):
+            file.unlink()
+
+    def _part_file(self, index: int) -> Path:
+        return self.path / PARTS_FOLDER / f"{index}-of-{self._count}.json"
 
     def _earlier_run(self) -> tuple[list[str], dict[str, object]]:
         """Returns the kinds of output that runs have left here, and their settings.
@@ -148,8 +177,9 @@ class RunFolder:
         Refuses to write over what no run has written: labels drawn by hand, a class list.
         """
         file, content = self.path / SETTINGS_FILE, {"outputs": [], "settings": {}}
-        has_run = file.exists()
+        # In this order: another process of this run writes the file before any output.
         filled = [kind for kind, name in OUTPUT_KINDS.items() if any((self.path / name).glob("*"))]
+        has_run = file.exists()
         try:
             if has_run:
                 content = json.loads(file.read_text(encoding="utf-8"))
@@ -242,9 +272,41 @@ class RunFolder:
         return areas
 
     def write_summary(self, report: RunReport) -> None:
-        """Writes ``summary.json``."""
+        """Writes ``summary.json``, of all processes of the run as far as they have come."""
         settings = {**self.description, "vocabulary": asdict(self.vocabulary)}
-        write_json(self.path / SUMMARY_FILE, report.summary(settings))
+        if self._count == 1:
+            write_json(self.path / SUMMARY_FILE, report.summary(settings))
+            return
+        write_json(self._part_file(self._index), report.as_dict())
+        busy = f"writing {self.path / SUMMARY_FILE}"
+        with _lock(self.path / PARTS_FOLDER / LOCK_FILE, busy, timeout=_PATIENCE):
+            files = filter(Path.is_file, map(self._part_file, range(self._count)))
+            parts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+            merged = RunReport.merge(parts, self._count)
+            write_json(self.path / SUMMARY_FILE, merged.summary(settings))
+
+
+@contextmanager
+def _lock(path: Path, what: str, *, shared: bool = False, timeout: float = 0) -> Iterator[None]:
+    """Locks a file, which is made; raises BlockingIOError if another process keeps it locked."""
+    kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
+    lock = portalocker.Lock(
+        path,
+        mode="a",
+        timeout=timeout,
+        fail_when_locked=not timeout,
+        flags=kind | portalocker.LockFlags.NON_BLOCKING,
+    )
+    try:
+        lock.acquire()
+    except portalocker.LockException as error:
+        raise BlockingIOError(
+            f"Another run is {what}: wait for it, or choose another --output."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_output_folder(path: str | os.PathLike) -> None:

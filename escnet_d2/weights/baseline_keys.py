@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .methods import checkpoint_method
+
 CLIP_PREFIX = "sem_seg_head.predictor.clip_model."
-TRANSFORMER_PREFIX = "sem_seg_head.predictor.transformer."
 # ESC-Net's checkpoints keep the same tensors, with split attention, below this.
 ESCNET_CLIP_PREFIX = "clip.model."
 
@@ -22,22 +23,13 @@ JOINED = "in_proj_weight"
 # In the order in which open_clip stacks them along the first dimension.
 SPLIT = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
-# Tensors that only one method's checkpoints have, to tell them apart.
-_METHOD_MARKS = {
-    "CATSeg": f"{TRANSFORMER_PREFIX}layers.0.attention.norm1.weight",
-    "SED": f"{TRANSFORMER_PREFIX}decoder1.attention.norm1.weight",
-}
-
 
 def baseline_method(names: Mapping[str, object]) -> str:
     """Returns the method that a checkpoint is of, "CATSeg" or "SED"; ValueError for others."""
-    for method, mark in _METHOD_MARKS.items():
-        if mark in names:
-            return method
-    raise ValueError(
-        f"No checkpoint of {' or '.join(_METHOD_MARKS)}: it has none of "
-        f"{', '.join(_METHOD_MARKS.values())}."
-    )
+    method = checkpoint_method(names)
+    if method not in ("CATSeg", "SED"):
+        raise ValueError(f"No checkpoint of CATSeg or SED, but of {method or 'no known model'}.")
+    return method
 
 
 def join_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from .checksum import sha256_of
-from .shipped import model_weights_path, shipped_manifest
+from .shipped import SHIPPED_DIR, shipped_manifest
 from .state_dict import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,22 @@ class ReleasedFile:
         filenames: in the repository: the same weights in several formats, the preferred one first;
             it may have only some of them.
         sha256: of the file behind the address, which is kept in torch.hub's folder.
+        repo_type: of the repository, "model" or "space".
     """
 
     name: str
     source: str
     filenames: tuple[str, ...] = ()
     sha256: str = ""
+    repo_type: str = "model"
 
     @property
     def origin(self) -> str:
         """Source of the file, in words."""
         if self.sha256:
             return f"{self.source}, SHA-256 {self.sha256}"
-        return f"https://huggingface.co/{self.source}"
+        folder = "spaces/" if self.repo_type == "space" else ""
+        return f"https://huggingface.co/{folder}{self.source}"
 
     @property
     def place(self) -> Path:
@@ -58,13 +61,14 @@ class ReleasedFile:
         if self.sha256:
             folder = Path(torch.hub.get_dir()).absolute() / "checkpoints"
             return folder / self.source.rpartition("/")[2]
-        return Path(constants.HF_HUB_CACHE) / f"models--{self.source.replace('/', '--')}"
+        return Path(constants.HF_HUB_CACHE) / f"{self.repo_type}s--{self.source.replace('/', '--')}"
 
     def find(self) -> Path | None:
         """Returns the file if it is on this machine."""
         if self.sha256:
             return self.place if os.path.isfile(self.place) else None
-        found = (try_to_load_from_cache(self.source, name) for name in self.filenames)
+        kind = {"repo_type": self.repo_type}
+        found = (try_to_load_from_cache(self.source, name, **kind) for name in self.filenames)
         return next((Path(path) for path in found if isinstance(path, str)), None)
 
     def stated_sha256(self, path: Path) -> str:
@@ -82,7 +86,7 @@ class ReleasedFile:
             return self.place
         for filename in self.filenames:
             try:
-                path = Path(hf_hub_download(self.source, filename))
+                path = Path(hf_hub_download(self.source, filename, repo_type=self.repo_type))
             except LocalEntryNotFoundError:
                 # An EntryNotFoundError too, but of the network's making.
                 raise
@@ -119,12 +123,52 @@ SAM_FILES = {
         ),
     )
 }
+# Whole models that their authors publish and that need no form, by our names.
+_PUBLISHED = {
+    name: ReleasedFile(name, "hamacojr/CAT-Seg-weights", (file,), repo_type="space")
+    for name, file in (("cat_seg_vitb16", "model_base.pth"), ("cat_seg_vitl14", "model_large.pth"))
+}
+PUBLISHED_NAMES = tuple(_PUBLISHED)
 # Names of what the shipped configurations ask for, and open_clip's model and tag.
 _CLIP_OF_CONFIGS = {
     "clip_vit_b_16": ("ViT-B-16-quickgelu", "openai"),
     "clip_vit_l_14_336": ("ViT-L-14-336-quickgelu", "openai"),
 }
 RELEASED_NAMES = (SAM_FILES["vit_b"].name, *_CLIP_OF_CONFIGS)
+
+
+def model_weights_path(spec: str) -> str:
+    """Returns MODEL.WEIGHTS as a path.
+
+    Args:
+        spec: the name of shipped or published weights, which are downloaded if need be; anything
+            else comes back unchanged.
+
+    Raises:
+        WeightsError: published weights cannot be downloaded.
+    """
+    shipped = shipped_manifest().get(spec)
+    if shipped is not None:
+        return str(SHIPPED_DIR / shipped["file"])
+    return str(fetch(_PUBLISHED[spec])) if spec in _PUBLISHED else spec
+
+
+def hub_weights_file(repo_id: str, filename: str = "model_final.pth") -> Path:
+    """Finds a checkpoint of a Hugging Face repository, and downloads it if need be.
+
+    Args:
+        repo_id: "owner/model".
+        filename: in the repository.
+
+    Raises:
+        WeightsError: ``repo_id`` is not of that form, or as :func:`fetch`.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        known = ", ".join((*shipped_manifest(), *PUBLISHED_NAMES))
+        raise WeightsError(
+            f"No weights are called {repo_id!r}; accepted: {known}, or OWNER/MODEL of Hugging Face."
+        )
+    return fetch(ReleasedFile(f"{repo_id}/{filename}", repo_id, (filename,)))
 
 
 def clip_weights_file(name: str, spec: str) -> Path:
@@ -165,29 +209,30 @@ def released_file(name: str) -> ReleasedFile:
     """Looks up released weights.
 
     Args:
-        name: one of ``RELEASED_NAMES``, "sam_vit_l", "sam_vit_h", or "MODEL:TAG" in open_clip's
-            terms.
+        name: one of ``RELEASED_NAMES`` or ``PUBLISHED_NAMES``, "sam_vit_l", "sam_vit_h", or
+            "MODEL:TAG" in open_clip's terms.
 
     Raises:
         WeightsError: another name; lists the accepted ones.
     """
-    sam = {file.name: file for file in SAM_FILES.values()}
-    if name in sam:
-        return sam[name]
+    files = {file.name: file for file in SAM_FILES.values()} | _PUBLISHED
+    if name in files:
+        return files[name]
     model, _, tag = name.partition(":")
     if tag:
         return _clip_file(model, tag)
     if name not in _CLIP_OF_CONFIGS:
+        known = ", ".join((*RELEASED_NAMES, "sam_vit_l", "sam_vit_h", *PUBLISHED_NAMES))
         raise WeightsError(
-            f"No weights are called {name!r}; accepted: {', '.join(RELEASED_NAMES)}, sam_vit_l, "
-            "sam_vit_h, or MODEL:TAG of open_clip, such as ViT-B-16:laion2b_s34b_b88k."
+            f"No weights are called {name!r}; accepted: {known}, or MODEL:TAG of open_clip, such "
+            "as ViT-B-16:laion2b_s34b_b88k."
         )
     return _clip_file(*_CLIP_OF_CONFIGS[name])
 
 
 def find_released() -> dict[str, Path | None]:
-    """Returns the files of ``RELEASED_NAMES`` that are on this machine, None for those missing."""
-    return {name: released_file(name).find() for name in RELEASED_NAMES}
+    """Returns the released and published files on this machine by name, None for those missing."""
+    return {name: released_file(name).find() for name in (*RELEASED_NAMES, *PUBLISHED_NAMES)}
 
 
 def fetch(file: ReleasedFile) -> Path:

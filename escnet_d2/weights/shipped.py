@@ -19,7 +19,7 @@ def shipped_manifest() -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def model_weights_path(spec: str) -> str:
-    """Returns MODEL.WEIGHTS as a path: that of shipped weights by name, anything else unchanged."""
+def shipped_config(spec: str) -> str | None:
+    """Returns the name of the configuration of shipped weights; None for others."""
     entry = shipped_manifest().get(spec)
-    return spec if entry is None else str(SHIPPED_DIR / entry["file"])
+    return None if entry is None else entry["config"]

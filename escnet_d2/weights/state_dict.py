@@ -87,6 +87,16 @@ def load_checkpoint_file(path: str | PathLike[str]) -> dict[str, Any]:
     return dict(_read(Path(path), mmap=False))
 
 
+def stored_config(path: str | PathLike[str]) -> Mapping[str, Any] | None:
+    """Returns the configuration that a checkpoint of this package holds, None where none is.
+
+    Raises:
+        WeightsError: as :func:`load_checkpoint_file`.
+    """
+    config = _read(Path(path), mmap=True).get("config")
+    return config if isinstance(config, Mapping) else None
+
+
 def _read(path: Path, *, mmap: bool) -> Mapping[str, Any]:
     # A named pipe would block.
     if not os.path.isfile(path):

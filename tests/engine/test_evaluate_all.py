@@ -1,4 +1,4 @@
-"""tools/evaluate_all.py: one model, many data sets, whatever becomes of each of them."""
+"""escnet-d2 evaluate: one model, many data sets, whatever becomes of each of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from PIL import Image
 
+from escnet_d2.commands import evaluate as evaluate_command
 from escnet_d2.data.datasets import all_datasets
 from escnet_d2.data.datasets.mess import MESS_DATASETS
 from escnet_d2.engine import evaluation_run
@@ -53,7 +54,7 @@ def evaluate(tmp_path, run_program):
     def run(*arguments, output=tmp_path / "out", program=run_program):
         file = output / "inference/benchmarks.json"
         file.unlink(missing_ok=True)
-        command = ("tools/evaluate_all.py", "--config-file", "escnet_tiny", *arguments)
+        command = ("escnet-d2", "evaluate", "--config-file", "escnet_tiny", *arguments)
         done = program(*command, "OUTPUT_DIR", output)
         code = done.stderr if done.returncode == EXIT_USAGE_ERROR else done.returncode
         return code, json.loads(file.read_text()) if file.is_file() else None
@@ -214,14 +215,13 @@ def test_class_names_of_a_release(evaluate, root, tmp_path, monkeypatch):
     assert "no_such_list.txt" in report["datasets"][0]["detail"]
 
 
-def test_later_options_win(load_program, tmp_path):
-    tool = load_program("tools/evaluate_all.py")
+def test_later_options_win(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("DATASETS:\n  TEST: ('a',)\nTEST:\n  SLIDING_WINDOW: True\n")
 
     def settings(*arguments):
-        args = tool.evaluation_parser().parse_args(["--config-file", "x", *arguments])
-        options = tool.all_options(args)
+        args = evaluate_command.argument_parser().parse_args(["--config-file", "x", *arguments])
+        options = evaluate_command.all_options(args)
         return dict(zip(options[::2], options[1::2]))
 
     # The configuration's own data sets are left alone.

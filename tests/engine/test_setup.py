@@ -3,7 +3,8 @@ import torch
 import yaml
 from detectron2.data import DatasetCatalog
 
-from escnet_d2.engine import argument_parser, check_config, load_config, setup
+from escnet_d2.commands.train import argument_parser
+from escnet_d2.engine import check_config, load_config, setup
 from escnet_d2.engine.config_checks import check_data_is_there
 
 

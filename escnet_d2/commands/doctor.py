@@ -1,4 +1,8 @@
-"""Says what is installed, what works and how to get the rest: ``python -m escnet_d2.doctor``.
+"""Says what is installed, what works and how to get the rest.
+
+::
+
+    escnet-d2 doctor
 
 It must run where nothing else does: versions come from the packages' metadata, and whatever must be
 imported is imported inside a function, whose failure becomes a line of the report.
@@ -17,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .version import __version__
+import escnet_d2
 
 # Of torch.utils.collect_env.
 MACHINE_FIELDS = ("python_version", "os", "gcc_version", "cuda_compiled_version", "cudnn_version")
@@ -57,9 +61,10 @@ def examine() -> dict[str, list[Entry]]:
 
 
 def import_entry(room: str = "escnet_d2.engine") -> Entry:
-    """Imports the whole package, by the room that imports every other one."""
+    """Imports the whole package, by what it registers and the room that imports every other one."""
     try:
         importlib.import_module(room)
+        escnet_d2.register()
         import torch
 
         # Fails in a torch built for another NumPy, where importing both does not.
@@ -67,7 +72,7 @@ def import_entry(room: str = "escnet_d2.engine") -> Entry:
     except IMPORT_FAILURES as error:
         value = f"its import fails: {type(error).__name__}: {error}"
         return Entry("escnet_d2", value, PROBLEM, "make setup; then see Trouble in INSTALL.md")
-    return Entry("escnet_d2", f"{__version__} in {Path(__file__).parent}")
+    return Entry("escnet_d2", f"{escnet_d2.__version__} in {Path(escnet_d2.__file__).parent}")
 
 
 def requirement_entries(distribution: str = "escnet-d2") -> list[Entry]:
@@ -184,11 +189,19 @@ def render(report: dict[str, list[Entry]]) -> str:
     return "\n".join(lines)
 
 
+def argument_parser() -> argparse.ArgumentParser:
+    """Defines the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report; returns 0 where the package can be used, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m escnet_d2.doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    options = parser.parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = examine()
@@ -197,7 +210,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = json.dumps(content, default=asdict, indent=2) if options.json else render(report)
     sys.stdout.write(f"{text}\n")
     return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,18 @@
-#!/usr/bin/env python
 r"""Compares models on data sets: one table and one plot, each model in a process of its own.
 
 ::
 
-    python tools/compare.py --output output/comparison --datasets A-150,PC-59 \
+    escnet-d2 compare --output output/comparison --datasets A-150,PC-59 \
         --model "ESC-Net=escnet_vitb16_384_bs4_80k:esc_net.pth" \
         --model "CAT-Seg=CAT-Seg/configs/vitb_384.yaml:model_base.pth" \
         --published ESC-Net,CAT-Seg,SED TEST.SLIDING_WINDOW True
-    python tools/compare.py --output output/comparison --datasets A-150 \
+    escnet-d2 compare --output output/comparison --datasets A-150 \
         --predictions "other=A-150:sem_seg_predictions.json"
 
 A model is ``NAME=CONFIG[:WEIGHTS]``, by default with its configuration's weights; models of one
 name, such as seeds, make one row of means and standard deviations. ``--model-opts NAME KEY VALUE
 ...`` changes one model, up to the next option or ``--``; the KEY VALUE pairs at the end change all
-of them. Each is evaluated by ``evaluate_all.py``; one that fails costs its row.
+of them. Each is evaluated by ``escnet-d2 evaluate``; one that fails costs its row.
 docs/baselines.md explains the columns.
 """
 
@@ -28,22 +27,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog
 
-from escnet_d2.engine import load_config, one_line_errors
-from escnet_d2.evaluation.metrics import SCORES
-from escnet_d2.evaluation.published import BENCHMARK_NAMES, published_results
-from escnet_d2.evaluation.rescoring import rescore_predictions
-from escnet_d2.evaluation.tables import write_comparison
-from escnet_d2.outputs import check_output_folder
-
-EVALUATION = Path(__file__).with_name("evaluate_all.py")
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Defines the arguments."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder; finished data sets in it are kept")
@@ -52,16 +41,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--model-opts", action="append", nargs="+", default=[], metavar="NAME KEY VALUE")
     add("--predictions", action="append", default=[], metavar="NAME=DATASET:FILE")
     add("--published", default="", metavar="METHOD,...", help="quote these methods' figures")
-    add("--score", default="mIoU", choices=SCORES)
+    add("--score", default="mIoU", metavar="NAME", help="of the table and plot (%(default)s)")
     add("--images", type=int, default=10, help="of the first data set, to measure the cost on")
     add("--allow-incomplete", action="store_true", help="evaluate data sets that lack images too")
     add("--rerun", action="store_true", help="evaluate again what has results")
     add("opts", nargs="*", metavar="KEY VALUE", help="configuration keys of all models")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def evaluations(args: argparse.Namespace) -> list[tuple[str, Path, list[str]]]:
-    """Returns name, ``OUTPUT_DIR`` and arguments of ``evaluate_all.py`` of each model.
+    """Returns name, ``OUTPUT_DIR`` and arguments of ``escnet-d2 evaluate`` of each model.
 
     Raises:
         ValueError: no data set is named, a model is not NAME=CONFIG[:WEIGHTS], or options are of
@@ -98,7 +87,7 @@ def evaluate(name: str, folder: Path, arguments: Sequence[str]) -> dict[str, Any
     Args:
         name: of the model's row.
         folder: its ``OUTPUT_DIR``; results of an earlier run there are kept.
-        arguments: of ``evaluate_all.py``.
+        arguments: of ``escnet-d2 evaluate``.
 
     Returns:
         A run as :func:`escnet_d2.evaluation.tables.write_comparison` takes it, and its exit code.
@@ -108,7 +97,7 @@ def evaluate(name: str, folder: Path, arguments: Sequence[str]) -> dict[str, Any
     for file in ("benchmarks.json", "cost.json"):
         (inference / file).unlink(missing_ok=True)
     with console.open("w", encoding="utf-8") as output:
-        command = [sys.executable, str(EVALUATION), *arguments]
+        command = [sys.executable, "-m", "escnet_d2", "evaluate", *arguments]
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     run = {"name": name, "exit_code": done.returncode}
     if not (inference / "benchmarks.json").is_file():
@@ -135,6 +124,8 @@ def evaluate(name: str, folder: Path, arguments: Sequence[str]) -> dict[str, Any
 
 def split_names(text: str) -> list[str]:
     """Returns registered names of data sets from a list with commas."""
+    from escnet_d2.evaluation.published import BENCHMARK_NAMES
+
     names = [name.strip() for name in text.split(",") if name.strip()]
     return [BENCHMARK_NAMES.get(name, name) for name in names]
 
@@ -145,6 +136,8 @@ def published_methods(args: argparse.Namespace) -> list[str]:
     Raises:
         ValueError: there are none of a method.
     """
+    from escnet_d2.evaluation.published import published_results
+
     wanted = [name.strip() for name in args.published.split(",") if name.strip()]
     known = list(dict.fromkeys(row.model for row in published_results()))
     strangers = [name for name in wanted if name.casefold() not in map(str.casefold, known)]
@@ -162,6 +155,11 @@ def rescore(args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
         FileNotFoundError: a file or data set is not there.
         ValueError: an argument or a file is not what it should be.
     """
+    from detectron2.data import DatasetCatalog
+
+    from escnet_d2.evaluation.published import BENCHMARK_NAMES
+    from escnet_d2.evaluation.rescoring import rescore_predictions
+
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for text in args.predictions:
         match = re.fullmatch(r"([^=]+)=([^:]+):(.+)", text)
@@ -184,10 +182,27 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the program; ends with exit code 1 if one of the evaluations does."""
-    args = parse(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program.
+
+    Args:
+        arguments: of the command line, by default those of this process.
+
+    Returns:
+        The exit code: 1 if that of one of the evaluations is not 0.
+
+    Raises:
+        SystemExit: as :func:`escnet_d2.engine.one_line_errors`.
+    """
+    args = argument_parser().parse_args(arguments)
+    from escnet_d2.config import check_choice
+    from escnet_d2.engine import load_config, one_line_errors
+    from escnet_d2.evaluation.metrics import SCORES
+    from escnet_d2.evaluation.tables import write_comparison
+    from escnet_d2.outputs import check_output_folder
+
     with one_line_errors():
+        check_choice("--score", args.score, SCORES)
         models = evaluations(args)
         if not models and not args.predictions:
             raise ValueError("give a --model or --predictions.")
@@ -212,9 +227,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         score=args.score,
     )
     print(text)
-    if any(run["exit_code"] for run in runs):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
+    return 1 if any(run["exit_code"] for run in runs) else 0
