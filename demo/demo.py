@@ -49,7 +49,14 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     kinds = "overlay,labels,json"
     add("--save", default=kinds, metavar="KINDS", help="which results (%(default)s)")
-    add("--opacity", type=float, default=0.5, help="of the overlay's colors, 0 to 1 (%(default)s)")
+    add(
+        "--opacity",
+        type=float,
+        default=0.5,
+        metavar="A",
+        help="of the overlay's colors, 0 (outlines only) to 1 (%(default)s)",
+    )
+    add("--side-by-side", action="store_true", help="overlays beside the image itself")
     add("--synonyms", choices=("first", "mean", "max"), help="what further names of a class do")
     add(
         "--background",
@@ -134,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
         settings=model_settings(cfg),
         kinds=[kind.strip() for kind in args.save.split(",")],
         opacity=args.opacity,
+        side_by_side=args.side_by_side,
         note="" if description["weights"]["trained"] else "UNTRAINED",
     )
     folder.check(overwrite=args.overwrite)

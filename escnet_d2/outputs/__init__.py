@@ -3,12 +3,14 @@
 from .image_files import ImageFile, find_images
 from .records import RunReport
 from .run_folder import OUTPUT_KINDS, RunFolder, check_output_folder
+from .segmented_image import SegmentedImage
 
 __all__ = [
     "OUTPUT_KINDS",
     "ImageFile",
     "RunFolder",
     "RunReport",
+    "SegmentedImage",
     "check_output_folder",
     "find_images",
 ]

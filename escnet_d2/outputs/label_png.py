@@ -17,12 +17,12 @@ def save_label_png(
     """Writes a label map losslessly and atomically.
 
     Up to 255 classes: an 8-bit palette PNG, whose pixel values are the class indices and whose
-    palette holds the class colors; 255 stays free for unlabeled pixels, in black. More: 16-bit
-    gray.
+    palette holds the class colors; 255 is for pixels without a class, in black. More: 16-bit gray,
+    65535 for those.
 
     Args:
         path: the PNG to write or replace.
-        labels: (H, W) integers in 0..K-1.
+        labels: (H, W) integers in 0..K-1, or -1 for no class.
         colors: (K, 3) uint8, RGB.
         note: a comment to store in the file.
     """

@@ -15,7 +15,6 @@ import portalocker
 
 from escnet_d2.io import TEMPORARY_FILES, atomic_path, read_label_map, write_json, write_text
 from escnet_d2.structures import Segmentation, Vocabulary
-from escnet_d2.structures.vocabulary import BACKGROUND_NAME
 
 from .image_files import ImageFile
 from .label_png import save_label_png
@@ -44,6 +43,7 @@ class RunFolder:
         settings: Mapping[str, object],
         kinds: Collection[str] = tuple(OUTPUT_KINDS),
         opacity: float = 0.5,
+        side_by_side: bool = False,
         note: str = "",
     ) -> None:
         """Touches nothing yet, see :meth:`open`.
@@ -52,9 +52,10 @@ class RunFolder:
             path: the folder.
             vocabulary: the classes.
             description: plain data for every record and the summary: config, weights.
-            settings: plain data on which the outputs depend, beside vocabulary and opacity.
+            settings: plain data on which the outputs depend, beside vocabulary and overlays' looks.
             kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
             opacity: of the colors in overlays, in [0, 1].
+            side_by_side: overlays stand beside the image.
             note: stands in the legend of every overlay and as a comment in every label PNG.
 
         Raises:
@@ -72,14 +73,12 @@ class RunFolder:
         self.vocabulary = vocabulary
         self.kinds = tuple(kinds)
         self.description = dict(description)
-        names = [name.lower() for name in vocabulary.class_names]
-        background = names.index(BACKGROUND_NAME) if BACKGROUND_NAME in names else None
-        self._colors = class_colors(len(names), background=background)
-        self._opacity = opacity
+        self._colors = class_colors(vocabulary.class_names)
+        self._looks = {"opacity": opacity, "side_by_side": side_by_side}
         self._note = note
         # Through JSON, as tuples come back as lists.
         self._settings = json.loads(
-            json.dumps({**settings, "vocabulary": asdict(vocabulary), "opacity": opacity})
+            json.dumps({**settings, "vocabulary": asdict(vocabulary), **self._looks})
         )
         self._resume = False
 
@@ -232,7 +231,7 @@ class RunFolder:
             record = image_record(segmentation, file=str(image.path), settings=self.description)
             write_json(paths["json"], record)
         if "overlay" in paths:
-            options = {"colors": self._colors, "opacity": self._opacity, "note": self._note}
+            options = {"colors": self._colors, **self._looks, "note": self._note}
             overlay = draw_overlay(pixels, segmentation, **options)
             with atomic_path(paths["overlay"]) as temporary:
                 if paths["overlay"].suffix == ".jpg":
