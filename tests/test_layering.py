@@ -27,6 +27,7 @@ ALLOWED = {
 }
 ALLOWED["engine"] = set(ALLOWED)
 ALLOWED["projects"] = set(ALLOWED)
+ALLOWED["commands"] = set(ALLOWED)
 # States the version and imports nothing, so everyone may read it.
 ALLOWED_FOR_ALL = {"version"}
 

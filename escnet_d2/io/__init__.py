@@ -1,6 +1,6 @@
 """Files in and out: photos, label images, and files that appear whole or not at all."""
 
-from .atomic import TEMPORARY_FILES, atomic_path, write_json, write_text
+from .atomic import TEMPORARY_FILES, atomic_path, atomic_text, write_json, write_text
 from .images import (
     DECODING_ERRORS,
     HEIF_SUFFIXES,
@@ -19,6 +19,7 @@ __all__ = [
     "ImageInput",
     "TEMPORARY_FILES",
     "atomic_path",
+    "atomic_text",
     "image_pixels",
     "read_image",
     "read_label_map",

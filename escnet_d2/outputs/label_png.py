@@ -10,6 +10,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from escnet_d2.io import atomic_path
 
+# As many classes have a palette.
+_MAX_PALETTE = 255
+
+
+def unlabeled_value(num_classes: int) -> int:
+    """Returns the value of pixels without a class in a label PNG: 255, or 65535 in 16 bits."""
+    return 255 if num_classes <= _MAX_PALETTE else 65535
+
 
 def save_label_png(
     path: str | os.PathLike, labels: np.ndarray, colors: np.ndarray, *, note: str = ""
@@ -26,7 +34,7 @@ def save_label_png(
         colors: (K, 3) uint8, RGB.
         note: a comment to store in the file.
     """
-    if len(colors) <= 255:
+    if len(colors) <= _MAX_PALETTE:
         image = Image.fromarray(labels.astype(np.uint8))
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(colors)] = colors

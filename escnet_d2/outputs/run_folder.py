@@ -44,6 +44,7 @@ class RunFolder:
         kinds: Collection[str] = tuple(OUTPUT_KINDS),
         opacity: float = 0.5,
         side_by_side: bool = False,
+        min_score: float = 0.0,
         note: str = "",
     ) -> None:
         """Touches nothing yet, see :meth:`open`.
@@ -52,14 +53,15 @@ class RunFolder:
             path: the folder.
             vocabulary: the classes.
             description: plain data for every record and the summary: config, weights.
-            settings: plain data on which the outputs depend, beside vocabulary and overlays' looks.
+            settings: plain data on which the outputs depend, beside the other arguments.
             kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
             opacity: of the colors in overlays, in [0, 1].
             side_by_side: overlays stand beside the image.
+            min_score: pixels with a lower score stay without a class, in [0, 1].
             note: stands in the legend of every overlay and as a comment in every label PNG.
 
         Raises:
-            ValueError: an unknown kind or none, or an opacity out of range.
+            ValueError: an unknown kind or none, or an opacity or score out of range.
             OSError: as :func:`check_output_folder`.
         """
         check_output_folder(path)
@@ -67,19 +69,20 @@ class RunFolder:
             raise ValueError(
                 f"Outputs must be some of {', '.join(OUTPUT_KINDS)}, got {', '.join(kinds)!r}."
             )
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
+        for name, value in (("opacity", opacity), ("confidence", min_score)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value}.")
         self.path = Path(path)
         self.vocabulary = vocabulary
         self.kinds = tuple(kinds)
         self.description = dict(description)
         self._colors = class_colors(vocabulary.class_names)
         self._looks = {"opacity": opacity, "side_by_side": side_by_side}
+        self._min_score = min_score
         self._note = note
         # Through JSON, as tuples come back as lists.
-        self._settings = json.loads(
-            json.dumps({**settings, "vocabulary": asdict(vocabulary), **self._looks})
-        )
+        own = {"vocabulary": asdict(vocabulary), **self._looks, "min_score": min_score}
+        self._settings = json.loads(json.dumps({**settings, **own}))
         self._resume = False
 
     def check(self, *, overwrite: bool = False) -> None:
@@ -206,7 +209,8 @@ class RunFolder:
             for found in record["classes"]:
                 areas[found["index"]] = found["area"]
         elif "labels" in paths:
-            areas += np.bincount(read_label_map(paths["labels"]).ravel(), minlength=len(areas))
+            labels = read_label_map(paths["labels"])
+            areas += np.bincount(labels[labels < len(areas)], minlength=len(areas))
         return areas
 
     def write(self, image: ImageFile, pixels: np.ndarray, segmentation: Segmentation) -> np.ndarray:
@@ -223,6 +227,7 @@ class RunFolder:
         Raises:
             ValueError: a label that is not a class, or an image of another size.
         """
+        segmentation = segmentation.confident(self._min_score)
         areas = segmentation.class_areas()
         paths = self.paths(image)
         if "labels" in paths:

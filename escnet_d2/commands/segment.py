@@ -1,0 +1,198 @@
+"""Segments photos by class names and writes overlays, label PNGs and JSON; see docs/demo.md.
+
+::
+
+    python demo/demo.py --input photos/ --output results/ --vocabulary "couch|sofa, dog, grass"
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+logger = logging.getLogger(__name__)
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Returns the parser; without importing the package, so that ``--help`` is quick."""
+    parser = argparse.ArgumentParser(
+        description="Segments photos by class names.",
+        epilog="Exit code: 0 all images done, 1 some failed, 2 usage error, 130 interrupted.",
+    )
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="PATH", help="folders, images or quoted globs")
+    add("--output", required=True, metavar="DIR", help="where results go")
+    add(
+        "--vocabulary",
+        required=True,
+        metavar="WORDS|FILE|NAME",
+        help='"couch|sofa, dog, grass" (comma between classes, | between synonyms), a text or JSON '
+        "file, or the name of a data set or bundled class list",
+    )
+    add("--config-file", default="escnet_tiny", metavar="F", help="name or path (%(default)s)")
+    add("--weights", metavar="FILE", help="checkpoint; default: MODEL.WEIGHTS of the config")
+    add("--allow-untrained", action="store_true", help="run with random weights, for trials")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
+    add("--batch-size", type=int, metavar="N", help="default: TEST.IMS_PER_BATCH of the config")
+    add("--recursive", action="store_true", help="search the sub-folders of folders too")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume", action="store_true", help="go on with a run: skip images whose results exist"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="delete the results of the run in --output first"
+    )
+    kinds = "overlay,labels,json"
+    add("--save", default=kinds, metavar="KINDS", help="which results (%(default)s)")
+    add(
+        "--opacity",
+        type=float,
+        default=0.5,
+        metavar="A",
+        help="of the overlay's colors, 0 (outlines only) to 1 (%(default)s)",
+    )
+    add("--side-by-side", action="store_true", help="overlays beside the image itself")
+    add(
+        "--confidence",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="leave pixels without a class whose score is lower, 0 to 1 (%(default)s)",
+    )
+    add("--synonyms", choices=("first", "mean", "max"), help="what further names of a class do")
+    add(
+        "--background",
+        choices=("none", "words", "threshold"),
+        help="add a class 'background': found by its own words, or where no score is high enough",
+    )
+    add("--background-threshold", type=float, metavar="T", help="that score, 0 to 1")
+    add(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="configuration keys to change; comes last",
+    )
+    return parser
+
+
+def config_options(args: argparse.Namespace) -> list[object]:
+    """Returns the arguments that are configuration keys, and then ``--opts``, which win."""
+    background = args.background
+    if args.background_threshold is not None:
+        background = background or "threshold"
+        if background != "threshold":
+            raise ValueError("--background-threshold needs --background threshold.")
+    values = {
+        "VOCABULARY.SYNONYMS": args.synonyms,
+        "VOCABULARY.BACKGROUND": background,
+        "VOCABULARY.BACKGROUND_THRESHOLD": args.background_threshold,
+    }
+    given = [item for pair in values.items() if pair[1] is not None for item in pair]
+    return [*given, *args.opts]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segments what the arguments ask for and returns the exit code.
+
+    Raises:
+        OSError: an input, a file that an argument names, or the output folder is not usable.
+        ValueError: an argument with a wrong value.
+        RuntimeError: weights that cannot be loaded, or a device that is not there.
+        AssertionError: a device that torch was built without.
+    """
+    options = config_options(args)
+    from escnet_d2.outputs import OUTPUT_KINDS, RunFolder, find_images
+
+    own_folders = [Path(args.output, folder) for folder in OUTPUT_KINDS.values()]
+    images, num_ignored = find_images(args.input, recursive=args.recursive, exclude=own_folders)
+    own_classes = Path(args.output, "classes.txt")
+    if own_classes.exists() and Path(args.vocabulary).resolve() == own_classes.resolve():
+        raise ValueError(
+            f"--vocabulary {args.vocabulary} is what this run would overwrite with the names of "
+            "its classes: copy it, or choose another --output."
+        )
+
+    import torch
+
+    from escnet_d2.engine import OpenVocabPredictor
+    from escnet_d2.engine.console import release_messages
+    from escnet_d2.engine.model_description import (
+        describe_model,
+        model_settings,
+        require_weights,
+    )
+    from escnet_d2.engine.prediction_run import segment_images
+    from escnet_d2.engine.predictor import configured_vocabulary, inference_config
+
+    # What does not need the model is checked before it is built.
+    cfg = inference_config(args.config_file, weights=args.weights, device=args.device, opts=options)
+    require_weights(cfg, allow_untrained=args.allow_untrained)
+    batch_size = cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {batch_size}.")
+    description = {
+        "config": args.config_file,
+        "opts": [str(item) for item in options],
+        **describe_model(cfg),
+    }
+    folder = RunFolder(
+        args.output,
+        configured_vocabulary(cfg, args.vocabulary),
+        description=description,
+        settings=model_settings(cfg),
+        kinds=[kind.strip() for kind in args.save.split(",")],
+        opacity=args.opacity,
+        side_by_side=args.side_by_side,
+        min_score=args.confidence,
+        note="" if description["weights"]["trained"] else "UNTRAINED",
+    )
+    folder.check(overwrite=args.overwrite)
+    # Without a checkpoint weights are random: the same in every run, so that --resume fits.
+    torch.manual_seed(0)
+    # Before --overwrite deletes anything, since it may fail.
+    predictor = OpenVocabPredictor(cfg)
+    with folder.open(resume=args.resume, overwrite=args.overwrite):
+        release_messages()
+        logger.info("Weights: %s", description["weights"]["description"])
+        report = segment_images(
+            images, predictor, folder, num_ignored=num_ignored, batch_size=batch_size
+        )
+    logger.info("%s. Results: %s", report, args.output)
+    if report.state == "interrupted":
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if report.failures else EXIT_OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; a usage error ends in one line of explanation.
+
+    Args:
+        arguments: of the command line, by default those of this process.
+
+    Returns:
+        The exit code.
+    """
+    args = argument_parser().parse_args(arguments)
+    return run_in_console(run, args)
+
+
+def run_in_console(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Calls ``run(args)`` and returns its exit code, or that of the error that it reports."""
+    from escnet_d2.engine.console import held_messages, report_error
+
+    try:
+        with held_messages():
+            return run(args)
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        # AssertionError is torch's answer to --device cuda where it was built without.
+        report_error(error)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted before the first image.\n")
+        return EXIT_INTERRUPTED
