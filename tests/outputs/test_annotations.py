@@ -148,15 +148,32 @@ def test_yolo(export):
         np.testing.assert_array_equal(painted, things(labels))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_polygons_are_exact_and_simplified_ones_close(seed):
-    noise = np.random.default_rng(seed).random((60, 80)).astype(np.float32)
-    mask = cv2.GaussianBlur(noise, (0, 0), 2) > 0.5
-    for simplify, wrong in ((0, 0), (1.5, 0.12)):
-        filled = np.zeros(mask.shape, np.uint8)
-        for polygon in polygons(mask, simplify):
-            cv2.fillPoly(filled, [(polygon * (80, 60)).astype(np.int32)], 1)
-        assert (filled != mask).mean() <= wrong
+def blobs(blur):
+    noise = np.random.default_rng(0).random((60, 80)).astype(np.float32)
+    return cv2.GaussianBlur(noise, (0, 0), blur) > 0.4
+
+
+def fill(mask, simplify):
+    filled = np.zeros(mask.shape, np.uint8)
+    found = list(polygons(mask, simplify))
+    for polygon in found:
+        cv2.fillPoly(filled, [(polygon * mask.shape[::-1]).astype(np.int32)], 1)
+    return filled.astype(bool), sum(map(len, found))
+
+
+# From specks, with hundreds of holes in one region, to smooth regions.
+@pytest.mark.parametrize("blur", [0.3, 0.8, 2])
+def test_polygons_are_exact(blur):
+    filled, _ = fill(blobs(blur), 0)
+    np.testing.assert_array_equal(filled, blobs(blur))
+
+
+def test_simplified_polygons_are_short_and_close():
+    mask = blobs(2)
+    (_, exact), (filled, simple) = fill(mask, 0), fill(mask, 1.5)
+    assert simple < exact / 2
+    border = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5)))
+    assert (border[filled != mask] > 0).all()
 
 
 def test_png(export):
