@@ -23,6 +23,7 @@ _MAX_SIDE = 8192
 _STRIP = 2**22
 _PAPER = (250, 250, 250)
 _INK = (25, 25, 25)
+_SWATCH_EDGE = (170, 170, 170)
 _MIN_FONT_SIZE = 14
 # In units of the font size.
 _ROW_HEIGHT = 1.6
@@ -209,6 +210,9 @@ class _Legend:
                 half = round(0.55 * size)
                 corners = (x, middle - half, x + round(1.4 * size) - 1, middle + half - 1)
                 fill, outline = tuple(seen[index].tolist()), tuple(colors[index].tolist())
+                # Snow is white as the paper.
+                around = (corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1)
+                draw.rectangle(around, outline=_SWATCH_EDGE)
                 draw.rectangle(corners, fill=fill, outline=outline, width=max(2, round(size / 7)))
             draw.text((x + 1.9 * size, middle), name, fill=_INK, font=self.font, anchor="lm")
             right = (x + self.column_width, middle)

@@ -171,9 +171,8 @@ def test_polygons_are_exact(blur):
 def test_simplified_polygons_are_short_and_close():
     mask = blobs(2)
     (_, exact), (filled, simple) = fill(mask, 0), fill(mask, 1.5)
-    assert simple < exact / 2
-    border = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5)))
-    assert (border[filled != mask] > 0).all()
+    assert simple < 0.6 * exact
+    assert (filled & mask).sum() / (filled | mask).sum() > 0.9
 
 
 def test_png(export):
