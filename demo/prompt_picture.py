@@ -11,17 +11,27 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from PIL import Image
 
 from escnet_d2.engine import OpenVocabPredictor
-from escnet_d2.engine.predictor import ImageInput, image_pixels
+from escnet_d2.io import ImageInput, image_pixels
 from escnet_d2.modeling import ESCNet
-from escnet_d2.outputs.palette import class_colors
+from escnet_d2.outputs import SegmentedImage
+from escnet_d2.outputs.region_names import drawable_name
 from escnet_d2.structures import Vocabulary
 
-_CELL_INCHES = 1.7
+# Of the whole picture, to fit a screen, and of the largest panels.
+_WIDTH_INCHES, _HEIGHT_INCHES, _PANEL_INCHES = 15.0, 8.4, 1.7
 _DPI = 100
+_FONT_SIZE = 9
 _COLUMNS = ("class map", "probability, points", "regions", "pseudo mask")
+_CAPTION = (
+    "class map: how well each patch fits the class; of block 1, CLIP's correlation. "
+    "probability: relative to the likeliest class; dots are the pseudo points that prompt SAM.\n"
+    "regions: clusters of the patches that are likely enough, one color each. "
+    "pseudo mask: the mask prompt, probability inside the regions. Bright is high."
+)
 _OPACITY = 0.55
 
 logger = logging.getLogger("escnet_d2.inspect_prompts")
@@ -55,15 +65,13 @@ class PromptInspection:
 
     Attributes:
         image: uint8 (h, w, 3), RGB.
-        labels: the segmentation, int (h, w), index into the whole vocabulary.
-        vocabulary_names: names of all classes.
+        segmentation: of the image, into the whole vocabulary.
         class_names: names of the n classes that the blocks show.
         blocks: in order.
     """
 
     image: np.ndarray
-    labels: np.ndarray
-    vocabulary_names: tuple[str, ...]
+    segmentation: SegmentedImage
     class_names: tuple[str, ...]
     blocks: tuple[BlockInspection, ...]
 
@@ -124,50 +132,62 @@ def inspect_image(
         blocks.append(BlockInspection(*parts))
     return PromptInspection(
         image=pixels,
-        labels=segmentation.labels,
-        vocabulary_names=segmentation.class_names,
+        segmentation=segmentation,
         class_names=tuple(segmentation.class_names[index] for index in chosen),
         blocks=tuple(blocks),
     )
 
 
 def draw_prompt_picture(inspection: PromptInspection) -> Image.Image:
-    """Draws the image and its segmentation, then a row for each class and ESC-Block.
+    """Draws the image and its segmentation, and beside them a row per class with all ESC-Blocks.
 
     Returns:
-        An RGB image.
+        An RGB image, not larger than a screen.
     """
-    rows = len(inspection.class_names) * len(inspection.blocks)
-    figure = Figure(figsize=(_CELL_INCHES * 5.4, _CELL_INCHES * 1.12 * (rows + 1)), dpi=_DPI)
+    num_rows, num_blocks = len(inspection.class_names), len(inspection.blocks)
+    num_columns = num_blocks * len(_COLUMNS)
+    panel = min(_PANEL_INCHES, (_WIDTH_INCHES - 4) / num_columns, (_HEIGHT_INCHES - 1.2) / num_rows)
+    # At least high enough for the image above its segmentation.
+    height = max(num_rows * panel + 1.2, 4.6)
+    figure = Figure(figsize=(num_columns * panel + 4, height), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(rows + 1, len(_COLUMNS), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    axes[0, 0].imshow(inspection.image)
-    axes[0, 0].set_title("image", fontsize=8)
-    colors = class_colors(len(inspection.vocabulary_names))
-    axes[0, 1].imshow(colors[inspection.labels])
-    axes[0, 1].set_title("segmentation", fontsize=8)
-    row = 1
-    for index, name in enumerate(inspection.class_names):
-        for number, block in enumerate(inspection.blocks, start=1):
-            _draw_row(axes[row], inspection.image, block, index)
-            axes[row, 0].text(
-                -0.06,
-                0.5,
-                f"{name}\nblock {number}",
-                transform=axes[row, 0].transAxes,
-                ha="right",
-                va="center",
-                fontsize=8,
-            )
-            if row == 1:
-                for axis, title in zip(axes[row], _COLUMNS):
-                    axis.set_title(title, fontsize=8)
-            row += 1
-    figure.subplots_adjust(left=0.24, right=0.99, top=0.97, bottom=0.01, hspace=0.12, wspace=0.05)
+    whole = figure.add_gridspec(1, 2, width_ratios=(3, num_columns * panel + 0.6), wspace=0.02)
+    whole.update(left=0.01, right=0.995, bottom=0.62 / height, top=1 - 0.5 / height)
+    _draw_images(figure, whole[0], inspection)
+    # The first column is for the names.
+    ratios = [0.6] + [1] * num_columns
+    grid = whole[1].subgridspec(
+        num_rows, num_columns + 1, width_ratios=ratios, wspace=0.06, hspace=0.06
+    )
+    for row, name in enumerate(inspection.class_names):
+        label = figure.add_subplot(grid[row, 0])
+        label.set_axis_off()
+        index = inspection.segmentation.class_names.index(name)
+        words = drawable_name(name, index).split(" ")
+        label.text(1, 0.5, "\n".join(words), ha="right", va="center", fontsize=_FONT_SIZE)
+        for number, block in enumerate(inspection.blocks):
+            first = 1 + number * len(_COLUMNS)
+            axes = [figure.add_subplot(grid[row, first + column]) for column in range(4)]
+            _draw_row(np.array(axes), inspection.image, block, row)
+            for axis, title in zip(axes, _COLUMNS):
+                axis.set_axis_off()
+                if row == 0:
+                    axis.set_title(f"block {number + 1}\n{title}", fontsize=_FONT_SIZE - 1)
+    figure.text(0.01, 0.08 / height, _CAPTION, fontsize=_FONT_SIZE, va="bottom", linespacing=1.4)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _draw_images(figure: Figure, place: SubplotSpec, inspection: PromptInspection) -> None:
+    pictures = {
+        "image": inspection.image,
+        "segmentation": inspection.segmentation.overlay(with_legend=False),
+    }
+    for cell, (title, picture) in zip(place.subgridspec(2, 1, hspace=0.12), pictures.items()):
+        axis = figure.add_subplot(cell)
+        axis.set_axis_off()
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=_FONT_SIZE)
 
 
 def _draw_row(axes: np.ndarray, image: np.ndarray, block: BlockInspection, index: int) -> None:

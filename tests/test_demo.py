@@ -275,11 +275,3 @@ def test_a_vocabulary_is_not_overwritten(tmp_path, demo, settings):
     assert done.returncode == 2
     assert "is what this run would overwrite" in done.stderr
     assert own.read_text().startswith("couch, sofa  # and")
-
-
-def test_help_needs_no_torch(run_program, monkeypatch):
-    for package in ("torch", "detectron2", "escnet_d2"):
-        monkeypatch.setitem(sys.modules, package, None)
-    done = run_program(PROGRAM, "--help")
-    assert done.returncode == 0, done.stderr
-    assert "--vocabulary" in done.stdout

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -61,7 +61,21 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     kinds = "overlay,labels,json"
     add("--save", default=kinds, metavar="KINDS", help="which results (%(default)s)")
-    add("--opacity", type=float, default=0.5, help="of the overlay's colors, 0 to 1 (%(default)s)")
+    add(
+        "--opacity",
+        type=float,
+        default=0.5,
+        metavar="A",
+        help="of the overlay's colors, 0 (outlines only) to 1 (%(default)s)",
+    )
+    add("--side-by-side", action="store_true", help="overlays beside the image itself")
+    add(
+        "--confidence",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="leave pixels without a class whose score is lower, 0 to 1 (%(default)s)",
+    )
     add("--synonyms", choices=("first", "mean", "max"), help="what further names of a class do")
     add(
         "--background",
@@ -155,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
         settings=model_settings(cfg),
         kinds=[kind.strip() for kind in args.save.split(",")],
         opacity=args.opacity,
+        side_by_side=args.side_by_side,
+        min_score=args.confidence,
         note="" if description["weights"]["trained"] else "UNTRAINED",
         part=(index, count),
     )
@@ -190,7 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    args = argument_parser().parse_args(arguments)
+    return run_in_console(run, argument_parser().parse_args(arguments))
+
+
+def run_in_console(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Calls ``run(args)`` and returns its exit code, or that of the error that it reports."""
     from escnet_d2.engine.console import held_messages, report_error
 
     try:

@@ -12,14 +12,14 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
-from PIL import Image
 
 from escnet_d2.config import synonym_mode
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.region_masks import RegionMasks
 from escnet_d2.data.semantic_mapper import build_augmentations, transformed_masks
-from escnet_d2.io import read_image, to_rgb
-from escnet_d2.structures import Segmentation, Vocabulary
+from escnet_d2.io import ImageInput, image_pixels
+from escnet_d2.outputs import SegmentedImage
+from escnet_d2.structures import Vocabulary
 from escnet_d2.weights import PUBLISHED_NAMES, hub_weights_file, shipped_config
 
 from .checkpoint import TrainingCheckpointer
@@ -29,7 +29,6 @@ from .model_description import lacks_weights
 from .precision import INFERENCE_DTYPES, autocast
 from .setup import load_config
 
-ImageInput = Union[str, os.PathLike, Image.Image, np.ndarray]
 VocabularyInput = Union[str, os.PathLike, Sequence[Union[str, Sequence[str]]], Vocabulary]
 
 logger = logging.getLogger(__name__)
@@ -75,11 +74,6 @@ def configured_vocabulary(cfg: CfgNode, vocabulary: VocabularyInput) -> Vocabula
     )
 
 
-def image_pixels(image: ImageInput) -> np.ndarray:
-    """Returns what :meth:`OpenVocabPredictor.__call__` takes as (H, W, 3) uint8, RGB."""
-    return read_image(image) if isinstance(image, (str, os.PathLike)) else to_rgb(image)
-
-
 class OpenVocabPredictor:
     """Finds the classes that it is given by name in images.
 
@@ -88,6 +82,7 @@ class OpenVocabPredictor:
         predictor = OpenVocabPredictor.from_pretrained("cat_seg_vitb16")
         result = predictor("photo.jpg", "couch|sofa, dog, grass")
         result.labels, result.scores, result.class_names
+        result.overlay().save("overlay.png")
 
     Attributes:
         cfg: the frozen configuration in use.
@@ -175,7 +170,7 @@ class OpenVocabPredictor:
 
     def __call__(
         self, image: ImageInput, vocabulary: VocabularyInput | None = None
-    ) -> Segmentation:
+    ) -> SegmentedImage:
         """Segments one image.
 
         Args:
@@ -187,7 +182,7 @@ class OpenVocabPredictor:
                 :class:`~escnet_d2.structures.Vocabulary`; by default that of the constructor.
 
         Returns:
-            Labels and scores at the size of the image.
+            Labels and scores at the size of the image, which ``overlay()`` draws.
 
         Raises:
             FileNotFoundError: no such image or class list.
@@ -201,7 +196,7 @@ class OpenVocabPredictor:
         vocabulary: VocabularyInput | None = None,
         *,
         file_names: Sequence[str | os.PathLike] | None = None,
-    ) -> list[Segmentation]:
+    ) -> list[SegmentedImage]:
         """Segments several images, of any sizes, in one pass of the model.
 
         Args:
@@ -232,12 +227,13 @@ class OpenVocabPredictor:
         with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, dtype):
             outputs = self.model(batch)
         return [
-            Segmentation(
+            SegmentedImage(
                 labels=output["label_map"].to("cpu", torch.int32).numpy(),
                 scores=output["score_map"].to("cpu", torch.float32).numpy(),
                 class_names=resolved.class_names,
+                image=image,
             )
-            for output in outputs
+            for image, output in zip(images, outputs)
         ]
 
     def model_input(

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 # A glob of the files that a killed process leaves beside those that it was writing.
 TEMPORARY_FILES = f".{'[0-9a-f]' * 32}.tmp"
@@ -36,13 +37,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8 text atomically; lone surrogates become escapes of JSON.
+@contextmanager
+def atomic_text(path: str | os.PathLike) -> Iterator[TextIO]:
+    """Gives a file of UTF-8 text to write to, which appears at the end, see :func:`atomic_path`.
 
-    Python has them in file names that are not UTF-8.
+    Lone surrogates become escapes of JSON: Python has them in file names that are not UTF-8.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}
+    with atomic_path(path) as temporary, temporary.open("w", **text) as file:
+        yield file
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes text as :func:`atomic_text` does."""
+    with atomic_text(path) as file:
+        file.write(text)
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:

@@ -8,9 +8,12 @@ import stat
 import struct
 import warnings
 import zlib
+from typing import Union
 
 import numpy as np
 from PIL import Image, ImageOps
+
+ImageInput = Union[str, os.PathLike, Image.Image, np.ndarray]
 
 # 16 bits to 8: 65535 -> 255.
 _UINT16_TO_UINT8 = 257
@@ -84,6 +87,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             return to_rgb(image)
         except DECODING_ERRORS as error:
             raise ValueError(f"Cannot read image {os.fspath(path)}: {error}") from error
+
+
+def image_pixels(image: ImageInput) -> np.ndarray:
+    """Returns what a path names, by :func:`read_image`, or a picture holds, by :func:`to_rgb`."""
+    return read_image(image) if isinstance(image, (str, os.PathLike)) else to_rgb(image)
 
 
 def to_rgb(image: np.ndarray | Image.Image) -> np.ndarray:

@@ -4,6 +4,7 @@ from .image_files import ImageFile, find_images
 from .image_list import ImageList
 from .records import RunReport
 from .run_folder import OUTPUT_KINDS, RunFolder, check_output_folder
+from .segmented_image import SegmentedImage
 
 __all__ = [
     "OUTPUT_KINDS",
@@ -11,6 +12,7 @@ __all__ = [
     "ImageList",
     "RunFolder",
     "RunReport",
+    "SegmentedImage",
     "check_output_folder",
     "find_images",
 ]

@@ -15,7 +15,6 @@ import portalocker
 
 from escnet_d2.io import TEMPORARY_FILES, atomic_path, read_label_map, write_json, write_text
 from escnet_d2.structures import Segmentation, Vocabulary
-from escnet_d2.structures.vocabulary import BACKGROUND_NAME
 
 from .image_files import ImageFile
 from .label_png import save_label_png
@@ -48,6 +47,8 @@ class RunFolder:
         settings: Mapping[str, object],
         kinds: Collection[str] = tuple(OUTPUT_KINDS),
         opacity: float = 0.5,
+        side_by_side: bool = False,
+        min_score: float = 0.0,
         note: str = "",
         part: tuple[int, int] = (0, 1),
     ) -> None:
@@ -57,15 +58,17 @@ class RunFolder:
             path: the folder.
             vocabulary: the classes.
             description: plain data for every record and the summary: config, weights.
-            settings: plain data on which the outputs depend, beside vocabulary and opacity.
+            settings: plain data on which the outputs depend, beside the other arguments.
             kinds: outputs wanted, of :data:`OUTPUT_KINDS`.
             opacity: of the colors in overlays, in [0, 1].
+            side_by_side: overlays stand beside the image.
+            min_score: pixels with a lower score stay without a class, in [0, 1].
             note: stands in the legend of every overlay and as a comment in every label PNG.
             part: which of how many processes this is that write to the folder, each its own
                 images; they need not run at once.
 
         Raises:
-            ValueError: an unknown kind or none, or an opacity out of range.
+            ValueError: an unknown kind or none, or an opacity or score out of range.
             OSError: as :func:`check_output_folder`.
         """
         check_output_folder(path)
@@ -73,22 +76,21 @@ class RunFolder:
             raise ValueError(
                 f"Outputs must be some of {', '.join(OUTPUT_KINDS)}, got {', '.join(kinds)!r}."
             )
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"opacity must be in [0, 1], got {opacity}.")
+        for name, value in (("opacity", opacity), ("confidence", min_score)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value}.")
         self.path = Path(path)
         self.vocabulary = vocabulary
         self.kinds = tuple(kinds)
         self.description = dict(description)
-        names = [name.lower() for name in vocabulary.class_names]
-        background = names.index(BACKGROUND_NAME) if BACKGROUND_NAME in names else None
-        self._colors = class_colors(len(names), background=background)
-        self._opacity = opacity
+        self._colors = class_colors(vocabulary.class_names)
+        self._looks = {"opacity": opacity, "side_by_side": side_by_side}
+        self._min_score = min_score
         self._note = note
         self._index, self._count = part
         # Through JSON, as tuples come back as lists.
-        self._settings = json.loads(
-            json.dumps({**settings, "vocabulary": asdict(vocabulary), "opacity": opacity})
-        )
+        own = {"vocabulary": asdict(vocabulary), **self._looks, "min_score": min_score}
+        self._settings = json.loads(json.dumps({**settings, **own}))
         self._resume = False
 
     def check(self, *, overwrite: bool = False) -> None:
@@ -237,7 +239,8 @@ class RunFolder:
             for found in record["classes"]:
                 areas[found["index"]] = found["area"]
         elif "labels" in paths:
-            areas += np.bincount(read_label_map(paths["labels"]).ravel(), minlength=len(areas))
+            labels = read_label_map(paths["labels"])
+            areas += np.bincount(labels[labels < len(areas)], minlength=len(areas))
         return areas
 
     def write(self, image: ImageFile, pixels: np.ndarray, segmentation: Segmentation) -> np.ndarray:
@@ -254,6 +257,7 @@ class RunFolder:
         Raises:
             ValueError: a label that is not a class, or an image of another size.
         """
+        segmentation = segmentation.confident(self._min_score)
         areas = segmentation.class_areas()
         paths = self.paths(image)
         if "labels" in paths:
@@ -262,7 +266,7 @@ class RunFolder:
             record = image_record(segmentation, file=str(image.path), settings=self.description)
             write_json(paths["json"], record)
         if "overlay" in paths:
-            options = {"colors": self._colors, "opacity": self._opacity, "note": self._note}
+            options = {"colors": self._colors, **self._looks, "note": self._note}
             overlay = draw_overlay(pixels, segmentation, **options)
             with atomic_path(paths["overlay"]) as temporary:
                 if paths["overlay"].suffix == ".jpg":

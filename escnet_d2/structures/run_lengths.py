@@ -10,7 +10,7 @@ def class_rles(labels: np.ndarray) -> dict[int, dict]:
     """Encodes the region of every class present as COCO's compressed run lengths.
 
     Args:
-        labels: (H, W) integers.
+        labels: (H, W) integers; negative ones are no class.
 
     Returns:
         Class index, ascending, to ``{"size": [H, W], "counts": str}``, as ``pycocotools.mask``
@@ -18,7 +18,8 @@ def class_rles(labels: np.ndarray) -> dict[int, dict]:
     """
     rles = {}
     # Row by row: of a large image even the copy that sorting makes is large.
-    for index in sorted({int(index) for row in labels for index in np.unique(row)}):
+    present = {int(index) for row in labels for index in np.unique(row)}
+    for index in sorted(index for index in present if index >= 0):
         mask = np.empty(labels.shape, bool, order="F")
         rle = coco_mask.encode(np.equal(labels, index, out=mask).view(np.uint8))
         rles[index] = {"size": list(labels.shape), "counts": rle["counts"].decode("ascii")}

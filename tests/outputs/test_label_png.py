@@ -16,7 +16,9 @@ from escnet_d2.outputs.palette import class_colors
 def test_round_trip(tmp_path, num_classes, mode):
     labels = np.random.default_rng(0).integers(0, num_classes, (13, 17)).astype(np.int32)
     labels[0, 0] = num_classes - 1
-    save_label_png(tmp_path / "a.png", labels, class_colors(num_classes))
+    save_label_png(
+        tmp_path / "a.png", labels, class_colors([f"name {index}" for index in range(num_classes)])
+    )
     np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), labels)
     with Image.open(tmp_path / "a.png") as image:
         assert (image.format, image.mode) == ("PNG", mode)
@@ -25,7 +27,7 @@ def test_round_trip(tmp_path, num_classes, mode):
 
 
 def test_8_bit_files_open_in_the_class_colors(tmp_path):
-    colors = class_colors(3)
+    colors = class_colors(["sky", "dog", "cat"])
     save_label_png(tmp_path / "a.png", np.array([[0, 1], [2, 2]]), colors)
     with Image.open(tmp_path / "a.png") as image:
         shown = np.asarray(image.convert("RGB"))
@@ -34,6 +36,11 @@ def test_8_bit_files_open_in_the_class_colors(tmp_path):
 
 def test_a_note_is_a_comment_in_the_file(tmp_path):
     for note in ("", "UNTRAINED"):
-        save_label_png(tmp_path / "a.png", np.zeros((2, 2), int), class_colors(3), note=note)
+        save_label_png(
+            tmp_path / "a.png",
+            np.zeros((2, 2), int),
+            class_colors(["sky", "dog", "cat"]),
+            note=note,
+        )
         with Image.open(tmp_path / "a.png") as image:
             assert image.info.get("Comment", "") == note

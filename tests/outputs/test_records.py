@@ -35,9 +35,21 @@ def test_strips_add_up(monkeypatch):
     np.testing.assert_allclose(result.mean_scores(), scores, rtol=1e-12)
 
 
-@pytest.mark.parametrize("label", [-1, 3])
+def test_pixels_without_a_class_count_for_none():
+    result = segmentation([[0, 0, 2], [2, 2, 2]], [[0.2, 0.4, 1], [0.5, 0.5, 0]], num_classes=4)
+    unsure = result.confident(0.4)
+    assert unsure.labels.tolist() == [[-1, 0, 2], [2, 2, -1]]
+    assert unsure.class_areas().tolist() == [1, 0, 3, 0]
+    np.testing.assert_allclose(unsure.mean_scores(), [0.4, 0, 2 / 3, 0], rtol=1e-6)
+    assert unsure.areas() == {"name 2": 3 / 6, "name 0": 1 / 6}
+    record = image_record(unsure, file="a.jpg", settings={})
+    assert [found["index"] for found in record["classes"]] == [2, 0]
+    assert result.areas() == {"name 2": 4 / 6, "name 0": 2 / 6}
+
+
+@pytest.mark.parametrize("label", [-2, 3])
 def test_labels_out_of_range(label):
-    with pytest.raises(ValueError, match="0 to 2"):
+    with pytest.raises(ValueError, match="-1 to 2"):
         segmentation([[0, label]], num_classes=3).class_areas()
 
 

@@ -82,6 +82,7 @@ def test_an_image_is_done_while_its_outputs_are_there_and_not_older(tmp_path, im
         ({"vocabulary": Vocabulary.from_classes(["sky", "cat"])}, "vocabulary.class_names"),
         ({"weights": "other"}, "weights"),
         ({"opacity": 0.9}, "opacity"),
+        ({"side_by_side": True}, "side_by_side"),
     ],
 )
 @pytest.mark.parametrize("resume", [False, True])
