@@ -39,11 +39,15 @@ class TrainingCheckpointer(DetectionCheckpointer):
         Args:
             model: whose weights are saved and loaded.
             save_dir: where :meth:`save` writes.
-            cfg: of the run, stored in each file; not needed to load.
+            cfg: of the run, stored in each file but for where it ran; not needed to load.
             **others: checkpointables by name, as of Detectron2's checkpointer.
         """
         super().__init__(model, save_dir, **others)
-        self._config = {} if cfg is None else {"config": yaml.safe_load(cfg.dump())}
+        self._config = {}
+        if cfg is not None:
+            config = yaml.safe_load(cfg.dump())
+            del config["OUTPUT_DIR"], config["MODEL"]["WEIGHTS"], config["MODEL"]["DEVICE"]
+            self._config = {"config": config}
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Writes ``<save_dir>/<name>.pth``; a collective call.

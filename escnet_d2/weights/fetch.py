@@ -19,7 +19,7 @@ from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from .checksum import sha256_of
-from .shipped import SHIPPED_DIR, shipped_manifest
+from .shipped import shipped_file, shipped_manifest
 from .state_dict import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -147,10 +147,10 @@ def model_weights_path(spec: str) -> str:
     Raises:
         WeightsError: published weights cannot be downloaded.
     """
-    shipped = shipped_manifest().get(spec)
-    if shipped is not None:
-        return str(SHIPPED_DIR / shipped["file"])
-    return str(fetch(_PUBLISHED[spec])) if spec in _PUBLISHED else spec
+    file = shipped_file(spec)
+    if file is None and spec in _PUBLISHED:
+        file = fetch(_PUBLISHED[spec])
+    return spec if file is None else str(file)
 
 
 def hub_weights_file(repo_id: str, filename: str = "model_final.pth") -> Path:

@@ -19,6 +19,12 @@ def shipped_manifest() -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def shipped_file(spec: str) -> Path | None:
+    """Returns the file of shipped weights; None for others."""
+    entry = shipped_manifest().get(spec)
+    return None if entry is None else SHIPPED_DIR / entry["file"]
+
+
 def shipped_config(spec: str) -> str | None:
     """Returns the name of the configuration of shipped weights; None for others."""
     entry = shipped_manifest().get(spec)
