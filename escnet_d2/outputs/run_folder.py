@@ -257,7 +257,9 @@ class RunFolder:
         Raises:
             ValueError: a label that is not a class, or an image of another size.
         """
-        segmentation = segmentation.confident(self._min_score)
+        # A copy of the labels, which of a large photo are large.
+        if self._min_score:
+            segmentation = segmentation.confident(self._min_score)
         areas = segmentation.class_areas()
         paths = self.paths(image)
         if "labels" in paths:
