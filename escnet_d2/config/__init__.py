@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from .baselines import add_baseline_config
-from .checks import check_at_least, check_choice
+from .checks import check_at_least, check_choice, chunk_size
 from .common import add_ovseg_config
 from .deprecated import DEPRECATED_KEYS
 from .escnet import add_escnet_config
@@ -21,6 +21,7 @@ __all__ = [
     "Method",
     "check_at_least",
     "check_choice",
+    "chunk_size",
     "class_list_setting",
     "get_cfg",
     "key_values",

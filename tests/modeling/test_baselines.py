@@ -71,7 +71,7 @@ def test_pooling_of_training_is_not_that_of_testing(config, batch):
         ("cat_seg_tiny", "ATTENTION_TYPE", "flat", "ATTENTION_TYPE must be one of linear, full"),
         ("cat_seg_tiny", "POOLING_SIZES", [2], "SEM_SEG_HEAD.POOLING_SIZES must be two"),
         ("cat_seg_tiny", "TEST.POOLING_SIZES", [0, 1], "TEST.POOLING_SIZES must be two numbers of"),
-        ("cat_seg_tiny", "TEST.CLASS_CHUNK_SIZE", -1, "CLASS_CHUNK_SIZE must be 0 or more"),
+        ("cat_seg_tiny", "TEST.CLASS_CHUNK_SIZE", -2, "CLASS_CHUNK_SIZE must be -1 or more"),
         ("cat_seg_tiny", "MODEL.CLIP.DENSE_RESIDUAL", "none", "RESIDUAL must be one of cls, token"),
         ("cat_seg_tiny", "INPUT.FORMAT", "BGR", "INPUT.FORMAT must be RGB"),
         ("cat_seg_tiny", "IGNORE_VALUE", 0, "IGNORE_VALUE must be 255"),

@@ -238,7 +238,7 @@ def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
         ("CLIP.TEXT_BATCH_SIZE", 0, "TEXT_BATCH_SIZE must be 1 or more"),
         ("ESCNET.ALPHA", 0.0, "ALPHA"),
         ("ESCNET.AUX_LOSS_WEIGHT", -1.0, "AUX_LOSS_WEIGHT must be 0 or more"),
-        ("ESCNET.CLASS_CHUNK_SIZE", -2, "CLASS_CHUNK_SIZE must be 0 or more"),
+        ("ESCNET.CLASS_CHUNK_SIZE", -2, "CLASS_CHUNK_SIZE must be -1 or more"),
         ("ESCNET.DECODER_DIMS", [16], "two values each"),
         ("ESCNET.EMBED_KERNEL", 4, "EMBED_KERNEL must be odd"),
         ("ESCNET.KMEANS_ITERATIONS", -1, "KMEANS_ITERATIONS must be 0 or more"),

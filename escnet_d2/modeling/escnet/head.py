@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from escnet_d2.config import check_at_least
+from escnet_d2.config import check_at_least, chunk_size
 from escnet_d2.layers import class_chunks, image_text_correlation
 from escnet_d2.layers.class_subsets import likeliest_classes, sample_entries, take_classes
 from escnet_d2.modeling.sam import SamAdapter, build_sam_adapter, build_sam_blocks
@@ -162,7 +162,9 @@ class ESCNetHead(nn.Module):
             "embed_kernel": node.EMBED_KERNEL,
             # Without SAM blocks only the auxiliary loss looks at the refined maps.
             "with_map_heads": node.USE_SAM or node.AUX_LOSS_WEIGHT > 0,
-            "class_chunk_size": node.CLASS_CHUNK_SIZE,
+            "class_chunk_size": chunk_size(
+                "MODEL.ESCNET.CLASS_CHUNK_SIZE", node.CLASS_CHUNK_SIZE, cfg.MODEL.DEVICE
+            ),
             "gradient_checkpointing": node.GRADIENT_CHECKPOINTING,
             "train_classes": node.TRAIN_CLASSES,
             "max_classes": node.MAX_CLASSES,
@@ -255,7 +257,6 @@ def _check_ranges(cfg: CfgNode) -> None:
     for key in ("WINDOW_SIZE", "NUM_HEADS"):
         check_at_least(f"MODEL.ESCNET.{key}", node[key], 1)
     for key in (
-        "CLASS_CHUNK_SIZE",
         "TRAIN_CLASSES",
         "MAX_CLASSES",
         "KMEANS_ITERATIONS",

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from escnet_d2.config import check_at_least, synonym_mode
+from escnet_d2.config import check_at_least, chunk_size, synonym_mode
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.swin_pair import SwinPair
 from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
@@ -238,7 +238,6 @@ def decoder_options(
             f"{list(joined)} of HIDDEN_DIMS and DECODER_DIMS; got "
             f"{list(head.DECODER_GUIDANCE_PROJ_DIMS)}."
         )
-    check_at_least("TEST.CLASS_CHUNK_SIZE", cfg.TEST.CLASS_CHUNK_SIZE, 0)
     return {
         "text_dim": head.TEXT_GUIDANCE_DIM,
         "decoder_dims": head.DECODER_DIMS,
@@ -256,7 +255,9 @@ def decoder_options(
             attention_type=head.ATTENTION_TYPE,
         ),
         "grid": feature_grid(cfg),
-        "class_chunk_size": cfg.TEST.CLASS_CHUNK_SIZE,
+        "class_chunk_size": chunk_size(
+            "TEST.CLASS_CHUNK_SIZE", cfg.TEST.CLASS_CHUNK_SIZE, cfg.MODEL.DEVICE
+        ),
     }
 
 
