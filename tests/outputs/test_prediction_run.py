@@ -25,7 +25,7 @@ class BrightnessPredictor:
         self.interrupt_at = interrupt_at
         self.batches = []
 
-    def predict_batch(self, images, vocabulary):
+    def predict_batch(self, images, vocabulary, *, file_names):
         self.batches.append([image.shape[1] for image in images])
         if len(self.batches) == self.interrupt_at:
             raise KeyboardInterrupt
@@ -179,10 +179,10 @@ def test_resume_redoes_missing_outputs_and_changed_images(photos):
 
 def test_an_image_that_changes_while_it_is_segmented_is_not_done(photos):
     class Meanwhile(BrightnessPredictor):
-        def predict_batch(self, images, vocabulary):
+        def predict_batch(self, images, vocabulary, *, file_names):
             if images[0].shape[1] == 3:
                 Image.new("RGB", (3, 2), (255, 255, 255)).save(photos / "3.png")
-            return super().predict_batch(images, vocabulary)
+            return super().predict_batch(images, vocabulary, file_names=file_names)
 
     report = run(photos, Meanwhile())
     assert report.num_done == 5
