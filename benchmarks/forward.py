@@ -119,6 +119,7 @@ class Run:
         side = self.model.resolution
         height, width = (side, side) if isinstance(side, int) else side
         self._batch = [self._sample(height, width)]
+        self.model.register_forward_pre_hook(self._begin)
         for module in self.model.modules():
             if isinstance(module, TextEncoder) and not case.training:
                 self._give_text(module)
@@ -136,7 +137,6 @@ class Run:
         """Runs the model once; returns CPU seconds of the process and seconds that passed."""
         self._wait()
         cpu, wall = time.process_time(), time.perf_counter()
-        self._start = self._clock()
         with torch.set_grad_enabled(self.case.training):
             result = self.model(self._batch)
             if self.case.training:
@@ -193,6 +193,9 @@ class Run:
         cells = self._cells(*logits.shape[2:]).to(self.device).expand_as(logits[:, :1])
         kept = cells.clamp(max=logits.shape[1] - 1)
         return (logits.scatter(1, kept, 20.0),)
+
+    def _begin(self, *_: object) -> None:
+        self._start = self._clock()
 
     def _time_part(self, module: nn.Module, name: str) -> None:
         """Adds a module's forward passes to a part; those inside another part count there."""

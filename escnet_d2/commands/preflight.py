@@ -81,6 +81,6 @@ def run(args: argparse.Namespace) -> None:
     if not comm.is_main_process():
         return
     result = forecast(cfg, measured, price=args.price)
+    print(as_text(cfg, measured, result))
     if args.output:
         write_json(args.output, as_data(measured, result))
-    print(as_text(cfg, measured, result))
