@@ -68,6 +68,7 @@ def forecast(cfg: CfgNode, measured: Measurements, *, price: float | None = None
         cost=None if price is None else price * hours * measured.processes,
         largest_batch=largest,
         advice=(
+            *_load_advice(measured),
             *_loader_advice(cfg, measured),
             *_precision_advice(cfg, measured),
             *_memory_advice(cfg, measured, largest),
@@ -84,6 +85,16 @@ def _evaluation_hours(cfg: CfgNode, measured: Measurements) -> float | None:
         return None
     once = sum(each.start + each.num_images * each.per_image for each in evaluations)
     return times * once / 3600
+
+
+def _load_advice(measured: Measurements) -> list[str]:
+    is_slowed = measured.computing < 0.8 * (measured.step - measured.waiting)
+    if measured.memory.total is not None or not is_slowed:
+        return []
+    return [
+        f"A step of {_seconds(measured.step)} got {_seconds(measured.computing)} of CPU time: "
+        "other programs are at work, and all times here will follow theirs."
+    ]
 
 
 def _loader_advice(cfg: CfgNode, measured: Measurements) -> list[str]:
@@ -183,7 +194,8 @@ def as_text(cfg: CfgNode, measured: Measurements, result: Forecast) -> str:
         (
             "step",
             f"{_seconds(measured.step)} ({fastest} to {slowest}), of which "
-            f"{_seconds(measured.waiting)} waiting for data",
+            f"{_seconds(measured.waiting)} waiting for data; "
+            f"{_seconds(measured.computing)} of CPU time",
         ),
         (
             "loader",

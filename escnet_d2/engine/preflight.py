@@ -82,6 +82,7 @@ class Measurements:
         step: mean seconds of an optimizer step.
         step_range: those of the fastest and the slowest step.
         waiting: seconds of a step that it waited for data.
+        computing: CPU seconds of a step in the process, those of all its threads.
         loading: seconds that the loader alone takes for the images of a step.
         all_reduce: seconds of exchanging the gradients of a step; None in one process.
         memory: by part.
@@ -95,6 +96,7 @@ class Measurements:
     step: float
     step_range: tuple[float, float]
     waiting: float
+    computing: float
     loading: float
     all_reduce: float | None
     memory: Memory
@@ -126,7 +128,7 @@ def measure_training(cfg: CfgNode, *, steps: int) -> Measurements:
         dtype = TRAINING_DTYPES[cfg.SOLVER.AMP.DTYPE] if cfg.SOLVER.AMP.ENABLED else torch.float32
         with autocast(device, dtype):
             saved = saved_bytes(model, batch)
-        seconds, waiting = _time_steps(trainer, steps)
+        seconds, waiting, computing = _time_steps(trainer, steps)
         peak = peak_memory(device)
         trainable = [p for p in model.parameters() if p.requires_grad]
         state = [x for own in trainer.optimizer.state.values() for x in own.values()]
@@ -154,6 +156,7 @@ def measure_training(cfg: CfgNode, *, steps: int) -> Measurements:
             step=_largest(sum(seconds) / len(seconds)),
             step_range=(min(seconds), max(seconds)),
             waiting=_largest(waiting),
+            computing=_largest(computing),
             loading=_largest(loading),
             all_reduce=all_reduce,
             memory=Memory(**{name: _largest(size) for name, size in sizes.items()}),
@@ -195,12 +198,14 @@ def _time_loader(cfg: CfgNode, steps: int) -> tuple[float, list[dict]]:
     return (time.perf_counter() - start) / count * cfg.SOLVER.GRAD_ACCUM_STEPS, batch
 
 
-def _time_steps(trainer: Trainer, steps: int) -> tuple[list[float], float]:
-    """Returns the seconds of each step, and the mean of those that a step waited for data."""
+def _time_steps(trainer: Trainer, steps: int) -> tuple[list[float], float, float]:
+    """Returns the seconds of each step, and means: of waiting for data, and of CPU seconds."""
     seconds, waiting = [], []
     trainer.start_loader()
     with EventStorage(trainer.start_iter) as trainer.storage:
         for trainer.iter in range(_WARM_UP + steps):
+            if trainer.iter == _WARM_UP:
+                computing = time.process_time()
             start = time.perf_counter()
             trainer.run_step()
             _wait_for_gpu()
@@ -208,7 +213,8 @@ def _time_steps(trainer: Trainer, steps: int) -> tuple[list[float], float]:
             if comm.is_main_process():
                 waiting.append(trainer.storage.history("data_time").latest())
             trainer.storage.step()
-    return seconds[_WARM_UP:], sum(waiting[_WARM_UP:]) / steps
+    computing = (time.process_time() - computing) / steps
+    return seconds[_WARM_UP:], sum(waiting[_WARM_UP:]) / steps, computing
 
 
 def _image_bytes(model: nn.Module, batch: list[dict]) -> tuple[int, float]:

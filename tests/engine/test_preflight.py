@@ -26,6 +26,7 @@ MEASURED = Measurements(
     step=0.5,
     step_range=(0.4, 0.6),
     waiting=0.1,
+    computing=0.4,
     loading=0.1,
     all_reduce=None,
     memory=Memory(weights=1, gradients=1, optimizer=2, saved=2**30, peak=2**30),
@@ -81,7 +82,8 @@ def test_hours_and_cost(tiny_cfg):
     assert forecast(tiny_cfg, ON_GPUS, price=3.0).cost == pytest.approx(2 * result.cost)
     unknown = {"a": EvaluationTime(None, 10.0, 1.0)}
     result = forecast(tiny_cfg, dataclasses.replace(MEASURED, evaluations=unknown))
-    assert (result.evaluation_hours, result.hours, result.cost) == (None, result.training_hours, None)
+    assert result.evaluation_hours is result.cost is None
+    assert result.hours == result.training_hours
 
 
 def test_a_loader_that_cannot_keep_up_sets_the_pace(tiny_cfg):
@@ -93,6 +95,12 @@ def test_a_loader_that_cannot_keep_up_sets_the_pace(tiny_cfg):
     assert result.step == 1.0
     assert "NUM_WORKERS 10 " in result.advice[0]
     assert not any("NUM_WORKERS" in text for text in forecast(tiny_cfg, MEASURED).advice)
+
+
+def test_a_busy_machine_is_told(tiny_cfg):
+    busy = dataclasses.replace(MEASURED, computing=0.2)
+    assert "other programs" in forecast(tiny_cfg, busy).advice[0]
+    assert not any("other programs" in text for text in forecast(tiny_cfg, MEASURED).advice)
 
 
 def test_the_largest_batch_and_advice_on_gpus(tiny_cfg):
