@@ -18,6 +18,7 @@ COMMANDS = {
     "segment": "segment photos by class names",
     "autolabel": "segment photos into annotations of COCO, YOLO, Label Studio, CVAT",
     "train": "train a model, or go on with a training",
+    "preflight": "say what a training will take on this machine, before it is started",
     "evaluate": "score a checkpoint on data sets, beside published figures",
     "compare": "score several models, in one table and plot",
     "vocabulary": "show how class names are read",

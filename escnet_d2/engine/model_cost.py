@@ -1,4 +1,4 @@
-"""The cost of a model: parameters, operations, time and memory per image."""
+"""The cost of a model: parameters, operations, time and memory per image, memory of training."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import resource
 import statistics
 import sys
 import time
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 _MEGABYTE = 2**20
@@ -55,7 +57,7 @@ def measure_cost(model: nn.Module, samples: Sequence[dict[str, Any]]) -> dict[st
         if is_gpu:
             torch.cuda.reset_peak_memory_stats(device)
         times = [milliseconds(sample) for sample in samples]
-        memory = torch.cuda.max_memory_allocated(device) if is_gpu else _process_memory()
+        memory = peak_memory(device)
         # Last: counting makes everything slow.
         operations = _operations(model, samples[0])
     low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
@@ -88,7 +90,50 @@ def _operations(model: nn.Module, sample: dict[str, Any]) -> int:
     return counter.get_total_flops()
 
 
-def _process_memory() -> int:
+def peak_memory(device: torch.device) -> int:
+    """Returns the most bytes in use so far.
+
+    Args:
+        device: on a GPU what tensors took there since its statistics were reset; on a CPU what the
+            process took, with Python and libraries.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def saved_bytes(model: nn.Module, batch: list[dict[str, Any]]) -> int:
+    """Counts what a forward pass in training keeps for the backward pass, on any device.
+
+    Args:
+        model: in training mode, not wrapped for distributed training; keeps no gradient of it.
+        batch: what the training mapper gives.
+
+    Returns:
+        Bytes of the storages that are kept, each once; the model's own weights do not count.
+    """
+    kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
+
+    def pack(tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor.detach())
+        kept.add(saved)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        losses = model(batch)
+    storages = [saved.tensor.untyped_storage() for saved in kept]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    for tensor in (*model.parameters(), *model.buffers()):
+        sizes.pop(tensor.untyped_storage().data_ptr(), None)
+    # Till here: the graph of the losses is what keeps the tensors.
+    del losses
+    return sum(sizes.values())
+
+
+@dataclass(eq=False)
+class _Saved:
+    """A tensor in the place of which autograd keeps this; gone when the graph is."""
+
+    tensor: Tensor

@@ -79,14 +79,7 @@ def setup(
         ValueError: as :func:`load_config`, values that can't work together, or an ``OUTPUT_DIR``
             that cannot be written or holds another training.
     """
-    # Before the configuration is read, so that warnings about it are seen.
-    start_console_log()
-    cfg = load_config(args.config_file, args.opts)
-    check_config(cfg, world_size=comm.get_world_size(), eval_only=args.eval_only)
-    # The evaluator wants labels; the scores of 847 classes at the size of a photo take gigabytes.
-    cfg.TEST.LABEL_MAP_ONLY = True
-    if not args.resume:
-        _check_weights(cfg.MODEL.WEIGHTS)
+    cfg = checked_config(args)
     if require_test_data:
         check_data_is_there("DATASETS.TEST", cfg.DATASETS.TEST)
         check_vocabularies(cfg, "TEST")
@@ -101,11 +94,40 @@ def setup(
     comm.synchronize()
     cfg.freeze()
     _start_run_folder(cfg, args)
+    set_up_torch(cfg, is_train=not args.eval_only)
+    return cfg
+
+
+def checked_config(args: argparse.Namespace) -> CfgNode:
+    """Starts the console's log, and reads and checks the configuration of a run.
+
+    Args:
+        args: with ``config_file``, ``opts``, ``eval_only`` and ``resume``, as in :func:`setup`.
+
+    Returns:
+        A configuration that can still be changed, of data sets that need not be there.
+
+    Raises:
+        FileNotFoundError: as :func:`load_config`, or ``MODEL.WEIGHTS`` is not there.
+        ValueError: as :func:`load_config`, or values that can't work together.
+    """
+    # Before the configuration is read, so that warnings about it are seen.
+    start_console_log()
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg, world_size=comm.get_world_size(), eval_only=args.eval_only)
+    # The evaluator wants labels; the scores of 847 classes at the size of a photo take gigabytes.
+    cfg.TEST.LABEL_MAP_ONLY = True
+    if not args.resume:
+        _check_weights(cfg.MODEL.WEIGHTS)
+    return cfg
+
+
+def set_up_torch(cfg: CfgNode, *, is_train: bool) -> None:
+    """Seeds the random generators, and sets what ``cfg`` says of cuDNN and of matrix products."""
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
-    if not args.eval_only:
+    if is_train:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     torch.set_float32_matmul_precision(cfg.MODEL.FLOAT32_MATMUL)
-    return cfg
 
 
 def _start_run_folder(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -107,10 +107,7 @@ class Trainer(DefaultTrainer):
         Returns:
             Results of the last evaluation if ``TEST.EXPECTED_RESULTS`` asks to check them.
         """
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.SEED = self._data_seed
-        self._trainer.start_loader(build_train_loader(cfg, start_iter=self.start_iter))
+        self.start_loader()
         # Last, since starting a loader may draw random numbers that the first run drew long ago.
         self._restore_random_state()
         logger.info(
@@ -123,6 +120,13 @@ class Trainer(DefaultTrainer):
             self.cfg.OUTPUT_DIR,
         )
         return super().train()
+
+    def start_loader(self) -> None:
+        """Starts to read the data, from ``start_iter`` on; :meth:`train` does."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.SEED = self._data_seed
+        self._trainer.start_loader(build_train_loader(cfg, start_iter=self.start_iter))
 
     def build_hooks(self) -> list[HookBase]:
         """Returns timer, schedule, checkpoints, evaluation and, on the main process, the log."""

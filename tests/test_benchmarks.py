@@ -1,0 +1,44 @@
+"""The benchmark programs at tiny sizes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.mark.slow
+def test_models_against_each_other(start_program, tmp_path):
+    report = tmp_path / "report.json"
+    models = ["ESC-Net=escnet_tiny", "again=escnet_tiny MODEL.ESCNET.GRADIENT_CHECKPOINTING True"]
+    done = start_program(
+        "benchmarks/forward.py", "--models", *models, "--classes", 12, "--foreground", 5,
+        "--repeats", 1, "--training", "--output", report,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(report.read_text())["rows"]
+    assert first["ratio"] == 1
+    assert second["bytes"] < 0.8 * first["bytes"]
+    for row in (first, second):
+        assert row["parts"].keys() >= {"CLIP", "prompts", "SAM", "spatial", "decoder", "after"}
+        assert all(seconds >= 0 for seconds in row["parts"].values())
+        assert sum(row["parts"].values()) == pytest.approx(row["cpu_seconds"], rel=0.1)
+        assert f"| 12 | {row['name']} |" in done.stdout
+
+
+def test_every_model_runs_and_foreground_is_what_was_asked_for(load_program):
+    forward = load_program("benchmarks/forward.py")
+    prompts = []
+    for name in ("cat_seg_tiny", "escnet_tiny", "sam_mi_tiny", "sed_tiny"):
+        case = forward.Case(
+            name=name, config=name, opts=(), classes=9, foreground=4, masks=3, device="cpu",
+            threads=1, training=False,
+        )  # fmt: skip
+        run = forward.Run(case)
+        for block in getattr(run.model.sem_seg_head, "blocks", ()):
+            block.register_forward_pre_hook(lambda _, inputs: prompts.append(inputs[4]))
+        run()
+        assert {"CLIP", "spatial", "class attention", "decoder", "after"} <= run.parts.keys()
+        assert ("injection" in run.parts) == (name == "sam_mi_tiny")
+    assert len(prompts) == 2
+    assert all(own.has_foreground.sum() == 4 for own in prompts)
