@@ -16,6 +16,7 @@ import escnet_d2
 # In the order in which they are listed; a word with a dash is a module with an underscore.
 COMMANDS = {
     "segment": "segment photos by class names",
+    "video": "segment a video, camera or stream by class names",
     "autolabel": "segment photos into annotations of COCO, YOLO, Label Studio, CVAT",
     "train": "train a model, or go on with a training",
     "evaluate": "score a checkpoint on data sets, beside published figures",
