@@ -17,6 +17,7 @@ import escnet_d2
 COMMANDS = {
     "segment": "segment photos by class names",
     "video": "segment a video, camera or stream by class names",
+    "web": "serve a page that segments photos, at a local address",
     "autolabel": "segment photos into annotations of COCO, YOLO, Label Studio, CVAT",
     "train": "train a model, or go on with a training",
     "evaluate": "score a checkpoint on data sets, beside published figures",

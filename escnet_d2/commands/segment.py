@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Packages of the extras `video` and `web`.
+_OPTIONAL = ("av", "gradio")
 
 logger = logging.getLogger(__name__)
 
@@ -252,6 +254,11 @@ def run_in_console(run: Callable[[argparse.Namespace], int], args: argparse.Name
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         # AssertionError is torch's answer to --device cuda where it was built without.
         report_error(error)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if error.name not in _OPTIONAL:
+            raise
+        report_error(RuntimeError(f"needs a further package: pip install {error.name}"))
         return EXIT_USAGE
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted before the first image.\n")
