@@ -20,8 +20,9 @@ from escnet_d2.outputs import SegmentedFrame
 
 from .predictor import OpenVocabPredictor
 
-# Frames segmented and not yet written, each of some ten bytes a pixel.
-_WAITING = 4
+# Segmented and not yet written, some 15 bytes each.
+_PIXELS_WAITING = 2**25
+_MOST_WAITING = 4
 _NUM_DRAWING = 2
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def segment_video(
             for frame in predictor.stream(reader, smoothing=smoothing):
                 result = frame.confident(min_score) if min_score else frame
                 waiting.append(writing.submit(write, result, drawing.submit(draw, result)))
-                finish(keep=_WAITING)
+                finish(keep=min(_MOST_WAITING, _PIXELS_WAITING // result.labels.size))
         except KeyboardInterrupt:
             report.is_interrupted = True
             logger.warning("Interrupted; finishing what is being written.")

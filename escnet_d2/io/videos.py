@@ -180,10 +180,11 @@ class VideoWriter:
 
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         # Written in parts that play as they are; once complete they become an ordinary file.
-        options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
+        parts = "hybrid_fragmented+frag_every_frame"
+        options = {"movflags": parts, "flush_packets": "1"}
         self._file = av.open(os.fspath(path), "w", format="mp4", options=options)
         self._stream = self._file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
-        self._stream.options = {"crf": _QUALITY, "preset": "veryfast"}
+        self._stream.options = {"crf": _QUALITY, "preset": "veryfast", "tune": "zerolatency"}
         self._stream.pix_fmt = "yuv420p"
         self._stream.gop_size = max(1, round(2 * rate))
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
