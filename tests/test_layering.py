@@ -26,7 +26,8 @@ ALLOWED = {
     "modeling": {"structures", "layers", "weights", "config"},
 }
 ALLOWED["engine"] = set(ALLOWED)
-ALLOWED["projects"] = set(ALLOWED)
+ALLOWED["web"] = set(ALLOWED)
+ALLOWED["projects"] = set(ALLOWED) - {"web"}
 ALLOWED["commands"] = {*ALLOWED, "the whole package"}
 # States the version and imports nothing, so everyone may read it.
 ALLOWED_FOR_ALL = {"version"}

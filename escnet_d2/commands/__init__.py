@@ -16,6 +16,8 @@ import escnet_d2
 # In the order in which they are listed; a word with a dash is a module with an underscore.
 COMMANDS = {
     "segment": "segment photos by class names",
+    "video": "segment a video, camera or stream by class names",
+    "web": "serve a page that segments photos, at a local address",
     "autolabel": "segment photos into annotations of COCO, YOLO, Label Studio, CVAT",
     "train": "train a model, or go on with a training",
     "preflight": "say what a training will take on this machine, before it is started",

@@ -13,8 +13,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Packages of the extras `video` and `web`.
+_OPTIONAL = ("av", "gradio")
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +41,8 @@ def argument_parser() -> argparse.ArgumentParser:
         help="folders, images or quoted globs; or @FILE, a list of images",
     )
     add("--output", required=True, metavar="DIR", help="where results go")
-    add(
-        "--vocabulary",
-        required=True,
-        metavar="WORDS|FILE|NAME",
-        help='"couch|sofa, dog, grass" (comma between classes, | between synonyms), a text or JSON '
-        "file, or the name of a data set or bundled class list",
-    )
-    add(
-        "--weights",
-        metavar="FILE|NAME",
-        help="checkpoint, or the name of shipped or published weights (docs/weights.md)",
-    )
-    add("--config-file", metavar="F", help="name or path; default: that of the weights")
+    add_vocabulary_argument(parser, required=True)
     add("--allow-untrained", action="store_true", help="run with random weights, for trials")
-    add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
     add("--batch-size", type=int, metavar="N", help="default: TEST.IMS_PER_BATCH of the config")
     add("--recursive", action="store_true", help="search the sub-folders of folders too")
     existing = parser.add_mutually_exclusive_group()
@@ -61,6 +54,25 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     kinds = "overlay,labels,json"
     add("--save", default=kinds, metavar="KINDS", help="which results (%(default)s)")
+    add_drawing_arguments(parser)
+    add_model_arguments(parser)
+    return parser
+
+
+def add_vocabulary_argument(parser: argparse.ArgumentParser, **options: object) -> None:
+    """Adds ``--vocabulary``."""
+    parser.add_argument(
+        "--vocabulary",
+        metavar="WORDS|FILE|NAME",
+        help='"couch|sofa, dog, grass" (comma between classes, | between synonyms), a text or JSON '
+        "file, or the name of a data set or bundled class list",
+        **options,
+    )
+
+
+def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what overlays look like."""
+    add = parser.add_argument
     add(
         "--opacity",
         type=float,
@@ -76,6 +88,18 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="T",
         help="leave pixels without a class whose score is lower, 0 to 1 (%(default)s)",
     )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the model and its options, which :func:`model_config` reads; to be called last."""
+    add = parser.add_argument
+    add(
+        "--weights",
+        metavar="FILE|NAME",
+        help="checkpoint, or the name of shipped or published weights (docs/weights.md)",
+    )
+    add("--config-file", metavar="F", help="name or path; default: that of the weights")
+    add("--device", metavar="D", help="cpu, cuda, cuda:1; default: MODEL.DEVICE of the config")
     add("--synonyms", choices=("first", "mean", "max"), help="what further names of a class do")
     add(
         "--background",
@@ -90,7 +114,6 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="KEY VALUE",
         help="configuration keys to change; comes last",
     )
-    return parser
 
 
 def config_options(args: argparse.Namespace) -> list[object]:
@@ -109,6 +132,27 @@ def config_options(args: argparse.Namespace) -> list[object]:
     return [*given, *args.opts]
 
 
+def model_config(
+    args: argparse.Namespace, *, allow_untrained: bool = False
+) -> tuple[str, CfgNode, list[object]]:
+    """Returns the model's configuration: its name, itself, and the keys that the arguments change.
+
+    Raises:
+        OSError, ValueError, RuntimeError: as :func:`run`.
+    """
+    options = config_options(args)
+    from escnet_d2.engine import checkpoint_config
+    from escnet_d2.engine.model_description import require_weights
+    from escnet_d2.engine.predictor import inference_config
+
+    name = config = args.config_file or "escnet_tiny"
+    if args.weights and not args.config_file:
+        name, config = checkpoint_config(args.weights)
+    cfg = inference_config(config, weights=args.weights, device=args.device, opts=options)
+    require_weights(cfg, allow_untrained=allow_untrained)
+    return name, cfg, options
+
+
 def run(args: argparse.Namespace) -> int:
     """Segments what the arguments ask for and returns the exit code.
 
@@ -118,7 +162,6 @@ def run(args: argparse.Namespace) -> int:
         RuntimeError: weights that cannot be loaded, or a device that is not there.
         AssertionError: a device that torch was built without.
     """
-    options = config_options(args)
     from escnet_d2.engine.launch import share_of_run
     from escnet_d2.outputs import OUTPUT_KINDS, ImageList, RunFolder, find_images
 
@@ -138,22 +181,14 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from escnet_d2.engine import OpenVocabPredictor, checkpoint_config
+    from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.console import release_messages
-    from escnet_d2.engine.model_description import (
-        describe_model,
-        model_settings,
-        require_weights,
-    )
+    from escnet_d2.engine.model_description import describe_model, model_settings
     from escnet_d2.engine.prediction_run import segment_images
-    from escnet_d2.engine.predictor import configured_vocabulary, inference_config
+    from escnet_d2.engine.predictor import configured_vocabulary
 
     # What does not need the model is checked before it is built.
-    name = config = args.config_file or "escnet_tiny"
-    if args.weights and not args.config_file:
-        name, config = checkpoint_config(args.weights)
-    cfg = inference_config(config, weights=args.weights, device=args.device, opts=options)
-    require_weights(cfg, allow_untrained=args.allow_untrained)
+    name, cfg, options = model_config(args, allow_untrained=args.allow_untrained)
     batch_size = cfg.TEST.IMS_PER_BATCH if args.batch_size is None else args.batch_size
     if batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {batch_size}.")
@@ -219,6 +254,11 @@ def run_in_console(run: Callable[[argparse.Namespace], int], args: argparse.Name
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         # AssertionError is torch's answer to --device cuda where it was built without.
         report_error(error)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if error.name not in _OPTIONAL:
+            raise
+        report_error(RuntimeError(f"needs a further package: pip install {error.name}"))
         return EXIT_USAGE
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted before the first image.\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -17,8 +17,8 @@ from escnet_d2.config import synonym_mode
 from escnet_d2.data import resolve_vocabulary
 from escnet_d2.data.region_masks import RegionMasks
 from escnet_d2.data.semantic_mapper import build_augmentations, transformed_masks
-from escnet_d2.io import ImageInput, image_pixels
-from escnet_d2.outputs import SegmentedImage
+from escnet_d2.io import ImageInput, VideoReader, VideoSource, image_pixels
+from escnet_d2.outputs import SegmentedFrame, SegmentedImage
 from escnet_d2.structures import Vocabulary
 from escnet_d2.weights import PUBLISHED_NAMES, hub_weights_file, shipped_config
 
@@ -211,9 +211,7 @@ class OpenVocabPredictor:
             FileNotFoundError, ValueError: as :meth:`__call__`.
             TypeError: ``images`` is not a list or tuple, or holds something else than images.
         """
-        resolved = self._vocabulary if vocabulary is None else self.resolve_vocabulary(vocabulary)
-        if resolved is None:
-            raise ValueError("Give a vocabulary, here or when the predictor is made.")
+        resolved = self._vocabulary_of_call(vocabulary)
         if not isinstance(images, (list, tuple)):
             raise TypeError(
                 f"predict_batch takes a list of images, not {type(images).__name__}; call the "
@@ -223,6 +221,60 @@ class OpenVocabPredictor:
             return []
         names = [None] * len(images) if file_names is None else file_names
         batch = [self.model_input(image, resolved, name) for image, name in zip(images, names)]
+        return self._segment(images, batch, resolved)
+
+    def stream(
+        self,
+        source: VideoSource | VideoReader,
+        vocabulary: VocabularyInput | None = None,
+        *,
+        every: int = 1,
+        smoothing: float = 0.0,
+    ) -> Iterator[SegmentedFrame]:
+        """Segments a video frame by frame, decoding ahead; memory does not grow with its length.
+
+        ::
+
+            for result in predictor.stream("clip.mp4", "person, road", every=5):
+                result.number, result.image, result.labels, result.areas()
+
+        Args:
+            source: a video file, the URL of a stream, the index of a camera, or a reader.
+            vocabulary: as in :meth:`__call__`.
+            every: segment each n-th frame only; of a reader its own counts.
+            smoothing: weight in [0, 1) of the past in each frame's scores, which are then moving
+                averages: labels flicker less, and come later where things move.
+
+        Yields:
+            A result per frame, whose ``image`` is the frame, (H, W, 3) uint8, RGB.
+
+        Raises:
+            OSError, ValueError: as :class:`~escnet_d2.io.VideoReader`; a video that breaks off
+                raises after its last frame.
+            ValueError: ``smoothing`` out of range, or no vocabulary.
+        """
+        resolved = self._vocabulary_of_call(vocabulary)
+        score_filter = _moving_average(smoothing) if smoothing else None
+        reader = source if isinstance(source, VideoReader) else VideoReader(source, every=every)
+        for frame in reader:
+            inputs = self.model_input(frame.pixels, resolved)
+            if score_filter:
+                inputs["score_filter"] = score_filter
+            (result,) = self._segment([frame.pixels], [inputs], resolved)
+            yield SegmentedFrame(**vars(result), number=frame.number, seconds=frame.seconds)
+
+    def _vocabulary_of_call(self, vocabulary: VocabularyInput | None) -> Vocabulary:
+        resolved = self._vocabulary if vocabulary is None else self.resolve_vocabulary(vocabulary)
+        if resolved is None:
+            raise ValueError("Give a vocabulary, here or when the predictor is made.")
+        return resolved
+
+    def _segment(
+        self,
+        images: Sequence[ImageInput],
+        batch: Sequence[dict[str, Any]],
+        vocabulary: Vocabulary,
+    ) -> list[SegmentedImage]:
         dtype = INFERENCE_DTYPES[self.cfg.TEST.DTYPE]
         with torch.inference_mode(), autocast(self.cfg.MODEL.DEVICE, dtype):
             outputs = self.model(batch)
@@ -230,7 +282,7 @@ class OpenVocabPredictor:
             SegmentedImage(
                 labels=output["label_map"].to("cpu", torch.int32).numpy(),
                 scores=output["score_map"].to("cpu", torch.float32).numpy(),
-                class_names=resolved.class_names,
+                class_names=vocabulary.class_names,
                 image=image,
             )
             for image, output in zip(images, outputs)
@@ -261,3 +313,17 @@ class OpenVocabPredictor:
             masks = self._region_masks.read(file_name, (height, width), None)
             inputs["masks"] = transformed_masks(masks, transforms)
         return inputs
+
+
+def _moving_average(past_weight: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a function that averages the tensors that it is called with over time."""
+    if not 0 <= past_weight < 1:
+        raise ValueError(f"The smoothing must be at least 0 and below 1, got {past_weight}.")
+    mean: torch.Tensor | None = None
+
+    def average(scores: torch.Tensor) -> torch.Tensor:
+        nonlocal mean
+        mean = scores if mean is None else torch.lerp(scores, mean, past_weight)
+        return mean
+
+    return average

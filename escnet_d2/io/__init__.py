@@ -1,4 +1,4 @@
-"""Files in and out: photos, label images, and files that appear whole or not at all."""
+"""Files in and out: photos, videos, label images, and files that appear whole or not at all."""
 
 from .atomic import TEMPORARY_FILES, atomic_path, atomic_text, write_json, write_text
 from .images import (
@@ -11,13 +11,18 @@ from .images import (
     to_rgb,
 )
 from .labels import read_label_map
+from .videos import Frame, VideoReader, VideoSource, VideoWriter
 
 __all__ = [
     "DECODING_ERRORS",
+    "Frame",
     "HEIF_SUFFIXES",
     "IMAGE_SUFFIXES",
     "ImageInput",
     "TEMPORARY_FILES",
+    "VideoReader",
+    "VideoSource",
+    "VideoWriter",
     "atomic_path",
     "atomic_text",
     "image_pixels",

@@ -4,7 +4,7 @@ from .image_files import ImageFile, find_images
 from .image_list import ImageList
 from .records import RunReport
 from .run_folder import OUTPUT_KINDS, RunFolder, check_output_folder
-from .segmented_image import SegmentedImage
+from .segmented_image import SegmentedFrame, SegmentedImage
 
 __all__ = [
     "OUTPUT_KINDS",
@@ -12,6 +12,7 @@ __all__ = [
     "ImageList",
     "RunFolder",
     "RunReport",
+    "SegmentedFrame",
     "SegmentedImage",
     "check_output_folder",
     "find_images",

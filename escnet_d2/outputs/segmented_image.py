@@ -96,3 +96,16 @@ class SegmentedImage(Segmentation):
         buffer = io.BytesIO()
         self.overlay().save(buffer, format="PNG")
         return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class SegmentedFrame(SegmentedImage):
+    """The result for one frame of a video.
+
+    Attributes:
+        number: among all frames of the video, from 0.
+        seconds: since its first frame.
+    """
+
+    number: int
+    seconds: float

@@ -74,7 +74,9 @@ class OpenVocabSegmentor(nn.Module):
         Args:
             batched_inputs: one dict per image: ``image`` (3, h, w), RGB, 0 to 255; ``sem_seg``
                 int64 (h, w) in training; ``height`` and ``width`` of the wanted output (default:
-                those of ``image``); ``vocabulary`` (default: that of the model).
+                those of ``image``); ``vocabulary`` (default: that of the model);
+                ``score_filter``, a function from class scores (classes, any height, any width) to
+                such, applied before they get the size of the output.
 
         Returns:
             In training a dict of losses. Otherwise one dict per image: ``sem_seg``, scores in
@@ -149,6 +151,8 @@ class OpenVocabSegmentor(nn.Module):
                         f"Image {_name(x)} has NaN class scores. If float16 overflows, TEST.DTYPE "
                         "bfloat16 or float32 helps."
                     )
+                if "score_filter" in x:
+                    score = x["score_filter"](score)
                 size = (x.get("height", image.shape[1]), x.get("width", image.shape[2]))
                 results[index] = self._result(score, size, vocabulary)
         return results

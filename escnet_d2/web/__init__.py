@@ -1,0 +1,1 @@
+"""The web page of ``escnet-d2 web``; only ``page`` imports Gradio."""
