@@ -103,7 +103,9 @@ def test_the_metadata_of_the_wheel(built_wheel):
     assert metadata["Name"] == "escnet-d2"
     assert metadata["Version"] == __version__
     assert metadata["Requires-Python"] == ">=3.9"
-    assert set(metadata.get_all("Provides-Extra")) == {"bench", "datasets", "dev", "mess"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        *("bench", "datasets", "dev", "mess", "supervision", "video", "web"),
+    }
     requirements = {
         re.match(r"[A-Za-z0-9_.-]+", text).group().lower(): text
         for text in metadata.get_all("Requires-Dist")
