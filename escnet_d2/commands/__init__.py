@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train a model, or go on with a training",
     "evaluate": "score a checkpoint on data sets, beside published figures",
     "compare": "score several models, in one table and plot",
+    "export": "write a model with fixed classes to a .pt2 or .onnx file",
     "vocabulary": "show how class names are read",
     "doctor": "say what is installed, what works, and how to get the rest",
 }
