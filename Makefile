@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml setup.py tools/install_detectron2.py $(CONSTRAINTS) $(C
 	$(if $(TORCH_SPEC),$(PIP) install $$TORCH_SPEC,$(LIST_TORCH) || $(PIP) install $(CONSTRAINTS:%=-c %) torch torchvision)
 	@{ $(LIST_TORCH); cat $(CONSTRAINTS) /dev/null | grep -v '^torch'; } > "$(PINS)" || true
 	"$(PY)" tools/install_detectron2.py --quiet -c "$(PINS)"
-	$(PIP) install --quiet -c "$(PINS)" --no-build-isolation --editable '.[dev]'
+	$(PIP) install --quiet -c "$(PINS)" --no-build-isolation --editable '.[dev,export]'
 	@"$(PY)" -m escnet_d2 doctor
 	@touch "$(ENV)/escnet-setup"
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "preflight": "say what a training will take on this machine, before it is started",
     "evaluate": "score a checkpoint on data sets, beside published figures",
     "compare": "score several models, in one table and plot",
+    "export": "write a model with fixed classes to a .pt2 or .onnx file",
     "vocabulary": "show how class names are read",
     "doctor": "say what is installed, what works, and how to get the rest",
 }

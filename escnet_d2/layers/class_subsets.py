@@ -31,7 +31,7 @@ def restore_classes(logits: Tensor, classes: Tensor, num_classes: int) -> Tensor
     """Undoes the pruning, (B, K', h, w) to (B, K, h, w); pruned classes get PRUNED_LOGIT."""
     if classes.shape[1] == num_classes:
         return logits
-    full = logits.new_full((len(logits), num_classes, *logits.shape[2:]), PRUNED_LOGIT)
+    full = logits.new_full((logits.shape[0], num_classes, *logits.shape[2:]), PRUNED_LOGIT)
     return full.scatter(1, classes[:, :, None, None].expand_as(logits), logits)
 
 

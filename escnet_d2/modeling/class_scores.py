@@ -27,7 +27,7 @@ def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
         return logits
     index = torch.tensor(vocabulary.entry_classes, device=logits.device)
     num_scored = max(vocabulary.entry_classes) + 1
-    merged = logits.new_full((len(logits), num_scored, *logits.shape[2:]), float("-inf"))
+    merged = logits.new_full((logits.shape[0], num_scored, *logits.shape[2:]), float("-inf"))
     index = index.view(1, -1, 1, 1).expand_as(logits)
     return merged.scatter_reduce(1, index, logits, reduce="amax")
 

@@ -85,7 +85,7 @@ def test_own_features_and_mask_of_each_class(tiny_cfg, features, text):
     output, block = head(features, text, TEMPERATURE), head.blocks[0]
     class_map, prompts = output.class_maps[0], output.prompts[0]
     found = block._run_sam(head.sam_adapter(features), class_map, prompts, 0)
-    sets = prompt_sets(class_map, prompts, by_region=True)
+    sets, _ = prompt_sets(class_map, prompts, by_region=True)
     for b in range(2):
         rows = (sets.image == b).nonzero().squeeze(1)
         for k in range(12):

@@ -71,7 +71,7 @@ def dense_image_features(
 
 def _embed(visual: VisionTransformer, images: Tensor, grid: tuple[int, int]) -> Tensor:
     patches = visual.conv1(images).flatten(2).transpose(1, 2)
-    class_token = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    class_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
     position = _position_embedding(visual, grid).to(patches.dtype)
     return visual.ln_pre(torch.cat([class_token, patches], dim=1) + position)
 

@@ -134,13 +134,13 @@ class EscBlock(nn.Module):
         """Runs SAM on all prompt sets."""
         B, K, H, W = class_map.shape
         position = self.sam.image_position(H, W)
-        sets = prompt_sets(class_map, prompts, by_region=self.by_region)
+        sets, counts = prompt_sets(class_map, prompts, by_region=self.by_region)
         mixed = embedding.new_zeros(B, H * W, self.sam.embed_dim)
         own_features = None
         if self.own_features is not None:
             own_features = embedding.new_zeros(B * K, H * W, self.sam.embed_dim)
         masks = []
-        for part in sets.split(chunk_size * B if chunk_size else len(sets.image)):
+        for part in sets.split(chunk_size * B) if chunk_size else [sets]:
             refined, logits = self.sam(
                 embedding[part.image], position, part.points, part.point_labels, part.masks
             )
@@ -152,8 +152,7 @@ class EscBlock(nn.Module):
                 own_features = own_features.index_add(0, row, own.to(own_features.dtype))
             if logits is not None:
                 masks.append(_patch_shares(logits) * part.is_given.view(-1, 1, 1))
-        found = torch.cat(masks) if masks else embedding.new_zeros(len(sets.image), H, W)
-        counts = torch.bincount(sets.image, minlength=B).tolist()
+        found = torch.cat(masks) if masks else embedding.new_zeros(sets.image.shape[0], H, W)
         own_mask = None
         if self.own_mask is not None:
             row = (sets.image * K + sets.entry).view(-1, 1, 1).expand_as(found)
@@ -237,7 +236,9 @@ class PromptSets:
         return [PromptSets(*parts) for parts in zip(*columns)]
 
 
-def prompt_sets(class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool) -> PromptSets:
+def prompt_sets(
+    class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool
+) -> tuple[PromptSets, list[int]]:
     """Lists what SAM has to see.
 
     Classes without foreground have the same prompts, none: one row stands for all of them, with the
@@ -248,6 +249,9 @@ def prompt_sets(class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool) -
         prompts: of these maps.
         by_region: each region of a class is a set, with its point and its mask, since the points of
             a class may lie on several things; otherwise all points and regions of a class are one.
+
+    Returns:
+        The sets, and how many of them each image has.
     """
     axis = 3 if by_region else 2
     points, labels = prompts.points.unsqueeze(axis), prompts.point_labels.unsqueeze(axis)
@@ -261,11 +265,17 @@ def prompt_sets(class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool) -
     # The first class without foreground of each image, in the place of its first set.
     stand_in = (empty & (empty.cumsum(dim=1) == 1)).unsqueeze(2)
     stand_in = F.pad(stand_in, (0, is_valid.shape[2] - 1))
-    image, entry, index = (is_valid | stand_in).nonzero().unbind(1)
+    is_set = is_valid | stand_in
+    # Here the host waits for a GPU, and nowhere else in a block: `nonzero` would be another time.
+    numbers = is_set.sum(dim=(1, 2)).tolist()
+    place = is_set.flatten().to(torch.uint8).argsort(descending=True, stable=True)[: sum(numbers)]
+    index = place % is_set.shape[2]
+    entry = place // is_set.shape[2] % is_set.shape[1]
+    image = place // is_set[0].numel()
     masks = prompts.masks[image, entry]
     if by_region:
         masks = masks * (prompts.regions[image, entry] == index.view(-1, 1, 1))
-    return PromptSets(
+    sets = PromptSets(
         image=image,
         entry=entry,
         siblings=counts[image, entry].clamp(min=1),
@@ -276,3 +286,4 @@ def prompt_sets(class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool) -
             empty[image, entry, None, None], empty_weight[image], weight[image, entry]
         ),
     )
+    return sets, numbers

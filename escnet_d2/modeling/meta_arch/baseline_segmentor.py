@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from escnet_d2.config import check_at_least, chunk_size, synonym_mode
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.swin_pair import SwinPair
-from escnet_d2.modeling.class_scores import label_map, merge_entries, resize_scores
+from escnet_d2.modeling.class_scores import class_scores, label_map, merge_entries, resize_scores
 from escnet_d2.modeling.clip import TextEncoder, prompt_templates
 from escnet_d2.modeling.clip.build import baseline_embed_dim
 from escnet_d2.modeling.clip.text import Entries, Tokenizer
@@ -140,6 +141,18 @@ class BaselineSegmentor(OpenVocabSegmentor):
             "vocabulary": _vocabulary(cfg, head.TEST_CLASS_JSON),
             "train_vocabulary": _vocabulary(cfg, head.TRAIN_CLASS_JSON),
         }
+
+    def encode_text(self, entries: Entries) -> Tensor:
+        """Embeds vocabulary entries: unit vectors, (K, P, D)."""
+        return self.sem_seg_head.encode_text(entries)
+
+    def score_views(self, views: Tensor, text: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Scores what :meth:`predict` has logits of, (B, classes, h', w')."""
+        return class_scores(self.predict(views, text), vocabulary, "bce")
+
+    @abstractmethod
+    def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Predicts logits of normalized images of CLIP's resolution, (B, K, h', w')."""
 
     def _train_classes(
         self, vocabulary: Vocabulary, targets: list[Tensor]

@@ -13,6 +13,7 @@ from escnet_d2.config import check_at_least
 from escnet_d2.layers.class_subsets import restore_classes
 from escnet_d2.modeling.class_scores import class_scores, merge_entries, resize_scores
 from escnet_d2.modeling.clip import ClipEncoder
+from escnet_d2.modeling.clip.text import Entries
 from escnet_d2.modeling.criterion import (
     check_loss_options,
     renumber_target,
@@ -162,14 +163,18 @@ class ESCNet(OpenVocabSegmentor):
     # -- inference --
 
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
-        text_embeddings = self.clip.encode_text(vocabulary.entries)
+        text = self.encode_text(vocabulary.entries)
+        return self.views.scores(images, lambda views: self.score_views(views, text, vocabulary))
 
-        def predict(views: Tensor) -> Tensor:
-            output = self.predict(views, text_embeddings)
-            logits = restore_classes(output.logits, output.entries, len(vocabulary.entries))
-            return class_scores(logits, vocabulary, self.loss)
+    def encode_text(self, entries: Entries) -> Tensor:
+        """Embeds vocabulary entries: unit vectors, (K, P, D)."""
+        return self.clip.encode_text(entries)
 
-        return self.views.scores(images, predict)
+    def score_views(self, views: Tensor, text: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Scores four cells to a patch, (B, classes, 4 H, 4 W)."""
+        output = self.predict(views, text)
+        logits = restore_classes(output.logits, output.entries, len(vocabulary.entries))
+        return class_scores(logits, vocabulary, self.loss)
 
 
 def _log_foreground(output: HeadOutput) -> None:

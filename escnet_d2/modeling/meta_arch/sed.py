@@ -103,13 +103,16 @@ class SED(BaselineSegmentor):
 
     def _group_scores(self, images: list[Tensor], vocabulary: Vocabulary) -> list[Tensor]:
         text = self.sem_seg_head.encode_text(vocabulary.entries)
-        features, skips = self._features(self.views.squash(images, pad=False))
+        logits = self.predict(self.views.squash(images, pad=False), text)
+        return list(logits.float().sigmoid())
+
+    def predict(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Predicts logits, (B, K, 8 H, 8 W); minus infinity where a class was rejected early."""
+        features, skips = self._features(images)
         decoder = self.sem_seg_head.predictor.transformer
         if self.reject_early:
-            logits = decoder.forward_rejecting(features.dense, text, skips, self.top_k)
-        else:
-            logits, _ = decoder(features.dense, text, skips)
-        return list(logits.float().sigmoid())
+            return decoder.forward_rejecting(features.dense, text_embeddings, skips, self.top_k)
+        return decoder(features.dense, text_embeddings, skips)[0]
 
 
 def _check_dims(cfg: CfgNode, stages: tuple[int, ...]) -> None:

@@ -113,6 +113,19 @@ class OpenVocabSegmentor(nn.Module):
             vocabulary: of all of them.
         """
 
+    def score_views(self, views: Tensor, text: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Scores the classes of images as CLIP sees them; what a method has to have for export.
+
+        Args:
+            views: normalized, (B, 3, h, w) at CLIP's resolution.
+            text: (K, P, D) of :meth:`encode_text`.
+            vocabulary: whose entries they embed.
+
+        Returns:
+            Scores in [0, 1], (B, classes, h', w').
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not score views alone.")
+
     def _result(
         self, scores: Tensor, size: tuple[int, int], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:

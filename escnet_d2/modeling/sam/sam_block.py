@@ -88,7 +88,7 @@ class SamBlock(nn.Module):
         dense = self._dense_embeddings(masks, (point_labels == 1).any(dim=1))
         decoder = self.mask_decoder
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+        tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         queries, keys = tokens, image.flatten(2).transpose(1, 2) + dense
         for layer in decoder.transformer.layers:
             queries, keys = two_way_layer(layer, queries, keys, tokens, image_pe)
@@ -113,10 +113,18 @@ class SamBlock(nn.Module):
             labels = torch.full_like(labels, -1)
         # SAM divides (x + 0.5) by its nominal input size: express patch centers in that frame.
         height, width = self.prompt_encoder.input_image_size
-        scale = points.new_tensor([width / grid[1], height / grid[0]])
-        nominal = (points + 0.5) * scale - 0.5
-        sparse, _ = self.prompt_encoder(points=(nominal, labels), boxes=None, masks=None)
-        return sparse
+        # One more that is none.
+        points, labels = F.pad(points, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
+        x, y = (points + 0.5).unbind(-1)
+        nominal = torch.stack([x * (width / grid[1]), y * (height / grid[0])], dim=-1)
+        encoder = self.prompt_encoder
+        position = encoder.pe_layer.forward_with_coords(nominal, encoder.input_image_size)
+        # SAM's own code assigns by boolean indices, for each of which the host waits for a GPU.
+        return torch.where(
+            (labels == 1).unsqueeze(2),
+            position + encoder.point_embeddings[1].weight,
+            encoder.not_a_point_embed.weight,
+        )
 
     def _dense_embeddings(self, masks: Tensor, has_foreground: Tensor) -> Tensor:
         """Encodes masks, (M, H W, C), empty ones as ``no_mask_embed``; (1, 1, C) without masks."""
@@ -177,5 +185,5 @@ def pseudo_mask_logits(masks: Tensor, alpha: float) -> Tensor:
     Returns:
         Logits in [-10, 10], same shape.
     """
-    threshold = torch.logit(masks.new_tensor(alpha))
+    threshold = torch.logit(masks.new_full((), alpha))
     return (torch.logit(masks) - threshold).clamp(-_MAX_LOGIT, _MAX_LOGIT)

@@ -200,7 +200,7 @@ class GradualDecoder(nn.Module):
             return x, correlation, [None] * _NUM_LEVELS, skips
         mean = F.normalize(F.normalize(text, dim=-1).mean(dim=1), dim=-1)
         text_guidance = [
-            layer(mean).expand(len(image), -1, -1) for layer in self.text_guidance_projection
+            layer(mean).expand(image.shape[0], -1, -1) for layer in self.text_guidance_projection
         ]
         return x, correlation, text_guidance, skips
 

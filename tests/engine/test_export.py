@@ -1,0 +1,112 @@
+"""Files of ``escnet-d2 export``, run by torch or ONNX Runtime in processes without this package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from escnet_d2.commands.export import main
+from escnet_d2.engine import OpenVocabPredictor
+
+VOCABULARY = "circle, square|box, star"
+TINY = ["MODEL.SEM_SEG_HEAD.NUM_LAYERS", "1"]
+RUN_PT2 = """
+import sys, torch
+{imports}
+extra = {{"escnet_d2.json": ""}}
+program = torch.export.load(sys.argv[1], extra_files=extra)
+torch.save((program.module()(torch.load(sys.argv[2])), extra["escnet_d2.json"]), sys.argv[3])
+"""
+RUN_ONNX = """
+import sys, torch, onnxruntime
+{imports}
+session = onnxruntime.InferenceSession(sys.argv[1])
+scores, = session.run(["scores"], {{"images": torch.load(sys.argv[2]).numpy()}})
+text = session.get_modelmeta().custom_metadata_map["escnet_d2.json"]
+torch.save((torch.from_numpy(scores), text), sys.argv[3])
+"""
+WITHOUT_US = "sys.modules['escnet_d2'] = None"
+# Which registers the operator of the k-means.
+WITH_OUR_LAYERS = "import escnet_d2.layers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "suffix", "opts", "script", "imports"),
+    [
+        ("cat_seg_tiny", "pt2", TINY, RUN_PT2, WITHOUT_US),
+        ("cat_seg_tiny", "onnx", TINY, RUN_ONNX, WITHOUT_US),
+        ("sed_tiny", "pt2", [], RUN_PT2, WITHOUT_US),
+        ("escnet_tiny_shapes", "pt2", [], RUN_PT2, WITH_OUR_LAYERS),
+    ],
+)
+def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, script, imports):
+    if suffix == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    is_escnet = config.startswith("escnet")
+    source = ["--weights" if is_escnet else "--config-file", config]
+    torch.manual_seed(0)
+    model = OpenVocabPredictor(**{"weights" if is_escnet else "config": config}, opts=opts)
+    path = tmp_path / f"model.{suffix}"
+    arguments = [*source, "--vocabulary", VOCABULARY, "--output", str(path), "--allow-untrained"]
+    torch.manual_seed(0)
+    assert main([*arguments, "--opts", *opts]) == 0
+    shown = capsys.readouterr().out
+    assert float(shown.split()[-1]) < 1e-5
+
+    # Another number of images than the file was traced with, where that is open.
+    side = model.model.resolution if is_escnet else model.model.resolution[0]
+    number = 1 if is_escnet else 3
+    images = 255 * torch.rand(number, 3, side, side)
+    size = f"({1 if is_escnet else 'any'}, 3, {side}, {side})"
+    assert f"images: RGB, 0 to 255, float32 {size}" in shown
+    files = [str(tmp_path / name) for name in ("images.pt", "result.pt")]
+    torch.save(images, files[0])
+    code = script.format(imports=imports)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(path), *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    scores, description = torch.load(files[1])
+    assert json.loads(description)["class_names"] == ["circle", "square", "star"]
+    vocabulary = model.resolve_vocabulary(VOCABULARY)
+    model.model.label_map_only = False
+    # At the size of the scores, which then are not resized.
+    height, width = scores.shape[2:]
+    batch = [
+        {"image": image, "height": height, "width": width, "vocabulary": vocabulary}
+        for image in images
+    ]
+    with torch.no_grad():
+        expected = torch.stack([output["sem_seg"] for output in model.model(batch)])
+    assert scores.shape == expected.shape
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "opts", "line"),
+    [
+        ("sam_mi_tiny", "a.pt2", [], "MODEL.META_ARCHITECTURE SAMMI cannot be exported"),
+        ("escnet_tiny", "a.onnx", [], "ONNX has no operator for ESC-Net's k-means"),
+        ("sed_tiny", "a.pt2", ["TEST.FAST_INFERENCE", "True"], "TEST.FAST_INFERENCE must be"),
+        ("cat_seg_tiny", "a.pth", [], "a.pth: the file must end in .pt2 or .onnx"),
+        ("cat_seg_tiny", "a.pt2", [], "untrained"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_a_line(tmp_path, capsys, config, name, opts, line):
+    path = tmp_path / name
+    arguments = ["--config-file", config, "--vocabulary", "a, b", "--output", str(path)]
+    assert main([*arguments, "--opts", *opts]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("export: error: ")
+    assert line in error
+    assert error.count("\n") == 1
+    assert not path.exists()
