@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from escnet_d2.engine import OpenVocabPredictor
     from escnet_d2.engine.console import release_messages
     from escnet_d2.engine.export import (
-        UNCHUNKED,
+        TRACED,
         FixedVocabularyModel,
         check_exportable,
         export_model,
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         output = Path(args.output)
         cfg = inference_config(
-            args.config_file, weights=args.weights, device="cpu", opts=[*args.opts, *UNCHUNKED]
+            args.config_file, weights=args.weights, device="cpu", opts=[*args.opts, *TRACED]
         )
         check_exportable(cfg, output)
         require_weights(cfg, allow_untrained=args.allow_untrained)

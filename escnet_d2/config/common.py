@@ -72,6 +72,9 @@ def _add_clip_config(cfg: CfgNode) -> None:
     # Products of float32 matrices, for torch.set_float32_matmul_precision: "highest", "high" (TF32
     # on GPUs that have it, as the CAT-Seg release trains and tests) or "medium".
     cfg.MODEL.FLOAT32_MATMUL = "highest"
+    # torch.compile for blocks, decoder and CLIP's image tower; equal up to rounding. Takes minutes
+    # at first and again where sizes change, and a C++ compiler on CPUs.
+    cfg.MODEL.COMPILE = False
 
 
 def _add_input_config(cfg: CfgNode) -> None:

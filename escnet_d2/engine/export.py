@@ -89,15 +89,19 @@ def check_exportable(cfg: CfgNode, path: Path) -> None:
         )
 
 
-# All classes in one pass: loops over chunks of them would be written out one after the other.
-UNCHUNKED = ("MODEL.ESCNET.CLASS_CHUNK_SIZE", 0, "TEST.CLASS_CHUNK_SIZE", 0)
+# Keys to trace a model under. All classes in one pass: loops over chunks of them would be written
+# out one after the other.
+TRACED = (
+    *("MODEL.ESCNET.CLASS_CHUNK_SIZE", 0, "TEST.CLASS_CHUNK_SIZE", 0),
+    *("MODEL.COMPILE", False),
+)
 
 
 def export_model(model: FixedVocabularyModel, path: Path) -> dict[str, Any]:
     """Writes a model to a file and compares what the file computes with the model.
 
     Args:
-        model: on the CPU, in eval mode, built under ``UNCHUNKED``.
+        model: on the CPU, in eval mode, built under ``TRACED``.
         path: the file, of one of ``SUFFIXES``, which appears at the end.
 
     Returns:

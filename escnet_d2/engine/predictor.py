@@ -23,6 +23,7 @@ from escnet_d2.structures import Vocabulary
 from escnet_d2.weights import PUBLISHED_NAMES, hub_weights_file, shipped_config
 
 from .checkpoint import TrainingCheckpointer
+from .compilation import compile_regions
 from .config_checks import check_inference_config
 from .identify import checkpoint_config
 from .model_description import lacks_weights
@@ -117,6 +118,8 @@ class OpenVocabPredictor:
         """
         self.cfg = cfg = inference_config(config, weights=weights, device=device, opts=opts)
         self.model = build_model(cfg).eval()
+        if cfg.MODEL.COMPILE:
+            compile_regions(self.model)
         if cfg.MODEL.WEIGHTS:
             TrainingCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
         elif lacks_weights(cfg):

@@ -24,6 +24,7 @@ from escnet_d2.evaluation.results import read_results
 from escnet_d2.solver import build_optimizer
 
 from .checkpoint import TrainingCheckpointer
+from .compilation import compile_regions
 from .evaluation_run import evaluate_dataset
 from .output_dir import inference_dir
 from .precision import TRAINING_DTYPES
@@ -153,6 +154,14 @@ class Trainer(DefaultTrainer):
         """Restores :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self._data_seed = state_dict["data_seed"]
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Builds the model, whose regions are compiled under ``MODEL.COMPILE``."""
+        model = super().build_model(cfg)
+        if cfg.MODEL.COMPILE:
+            compile_regions(model)
+        return model
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:

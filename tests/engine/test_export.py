@@ -38,7 +38,6 @@ WITH_OUR_LAYERS = "import escnet_d2.layers"
 @pytest.mark.parametrize(
     ("config", "suffix", "opts", "script", "imports"),
     [
-        ("cat_seg_tiny", "pt2", TINY, RUN_PT2, WITHOUT_US),
         ("cat_seg_tiny", "onnx", TINY, RUN_ONNX, WITHOUT_US),
         ("sed_tiny", "pt2", [], RUN_PT2, WITHOUT_US),
         ("escnet_tiny_shapes", "pt2", [], RUN_PT2, WITH_OUR_LAYERS),

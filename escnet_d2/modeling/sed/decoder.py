@@ -102,7 +102,7 @@ class GradualDecoder(nn.Module):
             for i, o in zip(correlation_dims, skip_guidance_dims)
         )
         levels = [
-            _Level(
+            DecoderLevel(
                 in_dim=dims[level],
                 out_dim=dims[level + 1],
                 skip_dim=skip_guidance_dims[level],
@@ -182,7 +182,7 @@ class GradualDecoder(nn.Module):
         return full.index_copy(1, kept, logits)
 
     @property
-    def _levels(self) -> tuple[_Level, ...]:
+    def _levels(self) -> tuple[DecoderLevel, ...]:
         return (self.decoder1, self.decoder2, self.decoder3)
 
     @property
@@ -205,7 +205,7 @@ class GradualDecoder(nn.Module):
         return x, correlation, text_guidance, skips
 
 
-class _Level(nn.Module):
+class DecoderLevel(nn.Module):
     """One level of the decoder."""
 
     def __init__(
