@@ -104,7 +104,7 @@ def test_the_metadata_of_the_wheel(built_wheel):
     assert metadata["Version"] == __version__
     assert metadata["Requires-Python"] == ">=3.9"
     assert set(metadata.get_all("Provides-Extra")) == {
-        *("bench", "datasets", "dev", "mess", "supervision", "video", "web"),
+        *("bench", "datasets", "dev", "export", "mess", "supervision", "video", "web"),
     }
     requirements = {
         re.match(r"[A-Za-z0-9_.-]+", text).group().lower(): text
