@@ -290,6 +290,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _memory_of_its_own(case: Case) -> int:
+    print(f"Memory of {case.name}, K = {case.classes}", file=sys.stderr)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure_memory, case).result()
@@ -297,6 +298,7 @@ def _memory_of_its_own(case: Case) -> int:
 
 def _race(cases: list[Case], memory: dict[Case, int], repeats: int) -> list[dict[str, object]]:
     """Runs models in turn; ratios are to the first."""
+    print(f"All models, K = {cases[0].classes}", file=sys.stderr)
     runs = [Run(case) for case in cases]
     for run in runs:  # Loads kernels, and makes what is remembered from image to image.
         run()
