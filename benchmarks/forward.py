@@ -10,7 +10,8 @@ a process of its own. Prints a Markdown table; ratios are to the first model:
     python benchmarks/forward.py --output forward.json \
         --models CAT-Seg ESC-Net "few=ESC-Net MODEL.ESCNET.MAX_CLASSES 48"
 
-ESC-Net's prompts and the labels in training are of --foreground classes. SAM-MI is given its masks:
+ESC-Net's prompts and the labels in training are of --foreground classes, each with all its points:
+under PROMPT_SETS region SAM sees five sets of each. SAM-MI is given its masks:
 SAM's own image encoder is not timed. In training, text is encoded as there.
 """
 
@@ -290,6 +291,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _memory_of_its_own(case: Case) -> int:
+    print(f"Memory of {case.name}, K = {case.classes}", file=sys.stderr)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(measure_memory, case).result()
@@ -297,6 +299,7 @@ def _memory_of_its_own(case: Case) -> int:
 
 def _race(cases: list[Case], memory: dict[Case, int], repeats: int) -> list[dict[str, object]]:
     """Runs models in turn; ratios are to the first."""
+    print(f"All models, K = {cases[0].classes}", file=sys.stderr)
     runs = [Run(case) for case in cases]
     for run in runs:  # Loads kernels, and makes what is remembered from image to image.
         run()
