@@ -100,6 +100,20 @@ def _without_gradient(*arguments: object) -> tuple[Tensor, ...]:
         return torch.ops.escnet_d2.masked_kmeans(*arguments)
 
 
+def _in_torch(
+    scores: Tensor, mask: Tensor, k: int = 5, max_iter: int = 10
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Computes without a kernel, and says so once where a GPU waits for it."""
+    if scores.is_cuda:
+        # Python shows a warning of one line of code once.
+        warnings.warn(
+            "masked_kmeans runs as torch code on the GPU, which waits for it at each iteration: "
+            "build the CUDA kernel (INSTALL.md).",
+            stacklevel=2,
+        )
+    return kmeans_reference(scores, mask, k, max_iter)
+
+
 def _register() -> torch.library.Library:
     """Completes the operator: what the extension registers is left alone."""
     library = torch.library.Library("escnet_d2", "FRAGMENT")
@@ -112,7 +126,7 @@ def _register() -> torch.library.Library:
         library.define(_SCHEMA)
         library.impl("masked_kmeans", _without_gradient, "Autograd")
     # Every device for which the extension has no kernel.
-    library.impl("masked_kmeans", kmeans_reference, "CompositeExplicitAutograd")
+    library.impl("masked_kmeans", _in_torch, "CompositeExplicitAutograd")
     name = "escnet_d2::masked_kmeans"
     if hasattr(torch.library, "register_fake"):
         torch.library.register_fake(name, _shapes, lib=library)

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import torch
@@ -6,6 +7,9 @@ import torch
 from escnet_d2.layers import masked_kmeans
 from escnet_d2.layers.kmeans_reference import kmeans_reference
 from escnet_d2.layers.masked_kmeans import Clusters
+
+# The package has a function of the module's name.
+masked_kmeans_module = sys.modules[Clusters.__module__]
 
 
 def _fraction_bits(side):
@@ -125,3 +129,15 @@ def test_a_mean_whose_quotient_of_floats_is_too_high(implementation):
     # x: 1737.9999, which a division of float32 numbers rounds up to 1738.
     centers = implementation(torch.zeros(128, 128), mask, 1)[1]
     assert centers.tolist() == [[value // (2 * len(x)) / 16 for value in numerators]]
+
+
+def test_a_gpu_without_the_kernel_is_told_of(recwarn):
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    scores, mask = torch.rand(1, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool)
+    plain = masked_kmeans_module._in_torch(scores, mask, 2)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="as torch code on the GPU"):
+        warned = masked_kmeans_module._in_torch(scores.as_subclass(OnGpu), mask, 2)
+    assert all(torch.equal(a, b) for a, b in zip(plain, warned))
