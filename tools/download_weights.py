@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="sam_vit_b, clip_vit_b_16, clip_vit_l_14_336 (all of them by default), or MODEL:TAG "
-        "of open_clip",
+        help="sam_vit_b, clip_vit_b_16, clip_vit_l_14_336 (all of them by default), sam_vit_l, "
+        "sam_vit_h, cat_seg_vitb16, cat_seg_vitl14, or MODEL:TAG of open_clip",
     )
     parser.add_argument(
         "--cache", metavar="DIR", help="put them there, in place of HF_HOME and TORCH_HOME"
