@@ -282,6 +282,7 @@ CASES = [
     option_case("INPUT.CROP.SINGLE_CATEGORY_MAX_AREA", "-1.0", "MAX_AREA must be above 0"),
     option_case("MODEL.ESCNET.EMBED_DIM", "0", r"MODEL\.ESCNET\.EMBED_DIM must be at least 1"),
     option_case("MODEL.ESCNET.EMBED_KERNEL", "-1", "EMBED_KERNEL must be odd and above 0"),
+    option_case("MODEL.ESCNET.PROMPT_DROPOUT", "1.5", r"PROMPT_DROPOUT must be in \[0, 1\]"),
     option_case("MODEL.ESCNET.IMAGE_GUIDANCE_DIM", "-1", "IMAGE_GUIDANCE_DIM must be 0 or more"),
     option_case("MODEL.SAM.DEPTH", "-1", r"MODEL\.SAM\.DEPTH must be 0 or more"),
     option_case("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 38.5, 0.2]]", "EXPECTED_RESULTS takes"),

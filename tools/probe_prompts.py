@@ -65,9 +65,9 @@ class ProbedGenerator(nn.Module):
         self.generator = generator
         self.replace: Callable[[PseudoPrompts], PseudoPrompts] = lambda prompts: prompts
 
-    def forward(self, logits: Tensor) -> PseudoPrompts:
+    def forward(self, logits: Tensor, prompted: Tensor | None = None) -> PseudoPrompts:
         """Returns the replaced prompts of class maps (1, K, H, W)."""
-        return self.replace(self.generator(logits))
+        return self.replace(self.generator(logits, prompted))
 
 
 class PromptProbe:

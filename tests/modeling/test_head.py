@@ -134,6 +134,19 @@ def test_masks_pool_every_class_and_know_none(head, features, text):
     torch.testing.assert_close(pooling(x, class_map, [masks[:0]]), x)
 
 
+def test_dropped_prompts_are_those_of_whole_images_in_training(tiny_cfg, features, text):
+    tiny_cfg.MODEL.ESCNET.update({"SOFTMAX": "class", "ALPHA": 0.6, "PROMPT_DROPOUT": 0.5})
+    head = ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1)
+    kept = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        found = [p.has_foreground.any(dim=1) for p in head(features, text, TEMPERATURE).prompts]
+        assert all(torch.equal(block, found[0]) for block in found)
+        kept += found[0].tolist()
+    assert 0 < sum(kept) < len(kept)
+    assert all(p.has_foreground.any(dim=1).all() for p in head.eval()(features, text, 5.0).prompts)
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 12, 100])
 def test_chunks_change_nothing(head, features, text, chunk):
     expected = head(features, text, TEMPERATURE).logits

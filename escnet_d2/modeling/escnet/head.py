@@ -68,6 +68,7 @@ class ESCNetHead(nn.Module):
         gradient_checkpointing: bool,
         train_classes: int,
         max_classes: int,
+        prompt_dropout: float,
     ) -> None:
         """Composes the head from built modules.
 
@@ -84,9 +85,10 @@ class ESCNetHead(nn.Module):
             gradient_checkpointing: recompute fusions and decoder in the backward pass.
             train_classes: classes kept per image in training, 0 for all.
             max_classes: classes kept per image in testing, 0 for all.
+            prompt_dropout: share of the images that get no prompts in training.
 
         Raises:
-            ValueError: no block, or a kernel that is not odd.
+            ValueError: no block, a kernel that is not odd, or a share outside [0, 1].
         """
         super().__init__()
         if not blocks:
@@ -95,6 +97,8 @@ class ESCNetHead(nn.Module):
             raise ValueError(
                 f"MODEL.ESCNET.EMBED_KERNEL must be odd and above 0, got {embed_kernel}."
             )
+        if not 0 <= prompt_dropout <= 1:
+            raise ValueError(f"MODEL.ESCNET.PROMPT_DROPOUT must be in [0, 1], got {prompt_dropout}.")
         self.blocks = nn.ModuleList(blocks)
         self.sam_adapter = sam_adapter
         self.prompt_generator = prompt_generator
@@ -103,6 +107,7 @@ class ESCNetHead(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.train_classes = train_classes
         self.max_classes = max_classes
+        self.prompt_dropout = prompt_dropout
         self.correlation_embedding = nn.Conv2d(
             num_templates, embed_dim, kernel_size=embed_kernel, padding=embed_kernel // 2
         )
@@ -168,6 +173,7 @@ class ESCNetHead(nn.Module):
             "gradient_checkpointing": node.GRADIENT_CHECKPOINTING,
             "train_classes": node.TRAIN_CLASSES,
             "max_classes": node.MAX_CLASSES,
+            "prompt_dropout": node.PROMPT_DROPOUT,
         }
 
     def forward(
@@ -199,6 +205,9 @@ class ESCNetHead(nn.Module):
         # Prompts and the loss on later maps leave CLIP alone: the loss on the logits trains it.
         first_map = (temperature * correlation.mean(dim=1)).detach()
         x = self._embed(correlation)
+        prompted = None
+        if self.training and self.prompt_dropout:
+            prompted = torch.rand(len(x), device=x.device) >= self.prompt_dropout
         class_maps, prompts = [], []
         recompute = self.gradient_checkpointing and self.training
         for index, block in enumerate(self.blocks):
@@ -206,7 +215,9 @@ class ESCNetHead(nn.Module):
             if index and self.map_heads:
                 class_map = class_map + self.map_heads[index - 1](x).squeeze(-1)
             class_maps.append(class_map)
-            prompts.append(self.prompt_generator(class_map) if block.sam is not None else None)
+            prompts.append(
+                None if block.sam is None else self.prompt_generator(class_map, prompted)
+            )
             image, x = block(
                 image,
                 x,

@@ -43,16 +43,20 @@ class PseudoPromptGenerator(nn.Module):
         self.kmeans_iterations = kmeans_iterations
 
     @torch.no_grad()
-    def forward(self, logits: Tensor) -> PseudoPrompts:
+    def forward(self, logits: Tensor, prompted: Tensor | None = None) -> PseudoPrompts:
         """Generates prompts.
 
         Args:
             logits: class maps on the scale of a softmax, (B, K, H, W).
+            prompted: images that get prompts, bool (B,); None for all.
 
         Returns:
             Prompts; classes without a pixel of at least alpha have no valid point.
         """
-        return self.from_probability(self.probability(logits))
+        probability = self.probability(logits)
+        if prompted is not None:
+            probability = probability * prompted.view(-1, 1, 1, 1)
+        return self.from_probability(probability)
 
     @torch.no_grad()
     def from_probability(self, probability: Tensor) -> PseudoPrompts:
