@@ -107,13 +107,21 @@ def test_masks_merge_where_they_touch_and_look_alike():
     assert merge_masks(masks[:0].bool(), groups[:0]).shape == (0, 16, 16)
 
 
-def test_chains_of_parts_become_one():
-    features = torch.randn(1, 4, 4) * 0 + torch.linspace(0, 1, 4)[:, None]
-    rows = squares(*((2 * i, 0, 2 * i + 2, 16) for i in range(4)))
-    order = torch.randperm(4)
-    assert len(mask_groups(rows, features.expand(2, 4, 4), 0.99).unique()) == 1
-    shuffled = mask_groups(rows[order], features.expand(2, 4, 4), 0.99)
-    assert len(shuffled.unique()) == 1
+def test_chains_do_not_join_what_differs():
+    """Neighbors are alike all the way down, but not the first and the last."""
+    angle = torch.arange(4) * 0.5
+    features = torch.stack([angle.cos(), angle.sin()]).unsqueeze(2).expand(2, 4, 4)
+    # The image's mean is taken off, which the far corner brings to zero.
+    rows = squares(*((2 * i, 0, 2 * i + 2, 4) for i in range(8)))
+    features = torch.cat([features[:, :, :1], -features[:, :, :1]], dim=2)
+    features = features.repeat_interleave(2, dim=2)
+    groups = mask_groups(rows, features, 0.8)
+    assert groups.tolist() == [0, 0, 0, 0, 4, 4, 4, 4]
+    # One group where the ends are alike enough, too.
+    assert len(mask_groups(rows, features, -0.1).unique()) == 1
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(2))
+    shuffled = mask_groups(rows[order], features, 0.8)
+    assert torch.equal(shuffled[:, None] == shuffled, (groups[:, None] == groups)[order][:, order])
 
 
 def test_rivals_that_overlap_a_little_stay_apart():
