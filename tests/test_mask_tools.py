@@ -72,12 +72,14 @@ def test_points_are_compared(run_program, photos, tmp_path):
         "tools/probe_masks.py", *CONFIG, "--dataset", "photos_val", "--output", output,
         "--allow-untrained", "--opts", "DATASETS.FOLDERS", f"('{photos}',)",
         "MODEL.MASKS.GRID_SIDE", 4, "MODEL.MASKS.NUM_POINTS", 6,
+        "MODEL.MASKS.POINTS_PER_BATCH", 6,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     points = json.loads(output.read_text())["points"]
     assert {name: row["points"] for name, row in points.items()} == {
         "prompter": 6, "random": 6, "uniform": 4, "dense grid": 16,
     }  # fmt: skip
+    assert points["prompter"]["decoder calls"] == 1 and points["dense grid"]["decoder calls"] == 3
     assert "| dense grid" in done.stdout
     refused = run_program(
         "tools/probe_masks.py", "--config-file", "cat_seg_tiny", "--dataset", "photos_val",

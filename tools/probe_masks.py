@@ -14,12 +14,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from segment_anything.utils.amg import build_point_grid
 from torch import Tensor
 from torch.nn import functional as F
@@ -78,16 +80,20 @@ class ProbedSource(MaskSource):
 class MaskProbe:
     """Judges masks of one model on one image after the other."""
 
-    def __init__(self, model: SAMMI, grid_side: int) -> None:
-        """Takes a model whose masks come from SAM at chosen points, in eval mode."""
+    def __init__(self, model: SAMMI, masks: CfgNode) -> None:
+        """Takes a model whose masks come from SAM at chosen points, in eval mode.
+
+        ``masks`` is MODEL.MASKS of its configuration.
+        """
         self.model = model
+        self.points_per_batch = masks.POINTS_PER_BATCH
         self.source = ProbedSource(model.mask_finder.source)
         model.mask_finder.source = self.source
         self.choices: Mapping[str, PointChoice] = {
             "prompter": lambda size, prompter: prompter,
             "random": random_points,
             "uniform": uniform_points,
-            "dense grid": lambda size, prompter: grid_points(size, grid_side),
+            "dense grid": lambda size, prompter: grid_points(size, masks.GRID_SIDE),
         }
 
     def measure(self, inputs: dict, labels: np.ndarray) -> dict[str, dict[str, float]]:
@@ -98,8 +104,8 @@ class MaskProbe:
             labels: the truth, integers (h, w).
 
         Returns:
-            By choice: ``points``, ``seconds``, and what :func:`judge` says of the ``found`` and the
-            ``merged`` masks.
+            By choice: ``points``, ``decoder calls``, ``seconds`` of CLIP, SAM and merging, and what
+            :func:`judge` says of the ``found`` and the ``merged`` masks.
         """
         regions = torch.from_numpy(split_regions(connected_regions(labels)))
         regions = regions[regions.flatten(1).float().mean(dim=1) >= _MIN_REGION]
@@ -110,6 +116,7 @@ class MaskProbe:
             found, merged = self.model.propose(inputs)
             rows[name] = {
                 "points": self.source.num_points,
+                "decoder calls": math.ceil(self.source.num_points / self.points_per_batch),
                 "seconds": time.perf_counter() - start,
                 **{f"{key}, found": value for key, value in judge(found.cpu(), regions).items()},
                 **{f"{key}, merged": value for key, value in judge(merged.cpu(), regions).items()},
@@ -180,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         require_weights(cfg, allow_untrained=args.allow_untrained)
         check_data_is_there("--dataset", [args.dataset])
-        probe = MaskProbe(OpenVocabPredictor(cfg).model, cfg.MODEL.MASKS.GRID_SIDE)
+        probe = MaskProbe(OpenVocabPredictor(cfg).model, cfg.MODEL.MASKS)
         samples = itertools.chain.from_iterable(build_test_loader(cfg, args.dataset))
         measured = [
             probe.measure(sample, read_label_map(sample["sem_seg_file_name"]))

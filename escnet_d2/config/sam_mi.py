@@ -16,9 +16,9 @@ def add_sam_mi_config(cfg: CfgNode) -> None:
             SAM's weights, and :func:`add_baseline_config`, whose MODEL.SEM_SEG_HEAD is the base.
     """
     masks = cfg.MODEL.MASKS = CfgNode()
-    # "sam": SAM at the points of the point prompter (TwoStageSAM: at CLIP's own most confident
-    # patches). "grid": SAM at a dense grid. "file": files in DIR. "truth": the connected regions of
-    # the label map, for upper bounds and tests.
+    # "sam": SAM at points chosen by the point prompter's class map (TwoStageSAM: by CLIP's own).
+    # "grid": SAM at a dense grid. "file": files in DIR. "truth": the connected regions of the label
+    # map, for upper bounds and tests.
     masks.SOURCE = "sam"
     # Of "file": DIR/<image file name without its suffix>.json as SAM's generator or
     # tools/precompute_masks.py write it, or .png with the number of a region at each pixel.
@@ -45,8 +45,8 @@ def add_sam_mi_config(cfg: CfgNode) -> None:
     # Shallow mask aggregation: merges masks that touch, or of which one holds most of the other,
     # where their mean features are alike: "shallow" or "deep" features of CLIP, or "none".
     node.AGGREGATION = "shallow"
-    # Smallest cosine of two masks that are merged; the mean over the image is taken off first.
-    node.AGGREGATION_THRESHOLD = 0.8
+    # Smallest cosine of any two masks that are merged; the mean over the image is taken off first.
+    node.AGGREGATION_THRESHOLD = 0.6
     # Low frequency: any of "intra" (means inside masks) and "inter" (attention to all masks).
     node.LOW = ["intra", "inter"]
     # Where: at the "input" of the aggregation layers, their "output", or both.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from escnet_d2.engine import load_config
 from escnet_d2.modeling.masks import MaskFinder, mask_groups, merge_masks
 from escnet_d2.modeling.masks.noise import break_masks
-from escnet_d2.modeling.masks.point_choice import confident_points
+from escnet_d2.modeling.masks.point_choice import cluster_points
 from escnet_d2.modeling.masks.sam_masks import SamMasks
 from escnet_d2.modeling.masks.sources import build_mask_source
 from escnet_d2.modeling.sam import build_full_sam
@@ -66,25 +66,21 @@ def test_filters_and_points_decide(sam, image):
     assert torch.equal(loose(image, points), one_by_one(image, points))
 
 
-def test_points_are_the_peaks_of_regions_and_then_far_apart():
-    probability = torch.full((3, 6, 8), 0.1)
-    probability[0] = 0.4
-    probability[1, 1:3, 1:3] = 0.6
-    probability[1, 2, 2] = 0.9
-    probability[1, 4, 6] = 0.7
-    points = confident_points(probability, 4).tolist()
-    # Two regions of class 1, one of class 0; the fourth is the place farthest from them.
-    assert points[:2] == [[2, 2], [6, 4]]
-    assert probability.argmax(dim=0)[points[2][1], points[2][0]] == 0
-    distance = [
-        min((x - a) ** 2 + (y - b) ** 2 for a, b in points[:3]) for x in range(8) for y in range(6)
-    ]
-    assert min((points[3][0] - a) ** 2 + (points[3][1] - b) ** 2 for a, b in points[:3]) == max(
-        distance
-    )
-    assert confident_points(probability, 1).tolist() == [[2, 2]]
-    everywhere = confident_points(probability, 1000)
-    assert len({tuple(point) for point in everywhere}) == 48
+def test_points_lie_in_the_middle_of_what_is_alike():
+    probability = torch.zeros(3, 9, 12)
+    probability[0, :, :6], probability[1, :, 6:] = 1.0, 1.0
+    (left, row), (right, other_row) = sorted(cluster_points(probability, 2).tolist())
+    assert left in (2, 3) and right in (8, 9) and row == other_row == 4
+    # A small thing in a corner has a point of its own, and the rest is spread.
+    probability[:, :3, :3] = torch.tensor([0.0, 0, 1])[:, None, None]
+    points = cluster_points(probability, 6)
+    assert [1, 1] in points.tolist() and len(points) == 6
+    apart = ((points[:, None] - points) ** 2).sum(axis=2)
+    assert apart[~np.eye(6, dtype=bool)].min() >= 4
+    # The numbers of classes mean nothing, and no more points than patches are there.
+    shuffled = cluster_points(probability[[2, 0, 1]], 6)
+    assert sorted(shuffled.tolist()) == sorted(points.tolist())
+    assert len({tuple(point) for point in cluster_points(probability, 1000)}) == 9 * 12
 
 
 def squares(*boxes):
@@ -107,13 +103,21 @@ def test_masks_merge_where_they_touch_and_look_alike():
     assert merge_masks(masks[:0].bool(), groups[:0]).shape == (0, 16, 16)
 
 
-def test_chains_of_parts_become_one():
-    features = torch.randn(1, 4, 4) * 0 + torch.linspace(0, 1, 4)[:, None]
-    rows = squares(*((2 * i, 0, 2 * i + 2, 16) for i in range(4)))
-    order = torch.randperm(4)
-    assert len(mask_groups(rows, features.expand(2, 4, 4), 0.99).unique()) == 1
-    shuffled = mask_groups(rows[order], features.expand(2, 4, 4), 0.99)
-    assert len(shuffled.unique()) == 1
+def test_chains_do_not_join_what_differs():
+    """Neighbors are alike all the way down, but not the first and the last."""
+    angle = torch.arange(4) * 0.5
+    features = torch.stack([angle.cos(), angle.sin()]).unsqueeze(2).expand(2, 4, 4)
+    # The image's mean is taken off, which the far corner brings to zero.
+    rows = squares(*((2 * i, 0, 2 * i + 2, 4) for i in range(8)))
+    features = torch.cat([features[:, :, :1], -features[:, :, :1]], dim=2)
+    features = features.repeat_interleave(2, dim=2)
+    groups = mask_groups(rows, features, 0.8)
+    assert groups.tolist() == [0, 0, 0, 0, 4, 4, 4, 4]
+    # One group where the ends are alike enough, too.
+    assert len(mask_groups(rows, features, -0.1).unique()) == 1
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(2))
+    shuffled = mask_groups(rows[order], features, 0.8)
+    assert torch.equal(shuffled[:, None] == shuffled, (groups[:, None] == groups)[order][:, order])
 
 
 def test_rivals_that_overlap_a_little_stay_apart():

@@ -5,6 +5,7 @@ Shapes: M masks, C channels, H x W patches, h x w pixels or cells.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,9 +17,10 @@ _MOST = 0.5
 def mask_groups(masks: Tensor, features: Tensor, threshold: float) -> Tensor:
     """Says which masks are parts of one thing.
 
-    Masks are nodes, and two are joined where they touch or one holds most of the other, and their
-    mean features are alike; connected components belong together. As DBSCAN with one point to a
-    cluster does (CorrCLIP, arXiv 2411.10086), but for the neighborhood.
+    Masks are neighbors where they touch or one holds most of the other. The two neighbors whose
+    mean features are the most alike are joined, again and again. A group is a neighbor of whatever
+    a member is, but as alike as its least alike member (complete linkage): without that, chains of
+    masks would join different things, the more so the more masks there are.
 
     Args:
         masks: shares of cells, in [0, 1], (M, h, w); h and w multiples of H and W.
@@ -30,13 +32,22 @@ def mask_groups(masks: Tensor, features: Tensor, threshold: float) -> Tensor:
     """
     if not len(masks):
         return torch.zeros(0, dtype=torch.long, device=masks.device)
-    means = _mean_features(F.adaptive_avg_pool2d(masks, features.shape[1:]), features)
-    joined = ((means @ means.t() >= threshold) & _neighbors(masks > 0.5)).float()
-    joined.fill_diagonal_(1)
-    # Paths of any length: of twice as many steps each time.
-    for _ in range(len(masks).bit_length()):
-        joined = (joined @ joined).clamp(max=1)
-    return joined.argmax(dim=1)
+    with torch.autocast(masks.device.type, enabled=False):
+        means = _mean_features(F.adaptive_avg_pool2d(masks, features.shape[1:]), features)
+        # Step by step, so on the CPU.
+        alike = (means @ means.t()).cpu().numpy()
+        neighbors = _neighbors(masks > 0.5).cpu().numpy()
+    groups = np.arange(len(masks))
+    while True:
+        np.fill_diagonal(neighbors, False)
+        pairs = np.where(neighbors, alike, -np.inf)
+        one, other = sorted(np.unravel_index(pairs.argmax(), pairs.shape))
+        if pairs[one, other] < threshold:
+            return torch.from_numpy(groups).to(masks.device)
+        groups[groups == other] = one
+        alike[one] = alike[:, one] = np.minimum(alike[one], alike[other])
+        neighbors[one] = neighbors[:, one] = neighbors[one] | neighbors[other]
+        neighbors[other] = neighbors[:, other] = False
 
 
 def merge_masks(masks: Tensor, groups: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from .noise import break_masks
-from .point_choice import confident_points
+from .point_choice import cluster_points
 from .sources import MaskSource, build_mask_source
 
 
@@ -91,5 +91,5 @@ class MaskFinder:
         # The image may end within the view: only patches whose center it has.
         rows, columns = np.maximum(np.ceil(np.array(size) / scale - 0.5).astype(int), 1)
         probability = logits[:, :rows, :columns].float().softmax(dim=0)
-        points = (confident_points(probability, self.num_points) + 0.5) * scale[::-1]
+        points = (cluster_points(probability, self.num_points) + 0.5) * scale[::-1]
         return np.minimum(points, np.array(size[::-1]) - 1)

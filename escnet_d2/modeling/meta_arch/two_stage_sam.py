@@ -32,8 +32,8 @@ class TwoStageSAM(ZeroShotCLIP):
         """Composes the model.
 
         Args:
-            mask_finder: finds the masks of an image, at CLIP's most confident patches where the
-                source wants points.
+            mask_finder: finds the masks of an image, by CLIP's class map where the source wants
+                points.
             options: of :class:`ZeroShotCLIP`.
         """
         super().__init__(**options)
