@@ -195,7 +195,7 @@ class ESCNetHead(nn.Module):
             Maps of all K entries, or of those that were chosen.
         """
         correlation = image_text_correlation(features.dense, text_embeddings)  # (B, P, K, H, W)
-        entries = self._choose_entries(correlation, present)
+        entries, weights = self._choose_entries(correlation, present)
         correlation = take_classes(correlation, entries)
         # One text vector per class guides the fusion: the mean over the templates.
         text = F.normalize(text_embeddings.mean(dim=1), dim=-1)[entries]  # (B, K', D)
@@ -225,6 +225,7 @@ class ESCNetHead(nn.Module):
                 class_map,
                 prompts[-1],
                 embedding,
+                weights=weights,
                 chunk_size=self.class_chunk_size,
                 recompute=recompute,
             )
@@ -240,16 +241,22 @@ class ESCNetHead(nn.Module):
             entries=entries,
         )
 
-    def _choose_entries(self, correlation: Tensor, present: Tensor | None) -> Tensor:
-        """Chooses the entries to compute for each image, (B, K'), ascending."""
+    def _choose_entries(
+        self, correlation: Tensor, present: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Chooses the entries to compute for each image, (B, K'), ascending.
+
+        In training each also counts for those that were left out, so that the attention over the
+        classes sees what it sees of all of them.
+        """
         B, _, K, _, _ = correlation.shape
         limit = self.train_classes if self.training else self.max_classes
         if not 0 < limit < K:
-            return torch.arange(K, device=correlation.device).expand(B, K)
+            return torch.arange(K, device=correlation.device).expand(B, K), None
         best = correlation.detach().mean(dim=1).amax(dim=(2, 3))
         if self.training:
             return sample_entries(best, present, limit, likeliest=self.max_classes)
-        return likeliest_classes(best, limit)
+        return likeliest_classes(best, limit), None
 
     def _embed(self, correlation: Tensor) -> Tensor:
         """Embeds the correlation, (B, P, K, H, W) to (B, K, H, W, C)."""
