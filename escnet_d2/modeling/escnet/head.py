@@ -17,7 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.config import check_at_least, chunk_size
 from escnet_d2.layers import class_chunks, image_text_correlation
-from escnet_d2.layers.class_subsets import likeliest_classes, sample_entries, take_classes
+from escnet_d2.layers.class_subsets import (
+    likeliest_classes,
+    sample_entries,
+    take_classes,
+    voted_classes,
+)
 from escnet_d2.modeling.sam import SamAdapter, build_sam_adapter, build_sam_blocks
 from escnet_d2.structures import ClipFeatures, PseudoPrompts
 
@@ -40,7 +45,7 @@ class HeadOutput:
             CLIP's own correlation times its temperature.
         prompts: pseudo prompts of each ESC-Block; None without SAM blocks.
         entries: (B, K') the vocabulary's entry of each map and prompt; ascending, and not all of
-            them where some were left out (TRAIN_CLASSES, MAX_CLASSES).
+            them where some were left out (TRAIN_CLASSES, MAX_CLASSES, VOTES_KEPT).
     """
 
     logits: Tensor
@@ -68,6 +73,7 @@ class ESCNetHead(nn.Module):
         gradient_checkpointing: bool,
         train_classes: int,
         max_classes: int,
+        votes_kept: float,
     ) -> None:
         """Composes the head from built modules.
 
@@ -84,9 +90,10 @@ class ESCNetHead(nn.Module):
             gradient_checkpointing: recompute fusions and decoder in the backward pass.
             train_classes: classes kept per image in training, 0 for all.
             max_classes: classes kept per image in testing, 0 for all.
+            votes_kept: share of the votes that the classes kept in testing have, 1 for all.
 
         Raises:
-            ValueError: no block, or a kernel that is not odd.
+            ValueError: no block, a kernel that is not odd, or a share out of range.
         """
         super().__init__()
         if not blocks:
@@ -95,6 +102,8 @@ class ESCNetHead(nn.Module):
             raise ValueError(
                 f"MODEL.ESCNET.EMBED_KERNEL must be odd and above 0, got {embed_kernel}."
             )
+        if not 0.0 < votes_kept <= 1.0:
+            raise ValueError(f"MODEL.ESCNET.VOTES_KEPT must be in (0, 1], got {votes_kept}.")
         self.blocks = nn.ModuleList(blocks)
         self.sam_adapter = sam_adapter
         self.prompt_generator = prompt_generator
@@ -103,6 +112,7 @@ class ESCNetHead(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.train_classes = train_classes
         self.max_classes = max_classes
+        self.votes_kept = votes_kept
         self.correlation_embedding = nn.Conv2d(
             num_templates, embed_dim, kernel_size=embed_kernel, padding=embed_kernel // 2
         )
@@ -168,6 +178,7 @@ class ESCNetHead(nn.Module):
             "gradient_checkpointing": node.GRADIENT_CHECKPOINTING,
             "train_classes": node.TRAIN_CLASSES,
             "max_classes": node.MAX_CLASSES,
+            "votes_kept": node.VOTES_KEPT,
         }
 
     def forward(
@@ -233,9 +244,12 @@ class ESCNetHead(nn.Module):
         """Chooses the entries to compute for each image, (B, K'), ascending."""
         B, _, K, _, _ = correlation.shape
         limit = self.train_classes if self.training else self.max_classes
+        maps = correlation.detach().mean(dim=1)
+        if self.votes_kept < 1 and not self.training:
+            return voted_classes(maps, self.votes_kept, limit or K)
         if not 0 < limit < K:
             return torch.arange(K, device=correlation.device).expand(B, K)
-        best = correlation.detach().mean(dim=1).amax(dim=(2, 3))
+        best = maps.amax(dim=(2, 3))
         if self.training:
             return sample_entries(best, present, limit, likeliest=self.max_classes)
         return likeliest_classes(best, limit)
