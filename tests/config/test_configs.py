@@ -80,7 +80,7 @@ def test_full_configurations_train_in_bfloat16_and_small_ones_in_float32(path):
     is_full = "_bs" in path.stem or "_quick" in path.stem
     assert cfg.SOLVER.AMP.ENABLED is is_full
     assert is_full == (cfg.SOLVER.AMP.DTYPE == "bfloat16")
-    assert cfg.MODEL.FLOAT32_MATMUL == ("high" if is_full else "highest")
+    assert ("high" if is_full else "highest") == cfg.MODEL.FLOAT32_MATMUL
     assert cfg.TEST.DTYPE == "float32"
 
 
