@@ -117,7 +117,8 @@ def inspect_image(
     pruned = [segmentation.class_names[index] for index in chosen if index not in computed]
     if pruned:
         logger.warning(
-            "Left out, being none of the %d likeliest entries (MODEL.ESCNET.MAX_CLASSES): %s.",
+            "Left out, being none of the %d likeliest entries (MODEL.ESCNET.MAX_CLASSES, "
+            "VOTES_KEPT): %s.",
             len(computed),
             ", ".join(pruned),
         )

@@ -65,7 +65,8 @@ def test_pruned_classes_are_left_out_and_named(tiny_cfg, photo, caplog):
     inspection = inspect_image(predictor, photo, vocabulary, classes=CLASSES.split(", "))
     assert len(inspection.class_names) == 2
     left_out = [name for name in CLASSES.split(", ") if name not in inspection.class_names]
-    assert f"2 likeliest entries (MODEL.ESCNET.MAX_CLASSES): {', '.join(left_out)}" in caplog.text
+    assert "2 likeliest entries (MODEL.ESCNET.MAX_CLASSES, VOTES_KEPT): " in caplog.text
+    assert f"VOTES_KEPT): {', '.join(left_out)}" in caplog.text
 
 
 def test_what_cannot_be_shown_is_refused(tiny_cfg, predictor, photo):

@@ -25,6 +25,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--vocabulary", required=True, metavar="WORDS|FILE|NAME", help="as for escnet-d2 segment")
     add("--output", required=True, metavar="FILE", help="what to write, FILE.pt2 or FILE.onnx")
     add("--config-file", metavar="F", help="name or path; default: that of the weights")
+    add("--images", type=int, default=1, metavar="N", help="that a file of ESC-Net takes at a time")
     add("--allow-untrained", action="store_true", help="export random weights, for trials")
     add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys")
     return parser
@@ -64,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
         cfg = inference_config(
             args.config_file, weights=args.weights, device="cpu", opts=[*args.opts, *TRACED]
         )
-        check_exportable(cfg, output)
+        check_exportable(cfg, output, args.images)
         require_weights(cfg, allow_untrained=args.allow_untrained)
         vocabulary = configured_vocabulary(cfg, args.vocabulary)
-        model = FixedVocabularyModel(OpenVocabPredictor(cfg).model, vocabulary)
+        model = FixedVocabularyModel(OpenVocabPredictor(cfg).model, vocabulary, args.images)
         release_messages()
         written = export_model(model, output)
     except (ImportError, OSError, ValueError, RuntimeError) as error:

@@ -104,3 +104,8 @@ def add_escnet_config(cfg: CfgNode) -> None:
     # In testing, keep only this many classes per image, the ones with the highest correlation
     # anywhere in it; the others score 0. Exact below that number; 0 keeps all.
     cfg.MODEL.ESCNET.MAX_CLASSES = 256
+    # In testing, keep of each image only the classes with the most votes that together have this
+    # share of them, in (0, 1]: each window of 5 x 5 patches votes for its three best. An image then
+    # costs what it shows, and MAX_CLASSES stays the limit; 1 keeps all. docs/decisions.md has what
+    # it did to a model that trained on few classes at a time.
+    cfg.MODEL.ESCNET.VOTES_KEPT = 1.0

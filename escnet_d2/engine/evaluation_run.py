@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from escnet_d2.data.class_lists import CLASS_LIST_VARIANTS, class_list_variant
 from escnet_d2.evaluation import SemSegEvaluator
 from escnet_d2.evaluation.results import RESULTS_NAME
 from escnet_d2.evaluation.tables import DatasetOutcome
+from escnet_d2.modeling.escnet import ESCNetHead, HeadOutput
 
 from .model_cost import measure_cost
 from .output_dir import inference_dir
@@ -87,12 +89,16 @@ def evaluate_dataset(cfg: CfgNode, model: nn.Module, name: str) -> dict[str, Any
         images_only = SimpleNamespace(
             reset=evaluator.reset, process=evaluator.process, evaluate=dict
         )
-        inference_on_dataset(model, build_test_loader(cfg, name), images_only)
+        with _counted_classes(model) as counts:
+            inference_on_dataset(model, build_test_loader(cfg, name), images_only)
+        computed.extend(counts)
         return evaluator
 
-    device = next(model.parameters()).device
+    device, computed = next(model.parameters()).device, []
     with preserved_random_state(), autocast(device, INFERENCE_DTYPES[cfg.TEST.DTYPE]):
-        return _on_all_processes(_on_all_processes(run).evaluate) or {}
+        evaluator = _on_all_processes(run)
+        _log_classes(list(itertools.chain.from_iterable(comm.all_gather(computed))))
+        return _on_all_processes(evaluator.evaluate) or {}
 
 
 def evaluate_datasets(
@@ -170,6 +176,33 @@ def _state(cfg: CfgNode, name: str, allow_incomplete: bool) -> tuple[str, str]:
     except (OSError, ValueError, KeyError):
         is_finished = False
     return (KEPT, "") if is_finished else ("", "")
+
+
+@contextlib.contextmanager
+def _counted_classes(model: nn.Module) -> Iterator[list[int]]:
+    """Collects how many vocabulary entries ESC-Net computes for each view of an image."""
+    counts: list[int] = []
+
+    def count(_: nn.Module, __: tuple, output: HeadOutput) -> None:
+        counts.extend([output.entries.shape[1]] * len(output.entries))
+
+    heads = [module for module in model.modules() if isinstance(module, ESCNetHead)]
+    hooks = [head.register_forward_hook(count) for head in heads]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _log_classes(counts: list[int]) -> None:
+    if counts:
+        logger.info(
+            "Vocabulary entries computed per view: %.1f in the mean, %d at most, of %d views.",
+            sum(counts) / len(counts),
+            max(counts),
+            len(counts),
+        )
 
 
 def _on_all_processes(step: Callable[[], _Result]) -> _Result:

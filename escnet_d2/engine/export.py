@@ -30,14 +30,16 @@ class FixedVocabularyModel(nn.Module):
 
     Attributes:
         example_size: (B, 3, h, w) to trace and try it with.
+        any_number: whether a file of it takes any B.
     """
 
-    def __init__(self, model: nn.Module, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: nn.Module, vocabulary: Vocabulary, num_images: int = 1) -> None:
         """Embeds the classes, and takes CLIP's text tower out of the model, which nothing needs.
 
         Args:
             model: ESCNet, CATSeg or SED, in eval mode; of no use for another vocabulary afterwards.
             vocabulary: the classes.
+            num_images: what a file of ESCNet takes at a time; the others take any number.
         """
         super().__init__()
         self.vocabulary = vocabulary
@@ -47,10 +49,11 @@ class FixedVocabularyModel(nn.Module):
         self.model = model.requires_grad_(False)
         is_escnet = hasattr(model, "clip")
         _drop_text_tower(model.clip.model if is_escnet else model.sem_seg_head.predictor.clip_model)
-        # The number of ESC-Net's prompt sets follows from the images; of several images they would
-        # have to be told apart by numbers that a graph does not have.
+        # The numbers of ESC-Net's prompt sets follow from the images, and a graph has as many of
+        # these numbers as it was traced with.
         side = model.resolution
-        self.example_size = (1, 3, side, side) if is_escnet else (2, 3, *side)
+        self.any_number = not is_escnet
+        self.example_size = (num_images, 3, side, side) if is_escnet else (2, 3, *side)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores images.
@@ -65,11 +68,17 @@ class FixedVocabularyModel(nn.Module):
         return self.model.score_views(views, self.text, self.vocabulary)
 
 
-def check_exportable(cfg: CfgNode, path: Path) -> None:
+def check_exportable(cfg: CfgNode, path: Path, num_images: int = 1) -> None:
     """Refuses what a file cannot hold, before a model is built.
 
+    Args:
+        cfg: of the model.
+        path: the file.
+        num_images: what it is to take at a time.
+
     Raises:
-        ValueError: another suffix than that of a format, or a model that no such file holds.
+        ValueError: another suffix than that of a format, a number of images that is not above 0 or
+            not needed, or a model that no such file holds.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: the file must end in {' or '.join(SUFFIXES)}.")
@@ -80,6 +89,14 @@ def check_exportable(cfg: CfgNode, path: Path) -> None:
             "each image, outside of the model."
         )
     check_choice("MODEL.META_ARCHITECTURE", method, ("ESCNet", "CATSeg", "SED"))
+    if num_images < 1:
+        raise ValueError(f"--images must be 1 or more, got {num_images}.")
+    if num_images > 1 and method != "ESCNet":
+        raise ValueError(f"--images must be left out: a file of {method} takes any number.")
+    if method == "ESCNet" and cfg.MODEL.ESCNET.VOTES_KEPT < 1:
+        raise ValueError(
+            "MODEL.ESCNET.VOTES_KEPT must be 1.0: how many classes it keeps depends on the image."
+        )
     if method == "SED" and cfg.TEST.FAST_INFERENCE:
         raise ValueError("TEST.FAST_INFERENCE must be False: what it drops depends on the image.")
     if method == "ESCNet" and cfg.MODEL.ESCNET.USE_SAM and path.suffix == ".onnx":
@@ -112,7 +129,7 @@ def export_model(model: FixedVocabularyModel, path: Path) -> dict[str, Any]:
         ModuleNotFoundError: the packages of ONNX are missing.
     """
     # Of the sizes only the number of images: the windows of the attention are loops over h and w.
-    open_sizes = {0: torch.export.Dim.DYNAMIC} if model.example_size[0] > 1 else {}
+    open_sizes = {0: torch.export.Dim.DYNAMIC} if model.any_number else {}
     write = _write_pt2 if path.suffix == ".pt2" else _write_onnx
     with torch.no_grad(), atomic_path(path) as temporary:
         program = torch.export.export(

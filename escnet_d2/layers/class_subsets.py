@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Logit of a class that was pruned: its probability is 0 in float32.
 PRUNED_LOGIT = -100.0
@@ -15,6 +16,36 @@ PRUNED_LOGIT = -100.0
 def likeliest_classes(best: Tensor, keep: int) -> Tensor:
     """Picks the ``keep`` classes with the highest values, (B, K) to (B, keep), ascending."""
     return best.topk(keep, dim=1).indices.sort(dim=1).values
+
+
+# Side in patches of the windows that vote, and how many classes each votes for.
+_VOTE_WINDOW, _VOTES = 5, 3
+
+
+def voted_classes(maps: Tensor, share: float, limit: int) -> Tensor:
+    """Picks the classes with the most votes that together have a share of all votes.
+
+    Around each patch, a window of 5 x 5 votes for the three classes with the highest means. Equal
+    numbers of votes are ordered by the highest of these means, never by the order of the classes.
+
+    Args:
+        maps: (B, K, H, W), cosines.
+        share: of all votes, in (0, 1].
+        limit: keep at most this many.
+
+    Returns:
+        Ascending indices, (B, K'): as many for all images as the one that needs most.
+    """
+    padding = _VOTE_WINDOW // 2
+    means = F.avg_pool2d(maps, _VOTE_WINDOW, stride=1, padding=padding, count_include_pad=False)
+    last = means.topk(min(_VOTES, maps.shape[1]), dim=1).values[:, -1:]
+    votes = (means >= last).sum(dim=(2, 3)).double()
+    # Means are -1 to 1: together less than one vote.
+    order = votes + (means.amax(dim=(2, 3)) + 1) / 4
+    most = votes.sort(dim=1, descending=True).values
+    before = most.cumsum(dim=1) - most
+    needed = (before < share * votes.sum(dim=1, keepdim=True)).sum(dim=1)
+    return likeliest_classes(order, min(int(needed.max()), limit))
 
 
 def take_classes(correlation: Tensor, classes: Tensor) -> Tensor:

@@ -20,6 +20,11 @@ class ClipFeatures:
     dense: Tensor
     intermediate: tuple[Tensor, ...]
 
+    def images(self) -> list[ClipFeatures]:
+        """Returns the features of each image alone, B = 1."""
+        parts = zip(*(maps.split(1) for maps in (self.dense, *self.intermediate)))
+        return [ClipFeatures(dense, tuple(others)) for dense, *others in parts]
+
 
 @dataclass(frozen=True)
 class PseudoPrompts:

@@ -74,6 +74,16 @@ def test_name_says_what_is_inside(name):
         assert cfg.SOLVER.MAX_ITER <= 10
 
 
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+def test_full_configurations_train_in_bfloat16_and_small_ones_in_float32(path):
+    cfg = load(path.stem)
+    is_full = "_bs" in path.stem or "_quick" in path.stem
+    assert cfg.SOLVER.AMP.ENABLED is is_full
+    assert is_full == (cfg.SOLVER.AMP.DTYPE == "bfloat16")
+    assert ("high" if is_full else "highest") == cfg.MODEL.FLOAT32_MATMUL
+    assert cfg.TEST.DTYPE == "float32"
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if "_bs" in name])
 def test_full_configurations_follow_the_paper(name):
     cfg = load_config(name)

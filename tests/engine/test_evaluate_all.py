@@ -87,6 +87,8 @@ def test_a_run_over_the_benchmarks(evaluate, root, tmp_path, monkeypatch):
     assert missing["state"] == "skipped"
     assert "pc459_val" in missing["detail"]
 
+    log = (tmp_path / "out/log.txt").read_text()
+    assert "entries computed per view: 20.0 in the mean, 20 at most, of 2 views" in log
     # No model keeps the scores of all classes at the size of a photo.
     assert "LABEL_MAP_ONLY: true" in (tmp_path / "out/config.yaml").read_text()
     folder = tmp_path / "out/inference"

@@ -40,7 +40,7 @@ WITH_OUR_LAYERS = "import escnet_d2.layers"
     [
         ("cat_seg_tiny", "onnx", TINY, RUN_ONNX, WITHOUT_US),
         ("sed_tiny", "pt2", [], RUN_PT2, WITHOUT_US),
-        ("escnet_tiny_shapes", "pt2", [], RUN_PT2, WITH_OUR_LAYERS),
+        ("escnet_tiny_shapes", "pt2", ["MODEL.CLIP.RESOLUTION", "96"], RUN_PT2, WITH_OUR_LAYERS),
     ],
 )
 def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, script, imports):
@@ -54,15 +54,16 @@ def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, sc
     path = tmp_path / f"model.{suffix}"
     arguments = [*source, "--vocabulary", VOCABULARY, "--output", str(path), "--allow-untrained"]
     torch.manual_seed(0)
-    assert main([*arguments, "--opts", *opts]) == 0
+    number_of_escnet = ["--images", "2"] if is_escnet else []
+    assert main([*arguments, *number_of_escnet, "--opts", *opts]) == 0
     shown = capsys.readouterr().out
     assert float(shown.split()[-1]) < 1e-5
 
     # Another number of images than the file was traced with, where that is open.
     side = model.model.resolution if is_escnet else model.model.resolution[0]
-    number = 1 if is_escnet else 3
+    number = 2 if is_escnet else 3
     images = 255 * torch.rand(number, 3, side, side)
-    size = f"({1 if is_escnet else 'any'}, 3, {side}, {side})"
+    size = f"({2 if is_escnet else 'any'}, 3, {side}, {side})"
     assert f"images: RGB, 0 to 255, float32 {size}" in shown
     files = [str(tmp_path / name) for name in ("images.pt", "result.pt")]
     torch.save(images, files[0])
@@ -96,6 +97,7 @@ def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, sc
         ("sam_mi_tiny", "a.pt2", [], "MODEL.META_ARCHITECTURE SAMMI cannot be exported"),
         ("escnet_tiny", "a.onnx", [], "ONNX has no operator for ESC-Net's k-means"),
         ("sed_tiny", "a.pt2", ["TEST.FAST_INFERENCE", "True"], "TEST.FAST_INFERENCE must be"),
+        ("escnet_tiny", "a.pt2", ["MODEL.ESCNET.VOTES_KEPT", "0.9"], "VOTES_KEPT must be 1.0"),
         ("cat_seg_tiny", "a.pth", [], "a.pth: the file must end in .pt2 or .onnx"),
         ("cat_seg_tiny", "a.pt2", [], "untrained"),
     ],
@@ -109,3 +111,10 @@ def test_what_cannot_be_exported_is_refused_in_a_line(tmp_path, capsys, config, 
     assert line in error
     assert error.count("\n") == 1
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("config", "number"), [("escnet_tiny", "0"), ("sed_tiny", "2")])
+def test_numbers_of_images(tmp_path, capsys, config, number):
+    output = ["--output", str(tmp_path / "a.pt2"), "--images", number]
+    assert main(["--config-file", config, "--vocabulary", "a, b", *output]) == 2
+    assert "--images must be" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """ESCNet as a whole, on its registered name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -100,6 +102,35 @@ def test_class_order_changes_nothing(tiny_model, batch, vocabulary):
     expected = [{"sem_seg": x["sem_seg"][order]} for x in segment(tiny_model, batch)]
     got = segment(tiny_model, [{**x, "vocabulary": shuffled} for x in batch])
     assert_same(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+def test_each_view_has_its_own_number_of_classes(tiny_model, batch, sliding):
+    names = [f"class {index}" for index in range(40)]
+    inputs = [{**x, "vocabulary": Vocabulary.from_classes(names)} for x in batch]
+    tiny_model.views.options = replace(tiny_model.views.options, sliding_window=sliding)
+    everything = segment(tiny_model, inputs)
+    head, numbers = tiny_model.sem_seg_head, []
+    head.votes_kept = 0.9
+    head.register_forward_hook(lambda *arguments: numbers.append(arguments[-1].entries.shape[1]))
+    together = segment(tiny_model, inputs)
+    assert len(set(numbers)) > 1
+    assert max(numbers) < 40
+    for full, pruned, number in zip(everything, together, numbers):
+        kept = pruned["sem_seg"].amax(dim=(1, 2)) > 0
+        assert sliding or kept.sum() == number
+        assert not torch.allclose(pruned["sem_seg"][kept], full["sem_seg"][kept])
+    # What an image is tested with, and how, changes nothing.
+    assert_same([segment(tiny_model, [x])[0] for x in inputs], together)
+    order = torch.randperm(40)
+    shuffled = Vocabulary.from_classes([names[index] for index in order])
+    head.class_chunk_size = 3
+    got = segment(tiny_model, [{**x, "vocabulary": shuffled} for x in inputs])
+    assert_same(got, [{"sem_seg": x["sem_seg"][order]} for x in together], atol=1e-5)
+    head.max_classes = 4
+    numbers.clear()
+    segment(tiny_model, inputs)
+    assert max(numbers) == 4
 
 
 @pytest.mark.parametrize("num_classes", [1, 300])
@@ -262,6 +293,7 @@ def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
         ("ESCNET.SOFTMAX", "pixel", "SOFTMAX must be one of relative, class, spatial"),
         ("ESCNET.TRAIN_CLASSES", -1, "TRAIN_CLASSES must be 0 or more, got -1"),
         ("ESCNET.UNLABELLED", "drop", "UNLABELLED must be auto or one of negative, skip"),
+        ("ESCNET.VOTES_KEPT", 0.0, r"VOTES_KEPT must be in \(0, 1\], got 0"),
         ("ESCNET.WINDOW_SIZE", 0, "WINDOW_SIZE must be 1 or more"),
         ("SAM.NUM_HEADS", 3, "SAM.EMBED_DIM must be a multiple"),
         ("TEST.WINDOW_BATCH_SIZE", 0, "WINDOW_BATCH_SIZE"),

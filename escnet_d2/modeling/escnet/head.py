@@ -17,7 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.config import check_at_least, chunk_size
 from escnet_d2.layers import class_chunks, image_text_correlation
-from escnet_d2.layers.class_subsets import likeliest_classes, sample_entries, take_classes
+from escnet_d2.layers.class_subsets import (
+    likeliest_classes,
+    sample_entries,
+    take_classes,
+    voted_classes,
+)
 from escnet_d2.modeling.sam import SamAdapter, build_sam_adapter, build_sam_blocks
 from escnet_d2.structures import ClipFeatures, PseudoPrompts
 
@@ -40,7 +45,7 @@ class HeadOutput:
             CLIP's own correlation times its temperature.
         prompts: pseudo prompts of each ESC-Block; None without SAM blocks.
         entries: (B, K') the vocabulary's entry of each map and prompt; ascending, and not all of
-            them where some were left out (TRAIN_CLASSES, MAX_CLASSES).
+            them where some were left out (TRAIN_CLASSES, MAX_CLASSES, VOTES_KEPT).
     """
 
     logits: Tensor
@@ -69,6 +74,7 @@ class ESCNetHead(nn.Module):
         train_classes: int,
         max_classes: int,
         prompt_dropout: float,
+        votes_kept: float,
     ) -> None:
         """Composes the head from built modules.
 
@@ -86,9 +92,10 @@ class ESCNetHead(nn.Module):
             train_classes: classes kept per image in training, 0 for all.
             max_classes: classes kept per image in testing, 0 for all.
             prompt_dropout: share of the images that get no prompts in training.
+            votes_kept: share of the votes that the classes kept in testing have, 1 for all.
 
         Raises:
-            ValueError: no block, a kernel that is not odd, or a share outside [0, 1].
+            ValueError: no block, a kernel that is not odd, or a share out of range.
         """
         super().__init__()
         if not blocks:
@@ -99,6 +106,8 @@ class ESCNetHead(nn.Module):
             )
         if not 0 <= prompt_dropout <= 1:
             raise ValueError(f"MODEL.ESCNET.PROMPT_DROPOUT must be in [0, 1], got {prompt_dropout}.")
+        if not 0.0 < votes_kept <= 1.0:
+            raise ValueError(f"MODEL.ESCNET.VOTES_KEPT must be in (0, 1], got {votes_kept}.")
         self.blocks = nn.ModuleList(blocks)
         self.sam_adapter = sam_adapter
         self.prompt_generator = prompt_generator
@@ -108,6 +117,7 @@ class ESCNetHead(nn.Module):
         self.train_classes = train_classes
         self.max_classes = max_classes
         self.prompt_dropout = prompt_dropout
+        self.votes_kept = votes_kept
         self.correlation_embedding = nn.Conv2d(
             num_templates, embed_dim, kernel_size=embed_kernel, padding=embed_kernel // 2
         )
@@ -174,6 +184,7 @@ class ESCNetHead(nn.Module):
             "train_classes": node.TRAIN_CLASSES,
             "max_classes": node.MAX_CLASSES,
             "prompt_dropout": node.PROMPT_DROPOUT,
+            "votes_kept": node.VOTES_KEPT,
         }
 
     def forward(
@@ -251,9 +262,12 @@ class ESCNetHead(nn.Module):
         """
         B, _, K, _, _ = correlation.shape
         limit = self.train_classes if self.training else self.max_classes
+        maps = correlation.detach().mean(dim=1)
+        if self.votes_kept < 1 and not self.training:
+            return voted_classes(maps, self.votes_kept, limit or K), None
         if not 0 < limit < K:
             return torch.arange(K, device=correlation.device).expand(B, K), None
-        best = correlation.detach().mean(dim=1).amax(dim=(2, 3))
+        best = maps.amax(dim=(2, 3))
         if self.training:
             return sample_entries(best, present, limit, likeliest=self.max_classes)
         return likeliest_classes(best, limit), None

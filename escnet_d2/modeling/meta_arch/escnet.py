@@ -172,9 +172,13 @@ class ESCNet(OpenVocabSegmentor):
 
     def score_views(self, views: Tensor, text: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Scores four cells to a patch, (B, classes, 4 H, 4 W)."""
-        output = self.predict(views, text)
-        logits = restore_classes(output.logits, output.entries, len(vocabulary.entries))
-        return class_scores(logits, vocabulary, self.loss)
+        features = self.clip.encode_image(views)
+        # Each image has its own number of classes, which must not depend on its neighbors.
+        groups = features.images() if self.sem_seg_head.votes_kept < 1 else [features]
+        outputs = [self._predict(group, text) for group in groups]
+        number = len(vocabulary.entries)
+        logits = [restore_classes(output.logits, output.entries, number) for output in outputs]
+        return class_scores(torch.cat(logits), vocabulary, self.loss)
 
 
 def _log_foreground(output: HeadOutput) -> None:
