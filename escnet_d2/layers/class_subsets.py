@@ -15,6 +15,8 @@ PRUNED_LOGIT = -100.0
 
 def likeliest_classes(best: Tensor, keep: int) -> Tensor:
     """Picks the ``keep`` classes with the highest values, (B, K) to (B, keep), ascending."""
+    if keep == best.shape[1]:
+        return torch.arange(keep, device=best.device).expand(best.shape)
     return best.topk(keep, dim=1).indices.sort(dim=1).values
 
 
@@ -78,29 +80,26 @@ def class_chunks(num_classes: int, chunk_size: int) -> list[slice]:
 
 
 def sample_entries(
-    likelihood: Tensor, present: Tensor | None, number: int, *, likeliest: int = 0
+    competing: Tensor, present: Tensor | None, number: int
 ) -> tuple[Tensor, Tensor]:
     """Draws the entries that one training step looks at.
 
     Args:
-        likelihood: by which testing keeps entries, (B, K).
+        competing: entries that testing would compute, bool (B, K). The others are drawn only where
+            these do not suffice.
         present: entries in the image, bool (B, K); None for none.
         number: how many entries; more where an image of the batch has more.
-        likeliest: how many of the likeliest entries testing keeps, 0 for all. The others never
-            compete there, so they are drawn only where these do not suffice.
 
     Returns:
-        Ascending indices, (B, K'): those present and any others of the likeliest. And how many
-        entries each stands for, (B, K'): 1 if present; the others share those that were left out.
+        Ascending indices, (B, K'): those present and any others that compete. And how many
+        entries each stands for, float32 (B, K'): 1 if present; the others share what was left out.
     """
     if present is None:
-        present = torch.zeros_like(likelihood, dtype=torch.bool)
-    rank = likelihood.argsort(dim=1, descending=True).argsort(dim=1)
-    competes = (rank < (likeliest or likelihood.shape[1])) & ~present
+        present = torch.zeros_like(competing)
+    others = competing & ~present
     counts = present.sum(dim=1, keepdim=True)
     number = max(number, int(counts.max()))
-    priority = torch.rand_like(likelihood) + competes + 2.0 * present
+    priority = torch.rand(present.shape, device=present.device) + others + 2.0 * present
     entries = priority.topk(number, dim=1).indices.sort(dim=1).values
-    share = competes.sum(dim=1, keepdim=True) / (number - counts).clamp(min=1)
-    weights = torch.where(present.gather(1, entries), 1.0, share.clamp(min=1))
-    return entries, weights.to(likelihood.dtype)
+    share = others.sum(dim=1, keepdim=True) / (number - counts).clamp(min=1)
+    return entries, torch.where(present.gather(1, entries), 1.0, share.clamp(min=1))

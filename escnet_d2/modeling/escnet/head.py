@@ -257,20 +257,22 @@ class ESCNetHead(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Chooses the entries to compute for each image, (B, K'), ascending.
 
-        In training each also counts for those that were left out, so that the attention over the
-        classes sees what it sees of all of them.
+        In training, of those that would compete in testing; each counts for those that were left
+        out, so that the attention over the classes sees what it will see there.
         """
-        B, _, K, _, _ = correlation.shape
-        limit = self.train_classes if self.training else self.max_classes
         maps = correlation.detach().mean(dim=1)
-        if self.votes_kept < 1 and not self.training:
-            return voted_classes(maps, self.votes_kept, limit or K), None
-        if not 0 < limit < K:
-            return torch.arange(K, device=correlation.device).expand(B, K), None
-        best = maps.amax(dim=(2, 3))
-        if self.training:
-            return sample_entries(best, present, limit, likeliest=self.max_classes)
-        return likeliest_classes(best, limit), None
+        B, K = maps.shape[:2]
+        if self.training and not 0 < self.train_classes < K:
+            return torch.arange(K, device=maps.device).expand(B, K), None
+        limit = min(self.max_classes, K) or K
+        if self.votes_kept < 1:
+            entries = voted_classes(maps, self.votes_kept, limit)
+        else:
+            entries = likeliest_classes(maps.amax(dim=(2, 3)), limit)
+        if not self.training:
+            return entries, None
+        competing = torch.zeros(B, K, dtype=torch.bool, device=maps.device)
+        return sample_entries(competing.scatter(1, entries, True), present, self.train_classes)
 
     def _embed(self, correlation: Tensor) -> Tensor:
         """Embeds the correlation, (B, P, K, H, W) to (B, K, H, W, C)."""
