@@ -32,6 +32,7 @@ torch.save((torch.from_numpy(scores), text), sys.argv[3])
 WITHOUT_US = "sys.modules['escnet_d2'] = None"
 # Which registers the operator of the k-means.
 WITH_OUR_LAYERS = "import escnet_d2.layers"
+ALL_CLASSES = ["MODEL.CLIP.RESOLUTION", "96", "MODEL.ESCNET.VOTES_KEPT", "1.0"]
 
 
 @pytest.mark.slow
@@ -40,7 +41,7 @@ WITH_OUR_LAYERS = "import escnet_d2.layers"
     [
         ("cat_seg_tiny", "onnx", TINY, RUN_ONNX, WITHOUT_US),
         ("sed_tiny", "pt2", [], RUN_PT2, WITHOUT_US),
-        ("escnet_tiny_shapes", "pt2", ["MODEL.CLIP.RESOLUTION", "96"], RUN_PT2, WITH_OUR_LAYERS),
+        ("escnet_tiny_shapes", "pt2", ALL_CLASSES, RUN_PT2, WITH_OUR_LAYERS),
     ],
 )
 def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, script, imports):

@@ -33,6 +33,8 @@ CHANGES = {
         "MODEL.ESCNET.PROMPT_SETS": "class",
         "MODEL.ESCNET.SAM_OUTPUTS": ["guidance"],
         "MODEL.ESCNET.AUX_LOSS_WEIGHT": 0.0,
+        "MODEL.ESCNET.VOTES_KEPT": 1.0,
+        "MODEL.ESCNET.PROMPT_DROPOUT": 0.0,
     },
     "zero_shot_clip_shapes": {"MODEL.META_ARCHITECTURE": "ZeroShotCLIP"},
     "two_stage_sam_shapes": {
