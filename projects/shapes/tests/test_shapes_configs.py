@@ -40,6 +40,7 @@ CHANGES = {
     "two_stage_sam_shapes": {
         "MODEL.META_ARCHITECTURE": "TwoStageSAM",
         "MODEL.MASKS.SOURCE": "grid",
+        "MODEL.MASKS.GRID_SIDE": 16,
         "MODEL.MASKS.MULTIMASK": False,
         "MODEL.MASKS.IOU_THRESHOLD": 0.0,
         "MODEL.MASKS.STABILITY_THRESHOLD": 0.0,
@@ -52,9 +53,10 @@ BASELINES = {
     "sed_tiny_shapes": ("SED", 384),
     "sam_mi_tiny_shapes": ("SAMMI", 192),
 }
-# What a baseline may have otherwise than ESC-Net: keys of its own method, those that the crop and
-# the window would read, which are off, and limits on longer sides than scenes have.
+# What a baseline may have otherwise than ESC-Net: keys of its own method, what GPUs alone read,
+# what the crop and the window would, which are off, and limits on longer sides than scenes have.
 BASELINE_PREFIXES = (
+    "CUDNN_BENCHMARK",
     "TEST.POOLING_SIZES",
     "MODEL.",
     "SOLVER.SAM_MULTIPLIER",
