@@ -97,9 +97,9 @@ def add_escnet_config(cfg: CfgNode) -> None:
     # Recompute each ESC-Block's fusion and the decoder in the backward pass instead of keeping what
     # it needs: equal gradients, a small part of the memory, more time.
     cfg.MODEL.ESCNET.GRADIENT_CHECKPOINTING = False
-    # In training, compute only this many classes per image: those in it and any of the MAX_CLASSES
-    # likeliest others, which are those that compete in testing, each counted for the ones left out;
-    # 0 computes all.
+    # In training, compute only this many classes per image: those in it, then for one half the
+    # absent ones with the highest correlation, for the other half any of the MAX_CLASSES
+    # likeliest, which are those that compete in testing; 0 computes all.
     cfg.MODEL.ESCNET.TRAIN_CLASSES = 0
     # In testing, keep only this many classes per image, the ones with the highest correlation
     # anywhere in it; the others score 0. Exact below that number; 0 keeps all.

@@ -34,16 +34,13 @@ class ClassAttention(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, int(dim * mlp_ratio))
 
-    def forward(
-        self, x: Tensor, text: Tensor, chunk_size: int = 0, weights: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, chunk_size: int = 0) -> Tensor:
         """Attends over dimension K.
 
         Args:
             x: embedded correlation, (B, K, H, W, C).
             text: text features, (B, K, text_dim).
             chunk_size: classes at a time, 0 for all.
-            weights: how often each class counts in the sums, (B, K); None for once.
 
         Returns:
             (B, K, H, W, C).
@@ -51,7 +48,7 @@ class ClassAttention(nn.Module):
         text_query = self._heads(self.text_query(text))[:, :, None, None]
         text_key = self._heads(self.text_key(text))[:, :, None, None]
         chunks = class_chunks(x.shape[1], chunk_size)
-        context, key_sum = self._context(x, text_key, chunks, weights)
+        context, key_sum = self._context(x, text_key, chunks)
         return torch.cat(
             [self._attend(x[:, c], text_query[:, c], context, key_sum) for c in chunks], dim=1
         )
@@ -59,17 +56,13 @@ class ClassAttention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1))
 
-    def _context(
-        self, x: Tensor, text_key: Tensor, chunks: list[slice], weights: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _context(self, x: Tensor, text_key: Tensor, chunks: list[slice]) -> tuple[Tensor, Tensor]:
         """Sums over the classes key value^T (B, H, W, heads, D, D), and the keys."""
         context = key_sum = None
         for chunk in chunks:
             normed = self.norm1(x[:, chunk])
             # Divided by K against overflow in half-precision inputs; cancels in the quotient.
             key = _positive(self._heads(self.key(normed)) + text_key[:, chunk]) / x.shape[1]
-            if weights is not None:
-                key = key * weights[:, chunk, None, None, None, None]
             value = at_least_float32(self._heads(self.value(normed)))
             with torch.autocast(x.device.type, enabled=False):
                 part = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)

@@ -15,8 +15,6 @@ PRUNED_LOGIT = -100.0
 
 def likeliest_classes(best: Tensor, keep: int) -> Tensor:
     """Picks the ``keep`` classes with the highest values, (B, K) to (B, keep), ascending."""
-    if keep == best.shape[1]:
-        return torch.arange(keep, device=best.device).expand(best.shape)
     return best.topk(keep, dim=1).indices.sort(dim=1).values
 
 
@@ -80,26 +78,30 @@ def class_chunks(num_classes: int, chunk_size: int) -> list[slice]:
 
 
 def sample_entries(
-    competing: Tensor, present: Tensor | None, number: int
-) -> tuple[Tensor, Tensor]:
+    hardness: Tensor, present: Tensor | None, number: int, *, likeliest: int = 0
+) -> Tensor:
     """Draws the entries that one training step looks at.
 
     Args:
-        competing: entries that testing would compute, bool (B, K). The others are drawn only where
-            these do not suffice.
+        hardness: how easily each entry is mistaken for one in the image, (B, K).
         present: entries in the image, bool (B, K); None for none.
         number: how many entries; more where an image of the batch has more.
+        likeliest: how many of the hardest entries testing keeps, 0 for all. The others never
+            compete there, so they are drawn only where these do not suffice.
 
     Returns:
-        Ascending indices, (B, K'): those present and any others that compete. And how many
-        entries each stands for, float32 (B, K'): 1 if present; the others share what was left out.
+        Ascending indices, (B, K'): those present, then for half of the rest the hardest absent
+        ones, and any others of the likeliest.
     """
     if present is None:
-        present = torch.zeros_like(competing)
-    others = competing & ~present
+        present = torch.zeros_like(hardness, dtype=torch.bool)
     counts = present.sum(dim=1, keepdim=True)
     number = max(number, int(counts.max()))
-    priority = torch.rand(present.shape, device=present.device) + others + 2.0 * present
-    entries = priority.topk(number, dim=1).indices.sort(dim=1).values
-    share = others.sum(dim=1, keepdim=True) / (number - counts).clamp(min=1)
-    return entries, torch.where(present.gather(1, entries), 1.0, share.clamp(min=1))
+    order = hardness.masked_fill(present, float("inf")).argsort(dim=1, descending=True)
+    # Place of each entry in that order, those present first.
+    place = order.argsort(dim=1)
+    is_hard = place < counts + (number - counts) // 2
+    rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
+    competes = rank < (likeliest or hardness.shape[1])
+    priority = (torch.rand_like(hardness) + competes).masked_fill(is_hard, 3.0)
+    return priority.topk(number, dim=1).indices.sort(dim=1).values

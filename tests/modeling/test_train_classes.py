@@ -1,4 +1,4 @@
-"""Training on some of the classes: which ones, what they count for, and their loss."""
+"""Training on some of the classes: which ones, and the same loss as on their own."""
 
 from __future__ import annotations
 
@@ -9,75 +9,45 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
-from escnet_d2.layers import ClassAttention
 from escnet_d2.layers.class_subsets import sample_entries
 from escnet_d2.structures import Vocabulary
 
+HARDNESS = torch.tensor([[0.1, 0.9, 0.8, 0.2, 0.3, 0.7, 0.4, 0.0]])
 PRESENT = torch.tensor([[True, *[False] * 6, True]])
 
 
-def drawn(number, competing):
-    is_competing = torch.zeros(1, 8, dtype=torch.bool)
-    is_competing[0, list(competing)] = True
-    return [sample_entries(is_competing, PRESENT, number) for _ in range(60)]
-
-
-def test_present_classes_are_kept_and_the_others_stand_for_the_rest():
-    for entries, weights in drawn(5, range(8)):
-        entries = entries[0].tolist()
-        assert entries == sorted(set(entries))
-        assert len(entries) == 5
-        assert {0, 7} <= set(entries)
-        # Six are absent; three of them are drawn.
-        assert weights[0].tolist() == [1.0 if entry in (0, 7) else 2.0 for entry in entries]
-    found = {entry for entries, _ in drawn(5, range(8)) for entry in entries[0].tolist()}
-    assert found == set(range(8))
+def test_present_and_hardest_classes_are_kept():
+    drawn = [sample_entries(HARDNESS, PRESENT, 6)[0].tolist() for _ in range(40)]
+    for entries in drawn:
+        assert entries == sorted(entries)
+        assert len(set(entries)) == 6
+        # Two present, the two hardest of the absent ones, two of any.
+        assert {0, 7, 1, 2} <= set(entries)
+    others = {entry for entries in drawn for entry in entries} - {0, 7, 1, 2}
+    assert others == {3, 4, 5, 6}
 
 
 def test_others_come_from_those_that_compete_in_testing():
-    competing = {1, 2, 4, 5, 6}
-    for entries, weights in drawn(4, competing):
-        # Each of the two stands for two and a half.
-        assert set(entries[0].tolist()) - {0, 7} <= competing
-        assert sorted(weights[0].tolist()) == [1.0, 1.0, 2.5, 2.5]
-    # They do not suffice: all of them, and any.
-    for entries, weights in drawn(8, competing):
-        assert entries[0].tolist() == list(range(8))
-        assert (weights == 1).all()
+    drawn = [sample_entries(HARDNESS, PRESENT, 5, likeliest=5)[0].tolist() for _ in range(40)]
+    assert all({0, 7, 1} <= set(entries) for entries in drawn)
+    assert {entry for entries in drawn for entry in entries} - {0, 7, 1} == {2, 4, 5, 6}
+    # They do not suffice: four of the likeliest are absent, six are asked for.
+    for _ in range(10):
+        entries = sample_entries(HARDNESS, PRESENT, 8, likeliest=5)[0].tolist()
+        assert {0, 7, 1, 2, 4, 5, 6} <= set(entries)
 
 
 def test_all_present_classes_are_kept_whatever_the_number():
     present = torch.tensor([[True] * 5 + [False] * 3, [True] + [False] * 7])
-    entries, weights = sample_entries(torch.ones_like(present), present, 2)
-    assert entries.shape == weights.shape == (2, 5)
+    entries = sample_entries(torch.rand(2, 8), present, 2)
+    assert entries.shape == (2, 5)
     assert entries[0].tolist() == [0, 1, 2, 3, 4]
     assert 0 in entries[1].tolist()
-    assert weights.sum(dim=1).tolist() == [5.0, 8.0]
 
 
-@pytest.mark.parametrize("options", [{"MAX_CLASSES": 4}, {"MAX_CLASSES": 0, "VOTES_KEPT": 0.95}])
-def test_training_draws_from_what_testing_computes(tiny_cfg, batch, options):
-    tiny_cfg.MODEL.ESCNET.update({"TRAIN_CLASSES": 2, **options})
-    model = build_model(tiny_cfg)
-    names = Vocabulary.from_classes([f"class {index}" for index in range(12)])
-    inputs = {**batch[0], "vocabulary": names, "sem_seg": torch.zeros_like(batch[0]["sem_seg"])}
-    with torch.no_grad():
-        computed = set(model.eval().inspect(inputs).entries[0].tolist())
-    assert 2 < len(computed) < 12
-    seen = []
-    model.sem_seg_head.register_forward_hook(lambda *arguments: seen.append(arguments[-1].entries))
-    for _ in range(10):
-        model.train()([inputs])
-    assert all(len(entries[0]) == 2 and 0 in entries[0].tolist() for entries in seen)
-    assert {entry for entries in seen for entry in entries[0].tolist()} <= computed | {0}
-
-
-def test_a_class_that_counts_twice_equals_two_of_it():
-    attention = ClassAttention(dim=8, text_dim=4, num_heads=2, mlp_ratio=2.0)
-    x, text = torch.randn(1, 3, 2, 2, 8), torch.randn(1, 3, 4)
-    twice = attention(x[:, [0, 1, 2, 2]], text[:, [0, 1, 2, 2]], chunk_size=2)
-    weighted = attention(x, text, 2, torch.tensor([[1.0, 1.0, 2.0]]))
-    torch.testing.assert_close(weighted, twice[:, :3])
+def test_without_labels_the_hardest_and_any():
+    entries = sample_entries(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), None, 2)
+    assert 3 in entries[0].tolist()
 
 
 def test_the_loss_is_that_of_the_kept_classes(tiny_cfg, batch, vocabulary):

@@ -94,7 +94,6 @@ class EscBlock(nn.Module):
         prompts: PseudoPrompts | None,
         embedding: Tensor | None,
         *,
-        weights: Tensor | None = None,
         chunk_size: int = 0,
         recompute: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -107,7 +106,6 @@ class EscBlock(nn.Module):
             class_map: class logits that the prompts were made from, (B, K, H, W).
             prompts: pseudo prompts; None without a SAM block, like ``embedding``.
             embedding: what SAM reads, (B, SAM channels, H, W).
-            weights: how often each class counts in the attention over them, (B, K).
             chunk_size: classes at a time, 0 for all.
             recompute: keep nothing of the fusion for the backward pass, which runs it again.
 
@@ -124,11 +122,10 @@ class EscBlock(nn.Module):
                 x = x + self.own_mask(found.own_mask.unsqueeze(-1))
             if self.pooling is not None:
                 x = self.pooling(x, class_map, found.masks, chunk_size)
-        fusion_inputs = (x, image, text, chunk_size, weights)
         if recompute:
-            x = checkpoint(self.fusion, *fusion_inputs, use_reentrant=False)
+            x = checkpoint(self.fusion, x, image, text, chunk_size, use_reentrant=False)
         else:
-            x = self.fusion(*fusion_inputs)
+            x = self.fusion(x, image, text, chunk_size)
         return image, x
 
     def _run_sam(

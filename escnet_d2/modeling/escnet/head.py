@@ -206,7 +206,7 @@ class ESCNetHead(nn.Module):
             Maps of all K entries, or of those that were chosen.
         """
         correlation = image_text_correlation(features.dense, text_embeddings)  # (B, P, K, H, W)
-        entries, weights = self._choose_entries(correlation, present)
+        entries = self._choose_entries(correlation, present)
         correlation = take_classes(correlation, entries)
         # One text vector per class guides the fusion: the mean over the templates.
         text = F.normalize(text_embeddings.mean(dim=1), dim=-1)[entries]  # (B, K', D)
@@ -236,7 +236,6 @@ class ESCNetHead(nn.Module):
                 class_map,
                 prompts[-1],
                 embedding,
-                weights=weights,
                 chunk_size=self.class_chunk_size,
                 recompute=recompute,
             )
@@ -252,27 +251,19 @@ class ESCNetHead(nn.Module):
             entries=entries,
         )
 
-    def _choose_entries(
-        self, correlation: Tensor, present: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Chooses the entries to compute for each image, (B, K'), ascending.
-
-        In training, of those that would compete in testing; each counts for those that were left
-        out, so that the attention over the classes sees what it will see there.
-        """
+    def _choose_entries(self, correlation: Tensor, present: Tensor | None) -> Tensor:
+        """Chooses the entries to compute for each image, (B, K'), ascending."""
+        B, _, K, _, _ = correlation.shape
+        limit = self.train_classes if self.training else self.max_classes
         maps = correlation.detach().mean(dim=1)
-        B, K = maps.shape[:2]
-        if self.training and not 0 < self.train_classes < K:
-            return torch.arange(K, device=maps.device).expand(B, K), None
-        limit = min(self.max_classes, K) or K
-        if self.votes_kept < 1:
-            entries = voted_classes(maps, self.votes_kept, limit)
-        else:
-            entries = likeliest_classes(maps.amax(dim=(2, 3)), limit)
-        if not self.training:
-            return entries, None
-        competing = torch.zeros(B, K, dtype=torch.bool, device=maps.device)
-        return sample_entries(competing.scatter(1, entries, True), present, self.train_classes)
+        if self.votes_kept < 1 and not self.training:
+            return voted_classes(maps, self.votes_kept, limit or K)
+        if not 0 < limit < K:
+            return torch.arange(K, device=correlation.device).expand(B, K)
+        best = maps.amax(dim=(2, 3))
+        if self.training:
+            return sample_entries(best, present, limit, likeliest=self.max_classes)
+        return likeliest_classes(best, limit)
 
     def _embed(self, correlation: Tensor) -> Tensor:
         """Embeds the correlation, (B, P, K, H, W) to (B, K, H, W, C)."""

@@ -52,14 +52,7 @@ class VisionLanguageFusion(nn.Module):
             dim=dim, text_dim=text_guidance_dim, num_heads=num_heads, mlp_ratio=mlp_ratio
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        image: Tensor,
-        text: Tensor,
-        chunk_size: int = 0,
-        weights: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, image: Tensor, text: Tensor, chunk_size: int = 0) -> Tensor:
         """Refines the correlation.
 
         Args:
@@ -67,7 +60,6 @@ class VisionLanguageFusion(nn.Module):
             image: refined image features, (B, H, W, image_dim).
             text: unit text features, (B, K, text_dim).
             chunk_size: classes at a time, 0 for all.
-            weights: how often each class counts in the attention over them, (B, K).
 
         Returns:
             (B, K, H, W, C).
@@ -75,7 +67,7 @@ class VisionLanguageFusion(nn.Module):
         guidance = self.image_projection(image)
         chunks = class_chunks(x.shape[1], chunk_size)
         x = torch.cat([self._guide_by_image(x[:, chunk], guidance) for chunk in chunks], dim=1)
-        return self.class_attention(x, self.text_projection(text), chunk_size, weights)
+        return self.class_attention(x, self.text_projection(text), chunk_size)
 
     def _guide_by_image(self, x: Tensor, guidance: Tensor) -> Tensor:
         for block in self.image_blocks:
