@@ -88,6 +88,13 @@ VARIANTS = (
     Variant("CAT-Seg", "cat_seg_tiny_shapes"),
     Variant("SED", "sed_tiny_shapes"),
     REFERENCE,
+    Variant(
+        "all classes in testing",
+        ESCNET,
+        "_all_classes",
+        ("MODEL.ESCNET.VOTES_KEPT", "1.0"),
+        weights_of=ESCNET,
+    ),
     Variant("without SAM", NO_SAM),
     Variant("SAM from random weights", "escnet_tiny_shapes_random_sam"),
     Variant("without the adapter", "escnet_tiny_shapes_no_adapter"),
