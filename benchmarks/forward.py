@@ -6,6 +6,7 @@ one process, so that a machine busy with other work slows all of them; each one'
 a process of its own. Prints a Markdown table; ratios are to the first model:
 
     python benchmarks/forward.py --models CAT-Seg ESC-Net            # one image, one CPU thread
+    python benchmarks/forward.py --official-cat-seg ../CAT-Seg --models CAT-Seg ESC-Net
     python benchmarks/forward.py --training --classes 20 171         # a step, and what it keeps
     python benchmarks/forward.py --output forward.json \
         --models CAT-Seg ESC-Net "few=ESC-Net MODEL.ESCNET.MAX_CLASSES 48"
@@ -18,7 +19,6 @@ SAM's own image encoder is not timed. In training, text is encoded as there.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import multiprocessing
 import shlex
@@ -33,12 +33,13 @@ from pathlib import Path
 
 import torch
 from detectron2.modeling import build_model
+from official import PROGRAMS, OfficialRun, check_clone, memory_above
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import escnet_d2
 from escnet_d2.engine import find_config, load_config
-from escnet_d2.engine.model_cost import peak_memory, saved_bytes
+from escnet_d2.engine.model_cost import saved_bytes
 from escnet_d2.io import write_json
 from escnet_d2.layers.class_attention import ClassAttention
 from escnet_d2.layers.class_transformer import ClassTransformer
@@ -83,7 +84,7 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Case:
-    """A model with its keys, and what it runs on."""
+    """A model with its keys, and what it runs on; ``config`` of an official one is its clone."""
 
     name: str
     config: str
@@ -151,15 +152,7 @@ class Run:
         """Returns bytes: what training keeps for the backward pass, else the peak of a run."""
         if self.case.training:
             return saved_bytes(self.model, self._batch)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            # Linux then forgets that building the model took more; others may show less.
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
-        before = peak_memory(self.device)
-        self()
-        return peak_memory(self.device) - before
+        return memory_above(self, self.device.type)
 
     def _sample(self, height: int, width: int) -> dict[str, object]:
         names = [f"class {index}" for index in range(self.case.classes)]
@@ -238,10 +231,19 @@ class Run:
             torch.cuda.synchronize()
 
 
+def start(case: Case) -> Run | OfficialRun:
+    """Builds the model of a case."""
+    if case.name not in PROGRAMS:
+        return Run(case)
+    return OfficialRun(
+        case.name, case.config, classes=case.classes, device=case.device, threads=case.threads
+    )
+
+
 def measure_memory(case: Case) -> int:
     """Returns what :meth:`Run.memory` does, from a process of its own."""
     escnet_d2.register()
-    return Run(case).memory()
+    return start(case).memory()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -249,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     escnet_d2.register()
     try:
+        _add_official(args)
         rows = measure(args)
     except (OSError, ValueError) as error:
         print(f"forward.py: error: {error}", file=sys.stderr)
@@ -266,6 +269,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.output:
         write_json(args.output, {**facts, "rows": rows})
     return 0
+
+
+def _add_official(args: argparse.Namespace) -> None:
+    """Puts the official programs that were asked for before the models."""
+    folders = {"official CAT-Seg": args.official_cat_seg, "official SED": args.official_sed}
+    found = [
+        {"name": name, "config": check_clone(name, folder), "opts": ()}
+        for name, folder in folders.items()
+        if folder
+    ]
+    if found and args.training:
+        raise ValueError("--training leaves out the official programs, which need other labels.")
+    args.models = [*found, *args.models]
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, object]]:
@@ -300,19 +316,20 @@ def _memory_of_its_own(case: Case) -> int:
 def _race(cases: list[Case], memory: dict[Case, int], repeats: int) -> list[dict[str, object]]:
     """Runs models in turn; ratios are to the first."""
     print(f"All models, K = {cases[0].classes}", file=sys.stderr)
-    runs = [Run(case) for case in cases]
+    runs = [start(case) for case in cases]
     for run in runs:  # Loads kernels, and makes what is remembered from image to image.
         run()
         run.parts.clear()
     turns = [[run() for run in runs] for _ in range(repeats)]
     rows = []
-    for run, times in zip(runs, zip(*turns)):
+    for case, run, times in zip(cases, runs, zip(*turns)):
         cpu, wall = (statistics.median(column) for column in zip(*times))
         parts = {name: seconds / repeats for name, seconds in run.parts.items()}
-        inside = sum(parts[name] for name in parts if name not in ("CLIP", "head", "after"))
-        parts["other"] = parts.pop("head") - inside
-        row = {**asdict(run.case), "cpu_seconds": cpu, "seconds": wall, "parts": parts}
-        rows.append({**row, "bytes": memory[run.case]})
+        if "head" in parts:
+            inside = sum(parts[name] for name in parts if name not in ("CLIP", "head", "after"))
+            parts["other"] = parts.pop("head") - inside
+        row = {**asdict(case), "cpu_seconds": cpu, "seconds": wall, "parts": parts}
+        rows.append({**row, "bytes": memory[case]})
     clock = "cpu_seconds" if cases[0].device == "cpu" else "seconds"
     return [{**row, "ratio": row[clock] / rows[0][clock]} for row in rows]
 
@@ -346,6 +363,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME[=CONFIG KEY VALUE ...]",
         help=f"of {', '.join(MODELS)}; or any name, with one of those or a configuration and keys",
     )
+    for name, (repository, *_) in PROGRAMS.items():
+        option = name.lower().replace(" ", "-")
+        add(f"--{option}", metavar="FOLDER", help=f"a clone of {repository}: run it as well, first")
     add("--classes", type=int, nargs="+", default=[20, 150], help="numbers of classes K")
     add("--foreground", type=int, default=20, help="classes that the image shows (%(default)s)")
     add("--masks", type=int, default=40, help="of SAM-MI's image (%(default)s)")

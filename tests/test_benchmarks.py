@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,8 @@ def test_models_against_each_other(start_program, tmp_path):
         assert f"| 12 | {row['name']} |" in done.stdout
 
 
-def test_every_model_runs_and_foreground_is_what_was_asked_for(load_program):
+def test_every_model_runs_and_foreground_is_what_was_asked_for(load_program, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     forward = load_program("benchmarks/forward.py")
     prompts = []
     for name in ("cat_seg_tiny", "escnet_tiny", "sam_mi_tiny", "sed_tiny"):
@@ -42,3 +44,12 @@ def test_every_model_runs_and_foreground_is_what_was_asked_for(load_program):
         assert ("injection" in run.parts) == (name == "sam_mi_tiny")
     assert len(prompts) == 2
     assert all(own.has_foreground.sum() == 4 for own in prompts)
+
+
+def test_a_folder_that_is_no_clone_is_named(start_program, tmp_path):
+    done = start_program("benchmarks/forward.py", "--official-cat-seg", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"forward.py: error: {tmp_path} is no clone of cvlab-kaist/CAT-Seg: "
+        "it has no configs/vitb_384.yaml."
+    )

@@ -18,7 +18,7 @@ def check_at_least(key: str, value: float, minimum: int) -> None:
 
 
 # Classes whose maps stay in a processor's cache together, at the sizes of the papers.
-_CPU_CHUNK = 16
+_CPU_CHUNK = 8
 
 
 def chunk_size(key: str, value: int, device: str) -> int:

@@ -91,7 +91,7 @@ def add_escnet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ESCNET.AUX_LOSS_WEIGHT = 0.1
 
     # -- cost --
-    # Classes computed at a time; 0 means all, -1 all on GPUs and 16 on CPUs, where maps that stay
+    # Classes computed at a time; 0 means all, -1 all on GPUs and 8 on CPUs, where maps that stay
     # in the cache are faster. Equal results and, in inference, less memory.
     cfg.MODEL.ESCNET.CLASS_CHUNK_SIZE = -1
     # Recompute each ESC-Block's fusion and the decoder in the backward pass instead of keeping what

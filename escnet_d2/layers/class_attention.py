@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .class_subsets import class_chunks
 from .feed_forward import FeedForward
+
+# Least weight of a class in the sums over them.
+_EPSILON = 1e-6
 
 
 class ClassAttention(nn.Module):
     """Lets the classes of one pixel see each other; their number and order do not matter.
 
     Queries and keys take the embedded correlation plus the class's text features, values the
-    correlation alone; no position embedding. The sums over the classes run in float32 and chunk by
-    chunk, so that the memory of intermediate results does not grow with K.
+    correlation alone; no position embedding. The sums over the classes run in float32.
     """
 
     def __init__(self, *, dim: int, text_dim: int, num_heads: int, mlp_ratio: float) -> None:
@@ -40,43 +41,32 @@ class ClassAttention(nn.Module):
         Args:
             x: embedded correlation, (B, K, H, W, C).
             text: text features, (B, K, text_dim).
-            chunk_size: classes at a time, 0 for all.
+            chunk_size: as many rows of patches at a time as take the memory of this many classes,
+                0 for all. Patches do not meet here, and all classes at once are one product.
 
         Returns:
             (B, K, H, W, C).
         """
         text_query = self._heads(self.text_query(text))[:, :, None, None]
         text_key = self._heads(self.text_key(text))[:, :, None, None]
-        chunks = class_chunks(x.shape[1], chunk_size)
-        context, key_sum = self._context(x, text_key, chunks)
-        return torch.cat(
-            [self._attend(x[:, c], text_query[:, c], context, key_sum) for c in chunks], dim=1
-        )
+        K, H = x.shape[1:3]
+        rows = max(chunk_size * H // K, 1) if 0 < chunk_size < K else H
+        parts = [self._attend(part, text_query, text_key) for part in x.split(rows, dim=2)]
+        return torch.cat(parts, dim=2)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1))
 
-    def _context(self, x: Tensor, text_key: Tensor, chunks: list[slice]) -> tuple[Tensor, Tensor]:
-        """Sums over the classes key value^T (B, H, W, heads, D, D), and the keys."""
-        context = key_sum = None
-        for chunk in chunks:
-            normed = self.norm1(x[:, chunk])
-            # Divided by K against overflow in half-precision inputs; cancels in the quotient.
-            key = _positive(self._heads(self.key(normed)) + text_key[:, chunk]) / x.shape[1]
-            value = at_least_float32(self._heads(self.value(normed)))
-            with torch.autocast(x.device.type, enabled=False):
-                part = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)
-                keys = key.sum(dim=1)
-            context = part if context is None else context + part
-            key_sum = keys if key_sum is None else key_sum + keys
-        return context, key_sum
-
-    def _attend(self, x: Tensor, text_query: Tensor, context: Tensor, key_sum: Tensor) -> Tensor:
-        query = _positive(self._heads(self.query(self.norm1(x))) + text_query)
+    def _attend(self, x: Tensor, text_query: Tensor, text_key: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        query = _positive(self._heads(self.query(normed)) + text_query)
+        key = _positive(self._heads(self.key(normed)) + text_key)
+        value = at_least_float32(self._heads(self.value(normed)))
         with torch.autocast(x.device.type, enabled=False):
-            weight = torch.einsum("bkhwnd,bhwnd->bkhwn", query, key_sum)
+            context = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)
+            weight = torch.einsum("bkhwnd,bhwnd->bkhwn", query, key.sum(dim=1))
             out = torch.einsum("bkhwnd,bhwnde->bkhwne", query, context)
-            out = out / weight.unsqueeze(-1).clamp(min=1e-6)
+            out = out / weight.unsqueeze(-1).clamp(min=_EPSILON * x.shape[1])
         x = x + self.out(out.flatten(-2).to(x.dtype))
         return x + self.mlp(self.norm2(x))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .feed_forward import FeedForward
 from .guided_linear import GuidedProjections
-from .window_attention import windowed_attention
+from .window_attention import cut_windows
 
 # What the releases add to the logits of pairs of patches that may not see each other.
 _MASKED = -100.0
@@ -88,13 +88,14 @@ class _SwinBlock(nn.Module):
         self.register_buffer("attn_mask", mask)
 
     def forward(self, x: Tensor, guidance: Tensor | None) -> Tensor:
-        attended = windowed_attention(
-            *self.attn(self.norm1(x), guidance),
-            num_heads=self.num_heads,
-            window_size=self.window_size,
-            shifted=self.shifted,
+        windows = cut_windows(
+            *x.shape[2:4], self.window_size, shifted=self.shifted, device=x.device
         )
-        x = x + self.attn.proj(attended)
+        if guidance is not None:
+            guidance = windows.sort(guidance)
+        projected = self.attn(windows.sort(self.norm1(x)), guidance)
+        attended = windows.attend(*projected, self.num_heads)
+        x = x + windows.restore(self.attn.proj(attended))
         return x + self.mlp(self.norm2(x))
 
 

@@ -6,10 +6,14 @@ window of h x w patches with T = h w tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .class_subsets import class_chunks
 from .feed_forward import FeedForward
 
 
@@ -41,64 +45,95 @@ class GuidedSwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:
+    def forward(self, x: Tensor, guidance: Tensor, chunk_size: int = 0) -> Tensor:
         """Attends within windows.
 
         Args:
             x: (B, K, H, W, C).
             guidance: (B, H, W, G), normalized.
+            chunk_size: classes at a time, 0 for all.
 
         Returns:
             (B, K, H, W, C).
         """
-        C = x.shape[-1]
-        query_key, value = self.qkv(self.norm1(x)).split([2 * C, C], dim=-1)
-        query_key = query_key + self.guidance_qk(guidance).unsqueeze(1)
-        attended = windowed_attention(
-            *query_key.split(C, dim=-1),
-            value,
-            num_heads=self.num_heads,
-            window_size=self.window_size,
-            shifted=self.shifted,
+        windows = cut_windows(
+            *x.shape[2:4], self.window_size, shifted=self.shifted, device=x.device
         )
-        x = x + self.out(attended)
+        guidance = windows.sort(self.guidance_qk(guidance).unsqueeze(1))
+        chunks = class_chunks(x.shape[1], chunk_size)
+        return torch.cat([self._refine(x[:, c], guidance, windows) for c in chunks], dim=1)
+
+    def _refine(self, x: Tensor, guidance: Tensor, windows: Windows) -> Tensor:
+        C = x.shape[-1]
+        query_key, value = self.qkv(windows.sort(self.norm1(x))).split([2 * C, C], dim=-1)
+        query, key = (query_key + guidance).split(C, dim=-1)
+        attended = windows.attend(query, key, value, self.num_heads)
+        x = x + windows.restore(self.out(attended))
         return x + self.mlp(self.norm2(x))
 
 
-def windowed_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, window_size: int, shifted: bool
-) -> Tensor:
-    """Attends within windows of maps of any size, with several heads.
+@dataclass(frozen=True)
+class Windows:
+    """The patches of a map, window by window, those of equal size side by side.
+
+    Attributes:
+        height: H.
+        width: W.
+        order: place in the map of each sorted patch, (H W,).
+        groups: windows of one size, and their patches: (number, T).
+    """
+
+    height: int
+    width: int
+    order: Tensor
+    groups: list[tuple[int, int]]
+
+    def sort(self, x: Tensor) -> Tensor:
+        """Puts the patches of maps in order, (B, K, H, W, C) to (B, K, H W, C)."""
+        return x.flatten(2, 3).index_select(2, self.order)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Undoes :meth:`sort`."""
+        x = x.index_select(2, self.order.argsort())
+        return x.unflatten(2, (self.height, self.width))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+        """Lets sorted patches, (B, K, H W, C) each, see those of their window."""
+        shape = query.shape
+        sizes = [number * tokens for number, tokens in self.groups]
+        parts = zip(*(x.flatten(0, 1).split(sizes, dim=1) for x in (query, key, value)))
+        outs = []
+        for (number, tokens), part in zip(self.groups, parts):
+            heads = (
+                x.reshape(-1, tokens, num_heads, x.shape[-1] // num_heads).transpose(1, 2)
+                for x in part
+            )
+            out = F.scaled_dot_product_attention(*heads).transpose(1, 2)
+            outs.append(out.reshape(-1, number * tokens, shape[-1]))
+        return torch.cat(outs, dim=1).view(shape)
+
+
+def cut_windows(
+    height: int, width: int, window_size: int, *, shifted: bool, device: torch.device
+) -> Windows:
+    """Cuts a map of any size into windows.
 
     Swin shifts the map cyclically, pads it to whole windows and masks what comes from elsewhere.
     What is left is attention within rectangles, the windows of a grid that the shift moves, cut off
     at the borders: each is attended on its own, without padding and mask.
 
     Args:
-        query: (..., H, W, C).
-        key: likewise.
-        value: likewise.
-        num_heads: divides C.
+        height: H.
+        width: W.
         window_size: patches on a side; smaller maps are one window, without a shift.
         shifted: whether the windows are shifted by half their size.
-
-    Returns:
-        (..., H, W, C).
+        device: of the order.
     """
-    rows, columns = (_spans(size, window_size, shifted) for size in query.shape[-3:-1])
-    return torch.cat(
-        [
-            torch.cat(
-                [
-                    _attend(*(x[..., r, c, :] for x in (query, key, value)), num_heads)
-                    for c in columns
-                ],
-                dim=-2,
-            )
-            for r in rows
-        ],
-        dim=-3,
-    )
+    cells = torch.arange(height * width, device=device).view(height, width)
+    rows, columns = (_spans(size, window_size, shifted) for size in (height, width))
+    windows = sorted((cells[r, c].flatten() for r in rows for c in columns), key=len)
+    groups = [(len(list(same)), tokens) for tokens, same in groupby(windows, key=len)]
+    return Windows(height, width, torch.cat(windows), groups)
 
 
 def _spans(extent: int, window_size: int, shifted: bool) -> list[slice]:
@@ -106,13 +141,3 @@ def _spans(extent: int, window_size: int, shifted: bool) -> list[slice]:
     first = window_size // 2 if shifted and window_size < extent else window_size
     edges = [0, *range(first, extent, window_size), extent]
     return [slice(low, high) for low, high in zip(edges, edges[1:])]
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
-    """Lets all patches of maps (..., h, w, C) see each other."""
-    heads = [
-        x.reshape(-1, x.shape[-3] * x.shape[-2], num_heads, x.shape[-1] // num_heads)
-        for x in (query, key, value)
-    ]
-    out = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in heads))
-    return out.transpose(1, 2).reshape(query.shape)

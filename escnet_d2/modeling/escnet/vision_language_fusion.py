@@ -5,10 +5,9 @@ Shapes: B images, K classes, H x W patches, C channels of the embedded correlati
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from escnet_d2.layers import ClassAttention, GuidedSwinBlock, class_chunks
+from escnet_d2.layers import ClassAttention, GuidedSwinBlock
 
 
 class VisionLanguageFusion(nn.Module):
@@ -65,11 +64,6 @@ class VisionLanguageFusion(nn.Module):
             (B, K, H, W, C).
         """
         guidance = self.image_projection(image)
-        chunks = class_chunks(x.shape[1], chunk_size)
-        x = torch.cat([self._guide_by_image(x[:, chunk], guidance) for chunk in chunks], dim=1)
-        return self.class_attention(x, self.text_projection(text), chunk_size)
-
-    def _guide_by_image(self, x: Tensor, guidance: Tensor) -> Tensor:
         for block in self.image_blocks:
-            x = block(x, guidance)
-        return x
+            x = block(x, guidance, chunk_size)
+        return self.class_attention(x, self.text_projection(text), chunk_size)

@@ -95,17 +95,25 @@ class SamBlock(nn.Module):
         if not self.find_masks:
             return keys, None
         last = decoder.transformer.final_attn_token_to_image
-        read = tokens_from_image(last, queries + tokens, keys + image_pe, keys)
-        queries = decoder.transformer.norm_final_attn(queries + read)
-        # The expected IoU is the first token, the mask without ambiguity the second.
-        return keys, self._mask(queries[:, 1], keys, grid)
+        # The expected IoU is the first token, the mask without ambiguity the second: no other has
+        # to look at the image once more.
+        token = queries[:, 1:2]
+        read = tokens_from_image(last, token + tokens[:, 1:2], keys + image_pe, keys)
+        token = decoder.transformer.norm_final_attn(token + read)
+        return keys, self._mask(token.squeeze(1), keys, grid)
 
     def _mask(self, token: Tensor, keys: Tensor, grid: tuple[int, int]) -> Tensor:
         """SAM's mask head: a mask token (M, C), image features (M, H W, C) to (M, 4 H, 4 W)."""
-        decoder = self.mask_decoder
-        upscaled = decoder.output_upscaling(keys.transpose(1, 2).unflatten(2, grid))
-        weights = decoder.output_hypernetworks_mlps[0](token)
-        return torch.einsum("mc,mchw->mhw", weights, upscaled)
+        # SAM's transposed convolutions, whose squares do not overlap, are linear layers that give
+        # each cell its four children: channels stay last, and only the mask is put in order.
+        first, norm, activation, second, _ = self.mask_decoder.output_upscaling
+        children = activation(_layer_norm(norm, _children(first, keys)))  # (M, H W, 4, C / 4)
+        children = activation(_children(second, children))  # (M, H W, 4, 4, C / 8)
+        weights = self.mask_decoder.output_hypernetworks_mlps[0](token)
+        logits = torch.bmm(children.flatten(1, 3), weights.unsqueeze(2))
+        H, W = grid
+        cells = logits.view(-1, H, W, 2, 2, 2, 2)  # Rows and columns alternate.
+        return cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * H, 4 * W)
 
     def _sparse_embeddings(self, points: Tensor, labels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Encodes points, (M, N + 1, C): SAM adds one "not a point" where no box is given."""
@@ -170,6 +178,17 @@ class SamBlock(nn.Module):
             ]
         for module in unused:
             module.requires_grad_(False)
+
+
+def _children(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """Applies a 2 x 2 transposed convolution of stride 2 to cells, (..., in) to (..., 4, out)."""
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1))
+
+
+def _layer_norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """Applies SAM's ``LayerNorm2d``, whose channels come first, to channels that come last."""
+    return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
 
 
 def pseudo_mask_logits(masks: Tensor, alpha: float) -> Tensor:
