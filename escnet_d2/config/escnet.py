@@ -56,8 +56,8 @@ def add_escnet_config(cfg: CfgNode) -> None:
     # classes, as in the paper), "pooling" (means inside SAM's masks), "features" and "masks" (each
     # class's own, added to its correlation).
     cfg.MODEL.ESCNET.SAM_OUTPUTS = ["guidance", "pooling"]
-    # In training, share of the images that get no prompts at all, so that the rest of the model does
-    # not come to need SAM.
+    # In training, share of the images that get no prompts at all, so that the rest of the model
+    # does not come to need SAM.
     cfg.MODEL.ESCNET.PROMPT_DROPOUT = 0.0
     # False leaves the SAM block out of every ESC-Block (the paper's ablation).
     cfg.MODEL.ESCNET.USE_SAM = True

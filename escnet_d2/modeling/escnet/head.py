@@ -105,7 +105,9 @@ class ESCNetHead(nn.Module):
                 f"MODEL.ESCNET.EMBED_KERNEL must be odd and above 0, got {embed_kernel}."
             )
         if not 0 <= prompt_dropout <= 1:
-            raise ValueError(f"MODEL.ESCNET.PROMPT_DROPOUT must be in [0, 1], got {prompt_dropout}.")
+            raise ValueError(
+                f"MODEL.ESCNET.PROMPT_DROPOUT must be in [0, 1], got {prompt_dropout}."
+            )
         if not 0.0 < votes_kept <= 1.0:
             raise ValueError(f"MODEL.ESCNET.VOTES_KEPT must be in (0, 1], got {votes_kept}.")
         self.blocks = nn.ModuleList(blocks)
