@@ -85,13 +85,13 @@ def test_identity_leaves_sam_out_and_puts_it_back(program, probe, batch):
     np.testing.assert_array_equal(probe.segment(inputs, labels, "permuted_prompts"), without)
 
 
-def test_the_program_scores_every_probe(program, prepared_folder, tmp_path):
+@pytest.mark.parametrize("use_sam", [True, False])
+def test_the_program_scores_every_probe(program, prepared_folder, tmp_path, use_sam):
     folder = prepared_folder(tmp_path / "data", "probed", val=2)
     output = tmp_path / "probe.json"
     arguments = ["--config-file", "escnet_tiny", "--allow-untrained", "--dataset", "probed_val"]
-    program.main(
-        [*arguments, "--output", str(output), "--opts", "DATASETS.FOLDERS", f"('{folder}',)"]
-    )
+    opts = ["DATASETS.FOLDERS", f"('{folder}',)", "MODEL.ESCNET.USE_SAM", str(use_sam)]
+    program.main([*arguments, "--output", str(output), "--opts", *opts])
     content = json.loads(output.read_text())
-    assert content["mIoU"].keys() == program.PROBES.keys()
+    assert set(content["mIoU"]) == (set(program.PROBES) if use_sam else {"as_trained"})
     assert all(0 <= score <= 100 for score in content["mIoU"].values())

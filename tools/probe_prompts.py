@@ -6,7 +6,8 @@ r"""Measures what ESC-Net's prompts are worth: its mIoU with the truth, nonsense
 
 A SAM block whose prompts can be replaced without any change to the answer does nothing, whatever
 the training loss says: probe a short run before a long one is paid for. Images are seen as a whole
-at the resolution of training, as in no benchmark with sliding windows.
+at the resolution of training, as in no benchmark with sliding windows. A model without SAM gets one
+score, which ``no_prompts`` of a model with it should not be far below.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class PromptProbe:
     """Segments images with one replacement of the prompts after the other."""
 
     def __init__(self, model: ESCNet) -> None:
-        """Takes a model with SAM blocks, in eval mode; its prompt generator is wrapped."""
+        """Takes a model in eval mode; its prompt generator is wrapped."""
         self.model = model
         self.generator = ProbedGenerator(model.sem_seg_head.prompt_generator)
         model.sem_seg_head.prompt_generator = self.generator
@@ -297,7 +298,8 @@ def probe_dataset(
 
     Args:
         cfg: the configuration of ``model``.
-        model: in eval mode, with SAM blocks.
+        model: in eval mode; without SAM blocks only ``as_trained`` is scored, by which to read
+            ``no_prompts`` of the model that has them.
         dataset: a registered name.
         limit: images, 0 for all.
 
@@ -305,8 +307,10 @@ def probe_dataset(
         ``mIoU`` of each of ``PROBES`` in percent, over the classes that are there or predicted, and
         ``mask_iou`` of :class:`MaskProbe`, 0 to 1, where MODEL.SAM.WEIGHTS are at hand.
     """
-    mask_probe = None
-    if cfg.MODEL.SAM.WEIGHTS != "random":
+    mask_probe, probes = None, PROBES
+    if not cfg.MODEL.ESCNET.USE_SAM:
+        probes = ["as_trained"]
+    elif cfg.MODEL.SAM.WEIGHTS != "random":
         mask_probe = MaskProbe(model, build_sam_image_encoder(cfg.MODEL.SAM.WEIGHTS))
     probe = PromptProbe(model)
     ignore_label = MetadataCatalog.get(dataset).ignore_label
@@ -317,7 +321,7 @@ def probe_dataset(
         number = sample["vocabulary"].num_classes
         labels = read_label_map(sample["sem_seg_file_name"]).astype(np.int64)
         labels[labels == ignore_label] = -1
-        for name in PROBES:
+        for name in probes:
             matrix = confusion_matrix(probe.segment(sample, labels, name), labels, number)
             found = ClassCounts.from_confusion(matrix)
             counts[name] = counts.get(name, ClassCounts.zeros(number)) + found
@@ -363,10 +367,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg = inference_config(
             args.config_file, weights=args.weights, device=args.device, opts=args.opts
         )
-        if cfg.MODEL.META_ARCHITECTURE != "ESCNet" or not cfg.MODEL.ESCNET.USE_SAM:
+        if cfg.MODEL.META_ARCHITECTURE != "ESCNet":
             raise ValueError(
-                f"{args.config_file} has no prompts to probe: MODEL.META_ARCHITECTURE must be "
-                "ESCNet, and MODEL.ESCNET.USE_SAM True."
+                f"{args.config_file} has no prompts to probe: MODEL.META_ARCHITECTURE must be ESCNet."
             )
         require_weights(cfg, allow_untrained=args.allow_untrained)
         check_data_is_there("--dataset", [args.dataset])
