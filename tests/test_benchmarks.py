@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import open_clip
 import pytest
+import torch
 
 
 @pytest.mark.slow
@@ -53,3 +55,19 @@ def test_a_folder_that_is_no_clone_is_named(start_program, tmp_path):
         f"forward.py: error: {tmp_path} is no clone of cvlab-kaist/CAT-Seg: "
         "it has no configs/vitb_384.yaml."
     )
+
+
+def test_class_names_are_embedded_as_by_open_clip(load_program, capsys, monkeypatch, tmp_path):
+    small = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"width": 64, "heads": 2, "layers": 1, "vocab_size": 49408},
+    }
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    open_clip.add_model_config(tmp_path)
+    program = load_program("benchmarks/text_encoder.py")
+    program.main(["--model", "small", "--classes", "3", "--templates", "2", "--repeats", "1"])
+    assert "| 3 | 2 | " in capsys.readouterr().out
+    monkeypatch.setattr(program.TextEncoder, "encode", lambda *_: torch.ones(3, 1, 32))
+    with pytest.raises(AssertionError, match="not close"):
+        program.main(["--model", "small", "--classes", "3", "--repeats", "1"])
