@@ -369,8 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         if cfg.MODEL.META_ARCHITECTURE != "ESCNet":
             raise ValueError(
-                f"{args.config_file} has no prompts to probe: MODEL.META_ARCHITECTURE must be ESCNet, "
-                f"not {cfg.MODEL.META_ARCHITECTURE}."
+                f"{args.config_file} has no prompts to probe: "
+                "MODEL.META_ARCHITECTURE must be ESCNet."
             )
         require_weights(cfg, allow_untrained=args.allow_untrained)
         check_data_is_there("--dataset", [args.dataset])
