@@ -185,6 +185,8 @@ def memory_above(run: Callable[[], object], device: str) -> int:
 
 
 def _peak(device: str) -> int:
+    # `escnet_d2.engine.model_cost.peak_memory` has it too, but importing it registers our models
+    # under the names of the official ones.
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
