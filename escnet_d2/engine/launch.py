@@ -241,5 +241,16 @@ def _run_and_leave(main: Callable[[argparse.Namespace], object], args: argparse.
     with one_line_errors():
         main(args)
     if dist.is_initialized():
-        comm.synchronize()
-        dist.destroy_process_group()
+        close_process_group()
+
+
+def close_process_group() -> None:
+    """Waits for the other processes and closes the groups of all, with their threads.
+
+    Detectron2 keeps a reference to its groups. Threads of gloo that live on in it can abort the
+    process while the interpreter ends ("terminate called without an active exception").
+    """
+    comm.synchronize()
+    comm._get_global_gloo_group.cache_clear()
+    comm._LOCAL_PROCESS_GROUP = None
+    dist.destroy_process_group()

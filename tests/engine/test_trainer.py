@@ -16,6 +16,7 @@ from escnet_d2.config import METHODS, Method
 from escnet_d2.data import register_prepared_folder
 from escnet_d2.engine import Trainer, check_config, load_config
 from escnet_d2.engine.evaluation_run import training_classes
+from escnet_d2.engine.launch import close_process_group
 from escnet_d2.engine.trainer import distributed
 
 CLASSES = ["sky", "grass, lawn", "dog"]
@@ -252,6 +253,7 @@ def share_buffers(rank, folder):
     before = model.random.clone()
     state = {"before": before, **distributed(model).module.state_dict()}
     torch.save(state, folder / f"{rank}.pt")
+    close_process_group()
 
 
 def test_processes_start_from_the_same_buffers(tmp_path):
