@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .class_subsets import row_chunks
 from .feed_forward import FeedForward
 
 # Least weight of a class in the sums over them.
@@ -41,18 +42,15 @@ class ClassAttention(nn.Module):
         Args:
             x: embedded correlation, (B, K, H, W, C).
             text: text features, (B, K, text_dim).
-            chunk_size: as many rows of patches at a time as take the memory of this many classes,
-                0 for all. Patches do not meet here, and all classes at once are one product.
+            chunk_size: of :func:`row_chunks`.
 
         Returns:
             (B, K, H, W, C).
         """
         text_query = self._heads(self.text_query(text))[:, :, None, None]
         text_key = self._heads(self.text_key(text))[:, :, None, None]
-        K, H = x.shape[1:3]
-        rows = max(chunk_size * H // K, 1) if 0 < chunk_size < K else H
-        parts = [self._attend(part, text_query, text_key) for part in x.split(rows, dim=2)]
-        return torch.cat(parts, dim=2)
+        rows = row_chunks(x, chunk_size)
+        return torch.cat([self._attend(part, text_query, text_key) for part in rows], dim=2)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1))

@@ -77,6 +77,22 @@ def class_chunks(num_classes: int, chunk_size: int) -> list[slice]:
     return [slice(start, min(start + step, num_classes)) for start in range(0, num_classes, step)]
 
 
+def row_chunks(x: Tensor, chunk_size: int) -> tuple[Tensor, ...]:
+    """Cuts maps into rows of patches that take no more memory than some of the classes.
+
+    Where the patches do not meet, all classes of a few of them are the better chunk.
+
+    Args:
+        x: (B, K, H, W, C).
+        chunk_size: number of classes; 0, or K and more, leaves the maps whole.
+
+    Returns:
+        Views of ``x``, (B, K, rows, W, C) each.
+    """
+    K, H = x.shape[1:3]
+    return x.split(max(chunk_size * H // K, 1) if 0 < chunk_size < K else H, dim=2)
+
+
 def sample_entries(
     hardness: Tensor, present: Tensor | None, number: int, *, likeliest: int = 0
 ) -> Tensor:

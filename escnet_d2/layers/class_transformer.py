@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .class_attention import at_least_float32
+from .class_subsets import row_chunks
 from .guided_linear import GuidedProjections
 
 ATTENTION_TYPES = ("linear", "full")
@@ -77,21 +78,24 @@ class ClassTransformer(nn.Module):
             nn.Parameter(torch.zeros(1, 1, text_dim)) if pad_length and text_dim else None
         )
 
-    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor | None = None, chunk_size: int = 0) -> Tensor:
         """Attends over dimension K.
 
         Args:
             x: (B, K, H, W, C).
             text: (B, K, G).
+            chunk_size: of :func:`row_chunks`, on the pooled map.
 
         Returns:
             (B, K, H, W, C).
         """
-        pooled = self._pool(x)
         guidance = None if text is None else text[:, :, None, None]
-        pooled = pooled + self._attend(self.norm1(pooled), guidance)
-        pooled = pooled + self.MLP(self.norm2(pooled))
-        return x + self._unpool(pooled, x.shape[2:4])
+        rows = [self._refine(part, guidance) for part in row_chunks(self._pool(x), chunk_size)]
+        return x + self._unpool(torch.cat(rows, dim=2), x.shape[2:4])
+
+    def _refine(self, x: Tensor, guidance: Tensor | None) -> Tensor:
+        x = x + self._attend(self.norm1(x), guidance)
+        return x + self.MLP(self.norm2(x))
 
     def _pool(self, x: Tensor) -> Tensor:
         sizes = self.pooling if self.training else self.test_pooling
@@ -138,18 +142,15 @@ def _linear_attention(
     ``missing`` copies of one more token, ``padding``, take part: its key and value, (heads, D).
     """
     query, key = F.elu(query) + 1, F.elu(key) + 1
-    total = key.shape[1] + missing
-    # Divided by the number of keys and multiplied again, as the releases do.
-    value = value / total
     context = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)
     key_sum = key.sum(dim=1)
     if padding is not None:
-        pad_key, pad_value = F.elu(padding[0]) + 1, padding[1] / total
+        pad_key, pad_value = F.elu(padding[0]) + 1, padding[1]
         context = context + missing * torch.einsum("nd,ne->nde", pad_key, pad_value)
         key_sum = key_sum + missing * pad_key
     weight = torch.einsum("bkhwnd,bhwnd->bkhwn", query, key_sum) + _EPSILON
     out = torch.einsum("bkhwnd,bhwnde->bkhwne", query, context)
-    return out / weight.unsqueeze(-1) * total
+    return out / weight.unsqueeze(-1)
 
 
 def _full_attention(

@@ -92,6 +92,8 @@ def test_class_transformer_equals_padding_with_copies(
     text = torch.randn(2, num_classes, text_dim) if text_dim else None
     expected = plain_class_transformer(layer, x, text, pad_length, attention_type, pooling)
     torch.testing.assert_close(layer(x, text), expected, rtol=1e-4, atol=1e-5)
+    # By rows of patches.
+    torch.testing.assert_close(layer(x, text, 1), layer(x, text), rtol=1e-5, atol=1e-6)
 
 
 def plain_swin_block(block, x, guidance, shift, window):

@@ -65,7 +65,7 @@ class CostAggregator(nn.Module):
             grid: (H, W).
             pad_length: classes that the attention is filled up to, and that are kept where there
                 are more; 0 for neither.
-            class_chunk_size: classes at a time outside the attention over them, in testing.
+            class_chunk_size: classes at a time, in testing.
             injection: a :class:`MaskInjection`, in SAM-MI.
 
         Raises:
@@ -146,7 +146,7 @@ class CostAggregator(nn.Module):
             x = self.injection.at_low("input", x, correlation, masks, chunk_size)
         for layer in self.layers:
             x = torch.cat([layer["swin_block"](x[:, chunk], guidance) for chunk in chunks], dim=1)
-            x = layer["attention"](x, text)
+            x = layer["attention"](x, text, chunk_size)
         if self.injection is not None:
             x = self.injection.at_low("output", x, correlation, masks, chunk_size)
         logits = torch.cat([self._decode(x[:, chunk], skips, masks) for chunk in chunks], dim=1)

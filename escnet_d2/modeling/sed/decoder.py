@@ -69,7 +69,7 @@ class GradualDecoder(nn.Module):
             grid: (H, W).
             block_type: what refines in space: "V1" or "V2" of ConvNeXt's blocks, or "Swin".
             kernel_sizes: of ConvNeXt's blocks, by level.
-            class_chunk_size: classes at a time outside the attention over them, in testing.
+            class_chunk_size: classes at a time, in testing.
 
         Raises:
             ValueError: numbers that do not fit together, or another block type.
@@ -230,9 +230,10 @@ class DecoderLevel(nn.Module):
 
         The skip (B, skip_dim, 2 h, 2 w) is that of all classes, the correlation has each class's.
         """
-        chunks = class_chunks(x.shape[1], 0 if self.training else self.class_chunk_size)
+        chunk_size = 0 if self.training else self.class_chunk_size
+        chunks = class_chunks(x.shape[1], chunk_size)
         x = torch.cat([self._refine(x[:, chunk]) for chunk in chunks], dim=1)
-        x = channels_first(self.attention(channels_last(x), text))
+        x = channels_first(self.attention(channels_last(x), text, chunk_size))
         return torch.cat(
             [
                 self.conv([upsample(self.up, x[:, c]), skip.unsqueeze(1), correlation[:, c]])
