@@ -29,6 +29,12 @@ scores, = session.run(["scores"], {{"images": torch.load(sys.argv[2]).numpy()}})
 text = session.get_modelmeta().custom_metadata_map["escnet_d2.json"]
 torch.save((torch.from_numpy(scores), text), sys.argv[3])
 """
+RUN_COMPILED = """
+import sys, torch
+sys.modules["escnet_d2"] = None
+compiled = torch._inductor.aoti_load_package(sys.argv[1])
+torch.save(compiled(torch.load(sys.argv[2])), sys.argv[3])
+"""
 WITHOUT_US = "sys.modules['escnet_d2'] = None"
 # Which registers the operator of the k-means.
 WITH_OUR_LAYERS = "import escnet_d2.layers"
@@ -90,6 +96,22 @@ def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, sc
         expected = torch.stack([output["sem_seg"] for output in model.model(batch)])
     assert scores.shape == expected.shape
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_inductor_compiles_a_file(tmp_path):
+    path, compiled = tmp_path / "model.pt2", str(tmp_path / "compiled.pt2")
+    arguments = ["--config-file", "sed_tiny", "--vocabulary", "a, b", "--output", str(path)]
+    assert main([*arguments, "--allow-untrained"]) == 0
+    program = torch.export.load(path)
+    torch._inductor.aoti_compile_and_package(program, package_path=compiled)
+    images = 255 * torch.rand(3, *program.example_inputs[0][0].shape[1:])
+    files = [str(tmp_path / name) for name in ("images.pt", "scores.pt")]
+    torch.save(images, files[0])
+    run = [sys.executable, "-W", "ignore", "-c", RUN_COMPILED, compiled, *files]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(torch.load(files[1]), program.module()(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
