@@ -90,8 +90,8 @@ def _add_test_config(cfg: CfgNode) -> None:
     # MODEL.SEM_SEG_HEAD.POOLING_SIZES in testing: the releases train with [2, 2] and were evaluated
     # with [1, 1].
     cfg.TEST.POOLING_SIZES = [1, 1]
-    # CATSeg, SED and SAMMI: classes computed at a time in testing, as MODEL.ESCNET.CLASS_CHUNK_SIZE.
-    # Equal results, less memory.
+    # CATSeg, SED and SAMMI: classes computed at a time in testing, with equal results, as
+    # MODEL.ESCNET.CLASS_CHUNK_SIZE.
     cfg.TEST.CLASS_CHUNK_SIZE = -1
     # SED's early rejection: drop a class in testing where no cell has it among its TOPK best.
     cfg.TEST.FAST_INFERENCE = False
