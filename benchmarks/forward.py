@@ -39,6 +39,7 @@ from torch.nn import functional as F
 
 import escnet_d2
 from escnet_d2.engine import find_config, load_config
+from escnet_d2.engine.compilation import compile_regions
 from escnet_d2.engine.model_cost import saved_bytes
 from escnet_d2.io import write_json
 from escnet_d2.layers.class_attention import ClassAttention
@@ -102,7 +103,8 @@ class Run:
 
     Attributes:
         parts: seconds by part, added up over the runs: CPU's on a CPU. "CLIP" is all before the
-            head, "after" all after it, "head" all of it, which the others are parts of.
+            head, "after" all after it, "head" all of it, which the others are parts of. Compiled
+            heads have no parts.
     """
 
     def __init__(self, case: Case) -> None:
@@ -121,6 +123,9 @@ class Run:
         side = self.model.resolution
         height, width = (side, side) if isinstance(side, int) else side
         self._batch = [self._sample(height, width)]
+        self._is_compiled = cfg.MODEL.COMPILE
+        if self._is_compiled:
+            compile_regions(self.model)
         self.model.register_forward_pre_hook(self._begin)
         for module in self.model.modules():
             if isinstance(module, TextEncoder) and not case.training:
@@ -193,6 +198,8 @@ class Run:
 
     def _time_part(self, module: nn.Module, name: str) -> None:
         """Adds a module's forward passes to a part; those inside another part count there."""
+        if self._is_compiled:
+            return  # Hooks would cut its graphs.
 
         def before(*_: object) -> None:
             self._depth += 1
