@@ -56,7 +56,7 @@ class Variant:
         return self.config + self.suffix
 
 
-ESCNET, NO_SAM = "escnet_tiny_shapes", "escnet_tiny_shapes_no_sam"
+ESCNET, NO_SAM, CAT_SEG = "escnet_tiny_shapes", "escnet_tiny_shapes_no_sam", "cat_seg_tiny_shapes"
 SAM_MI, TWO_STAGE = "sam_mi_tiny_shapes", "two_stage_sam_shapes"
 REFERENCE = Variant("ESC-Net", ESCNET)
 
@@ -85,7 +85,13 @@ VARIANTS = (
         ("MODEL.MASKS.SOURCE", "truth"),
         is_trained=False,
     ),
-    Variant("CAT-Seg", "cat_seg_tiny_shapes"),
+    Variant("CAT-Seg", CAT_SEG),
+    Variant(
+        "CAT-Seg, all classes in training",
+        CAT_SEG,
+        "_train_all",
+        ("MODEL.SEM_SEG_HEAD.TRAIN_CLASSES", "0"),
+    ),
     Variant("SED", "sed_tiny_shapes"),
     REFERENCE,
     Variant(
@@ -94,6 +100,12 @@ VARIANTS = (
         "_all_classes",
         ("MODEL.ESCNET.VOTES_KEPT", "1.0"),
         weights_of=ESCNET,
+    ),
+    Variant(
+        "all classes in training and testing",
+        ESCNET,
+        "_train_all",
+        ("MODEL.ESCNET.TRAIN_CLASSES", "0", "MODEL.ESCNET.VOTES_KEPT", "1.0"),
     ),
     Variant("without SAM", NO_SAM),
     Variant("SAM from random weights", "escnet_tiny_shapes_random_sam"),
