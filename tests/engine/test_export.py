@@ -99,6 +99,9 @@ def test_the_file_scores_as_the_model(tmp_path, capsys, config, suffix, opts, sc
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(torch._inductor, "aoti_compile_and_package"), reason="needs torch 2.6"
+)
 def test_inductor_compiles_a_file(tmp_path):
     path, compiled = tmp_path / "model.pt2", str(tmp_path / "compiled.pt2")
     arguments = ["--config-file", "sed_tiny", "--vocabulary", "a, b", "--output", str(path)]
