@@ -33,7 +33,6 @@ CHANGES = {
         "MODEL.ESCNET.PROMPT_SETS": "class",
         "MODEL.ESCNET.SAM_OUTPUTS": ["guidance"],
         "MODEL.ESCNET.AUX_LOSS_WEIGHT": 0.0,
-        "MODEL.ESCNET.VOTES_KEPT": 1.0,
         "MODEL.ESCNET.PROMPT_DROPOUT": 0.0,
     },
     "zero_shot_clip_shapes": {"MODEL.META_ARCHITECTURE": "ZeroShotCLIP"},
@@ -119,15 +118,16 @@ def test_a_baseline_builds_from_what_is_shipped(name, method, side, monkeypatch)
     assert sum(p.numel() for p in model.sem_seg_head.predictor.transformer.parameters()) < 300_000
 
 
-def test_cat_seg_computes_as_many_classes_as_esc_net_and_sed_all():
-    default = load_config(DEFAULT).MODEL.ESCNET
-    cat_seg, sed = (
-        load_config(f"{name}_tiny_shapes").MODEL.SEM_SEG_HEAD for name in ("cat_seg", "sed")
+def test_all_models_train_and_test_on_all_classes():
+    escnet, cat_seg, sed, sam_mi = (
+        load_config(f"{name}_tiny_shapes").MODEL for name in ("escnet", "cat_seg", "sed", "sam_mi")
     )
-    assert cat_seg.TRAIN_CLASSES == default.TRAIN_CLASSES
-    assert sed.TRAIN_CLASSES == 0
-    assert len(CLASSES) == cat_seg.PAD_LENGTH
-    assert default.MAX_CLASSES == 0
+    assert (escnet.ESCNET.MAX_CLASSES, escnet.ESCNET.TRAIN_CLASSES) == (0, 0)
+    assert escnet.ESCNET.VOTES_KEPT == 1.0
+    for model in (cat_seg, sed, sam_mi):
+        assert model.SEM_SEG_HEAD.TRAIN_CLASSES == 0
+    for model in (cat_seg, sam_mi):
+        assert len(CLASSES) == model.SEM_SEG_HEAD.PAD_LENGTH
 
 
 def test_training_sees_the_seen_classes_only():
