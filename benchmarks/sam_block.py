@@ -6,8 +6,9 @@ Both run in turn, so that a machine busy with other work slows both. Prints a Ma
     python benchmarks/sam_block.py                             # official sizes, one CPU thread
     python benchmarks/sam_block.py --sets 20 --device cuda --dtype float16
 
-Every prompt set has all of its points and a mask. With another dtype than float32, both run under
-autocast. The default takes about 90 seconds on a CPU, and 4 GB of memory.
+Every prompt set has its points, by default one, as ESC-Net's have, and with --masks a mask as well.
+With another dtype than float32, both run under autocast. The default takes about 90 seconds on a
+CPU, and 4 GB of memory.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     print(
         f"{args.grid}x{args.grid} patches, {args.channels} channels, {args.heads} heads, "
-        f"{args.points} points per prompt set, {args.dtype}; {device}, {args.threads} CPU threads, "
-        f"torch {torch.__version__}, {datetime.date.today()}"
+        f"{args.points} points {'and a mask ' * args.masks}per prompt set, {args.dtype}; "
+        f"{device}, {args.threads} CPU threads, torch {torch.__version__}, {datetime.date.today()}"
     )
     _check_equal(block, args)
     print("| prompt sets | pass | segment_anything, ms | ours, ms | times faster | repeats |")
@@ -65,7 +66,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sets", type=int, nargs="+", default=[1, 20, 171], help="prompt sets")
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
     parser.add_argument("--grid", type=int, default=24, help="patches along each side")
-    parser.add_argument("--points", type=int, default=5, help="points per prompt set")
+    parser.add_argument("--points", type=int, default=1, help="points per prompt set")
+    parser.add_argument("--masks", action="store_true", help="give each set a mask as well")
     parser.add_argument("--channels", type=int, default=256)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
@@ -96,24 +98,26 @@ def _block(args: argparse.Namespace) -> SamBlock:
                 mlp_dim=8 * args.channels,
             ),
         ),
+        use_masks=args.masks,
     )
 
 
 def _by_modules(
     block: SamBlock, image: Tensor, image_pe: Tensor, points: Tensor, labels: Tensor, masks: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns what ``block`` does if every set has a mask, all by calls of SAM's modules."""
+    """Returns what ``block`` does, all by calls of SAM's modules."""
     encoder, decoder = block.prompt_encoder, block.mask_decoder
-    with torch.autocast(image.device.type, enabled=False):
-        sparse, _ = encoder(points=(points, labels), boxes=None, masks=None)
     grid = masks.shape[-2:]
     size = tuple(4 * side for side in grid)
-    logits = pseudo_mask_logits(masks, block.alpha).unsqueeze(1)
-    resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    if block.use_masks:
+        logits = pseudo_mask_logits(masks, block.alpha).unsqueeze(1)
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    with torch.autocast(image.device.type, enabled=False):
+        sparse, dense = encoder((points, labels), None, logits if block.use_masks else None)
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-    place = image_pe.transpose(1, 2).unflatten(2, grid)
-    queries, keys = decoder.transformer(image + encoder.mask_downscaling(resized), place, tokens)
+    place = image_pe.t().unflatten(1, grid).unsqueeze(0)
+    queries, keys = decoder.transformer(image + dense, place, tokens)
     upscaled = decoder.output_upscaling(keys.transpose(1, 2).unflatten(2, grid))
     weights = decoder.output_hypernetworks_mlps[0](queries[:, 1])
     return keys, (weights.unsqueeze(1) @ upscaled.flatten(2)).view(-1, *size)
@@ -136,7 +140,7 @@ def _compare(
 
 def _inputs(block: SamBlock, sets: int, args: argparse.Namespace) -> tuple[Tensor, ...]:
     # Patches outside, channels inside: the strides that the block gets in an ESC-Block.
-    image = torch.randn(sets, args.grid, args.grid, args.channels).permute(0, 3, 1, 2)
+    image = torch.randn(1, args.grid, args.grid, args.channels).permute(0, 3, 1, 2)
     points = torch.randint(args.grid, (sets, args.points, 2)).float()
     labels = torch.ones(sets, args.points, dtype=torch.long)
     masks = torch.rand(sets, args.grid, args.grid)

@@ -57,7 +57,7 @@ def test_each_mask_becomes_the_true_region_that_most_points_hit(program, tiny_mo
         [[[3.0, 0.0], [2.0, 1.0], [0.0, 0.0]], [[0.0, 3.0], [1.0, 1.0], [3.0, 0.0]]]
     )
     labels = torch.tensor([[1, 1, 1], [1, -1, -1]])
-    inputs = (torch.randn(2, 64, 4, 4), block.image_position(4, 4), points, labels)
+    inputs = (torch.randn(1, 64, 4, 4), block.image_position(4, 4), points, labels)
     refined, logits = block(*inputs, torch.zeros(2, 4, 4))
     shares = torch.nn.functional.avg_pool2d((logits > 0).float(), 4)
     assert torch.equal(shares, torch.stack([TRUTH, 1 - TRUTH]))

@@ -85,20 +85,19 @@ def test_own_features_and_mask_of_each_class(tiny_cfg, features, text):
     output, block = head(features, text, TEMPERATURE), head.blocks[0]
     class_map, prompts = output.class_maps[0], output.prompts[0]
     found = block._run_sam(head.sam_adapter(features), class_map, prompts, 0)
-    sets, _ = prompt_sets(class_map, prompts, by_region=True)
-    for b in range(2):
-        rows = (sets.image == b).nonzero().squeeze(1)
+    sets, counts = prompt_sets(class_map, prompts, by_region=True)
+    for b, own in enumerate(sets.split(counts)):
         for k in range(12):
-            of_class = (sets.entry[rows] == k) & sets.is_given[rows]
+            of_class = (own.entry == k) & own.is_given
             masks = found.masks[b][of_class]
             expected = masks.amax(dim=0) if len(masks) else torch.zeros(H, W)
             torch.testing.assert_close(found.own_mask[b, k], expected)
             refined, _ = block.sam(
-                head.sam_adapter(features)[b : b + 1].expand(len(masks), -1, -1, -1),
+                head.sam_adapter(features)[b : b + 1],
                 block.sam.image_position(H, W),
-                sets.points[rows][of_class],
-                sets.point_labels[rows][of_class],
-                sets.masks[rows][of_class],
+                own.points[of_class],
+                own.point_labels[of_class],
+                own.masks[of_class],
             )
             mean = refined.mean(dim=0) if len(masks) else torch.zeros(H * W, refined.shape[2])
             torch.testing.assert_close(

@@ -64,9 +64,9 @@ def official_outputs(encoder, decoder, image, points, labels, masks, alpha=0.1):
         sparse, dense = encoder((points[i : i + 1], labels[i : i + 1]), None, mask)
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
         tokens = torch.cat([tokens, sparse], dim=1)
-        _, keys = decoder.transformer(image[i : i + 1] + dense, encoder.get_dense_pe(), tokens)
+        _, keys = decoder.transformer(image + dense, encoder.get_dense_pe(), tokens)
         logits, _ = decoder(
-            image_embeddings=image[i : i + 1],
+            image_embeddings=image,
             image_pe=encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
@@ -95,7 +95,7 @@ def test_equals_segment_anything_at_other_sizes(height, width, depth, heads):
 def test_values_and_gradients_equal_segment_anything(use_masks):
     encoder, decoder = official()
     block = block_like(encoder, decoder, use_masks=use_masks)
-    image = torch.randn(3, C, H, W, requires_grad=True)
+    image = torch.randn(1, C, H, W, requires_grad=True)
     points = torch.randint(0, 6, (3, 5, 2)).float()
     labels = torch.tensor([[1, 1, 1, 1, 1], [1, 1, -1, -1, -1], [-1, -1, -1, -1, -1]])
     masks = torch.rand(3, H, W)
@@ -126,28 +126,37 @@ def test_values_and_gradients_equal_segment_anything(use_masks):
     assert compared > 60
 
 
-def layer_inputs(sets, tokens, patches, channels, dtype):
+def layer_inputs(sets, tokens, patches, channels, dtype, one_image=False):
     generator = torch.Generator().manual_seed(5)
-    sizes = [(sets, tokens, channels), (sets, patches, channels)]
-    sizes += [(sets, tokens, channels), (1, patches, channels)]
+    image = (patches, channels)
+    sizes = [(sets, tokens, channels), image if one_image else (sets, *image)]
+    sizes += [(sets, tokens, channels), image]
     return [torch.randn(*size, generator=generator, dtype=dtype) for size in sizes]
 
 
+def for_the_module(inputs):
+    """Gives each prompt set an image and its positions."""
+    queries, keys, query_pe, key_pe = inputs
+    return queries, keys.expand(len(queries), -1, -1), query_pe, key_pe.unsqueeze(0)
+
+
 @pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("one_image", [True, False])
 @pytest.mark.parametrize(
     ("channels", "heads", "sets", "tokens", "patches"),
     [(32, 4, 3, 11, 48), (30, 5, 2, 7, 20), (12, 3, 1, 9, 4), (8, 1, 2, 3, 1), (16, 8, 1, 1, 5)],
 )
-def test_two_way_layer_equals_the_module(channels, heads, sets, tokens, patches, first):
+def test_two_way_layer_equals_the_module(channels, heads, sets, tokens, patches, one_image, first):
     """Values and gradients, to rounding; no bias of the projections is zero here."""
     torch.manual_seed(6)
     layer = TwoWayAttentionBlock(channels, heads, mlp_dim=24, skip_first_layer_pe=first).double()
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     inputs = [
-        x.requires_grad_() for x in layer_inputs(sets, tokens, patches, channels, torch.double)
+        x.requires_grad_()
+        for x in layer_inputs(sets, tokens, patches, channels, torch.double, one_image)
     ]
-    weights = [torch.randn_like(x) for x in inputs[:2]]
+    weights = [torch.randn(sets, rows, channels).double() for rows in (tokens, patches)]
     leaves = {**dict(layer.named_parameters()), **{f"input {i}": x for i, x in enumerate(inputs)}}
 
     def values_and_gradients(outputs):
@@ -155,7 +164,7 @@ def test_two_way_layer_equals_the_module(channels, heads, sets, tokens, patches,
         return outputs, torch.autograd.grad(total, list(leaves.values()))
 
     got, got_gradients = values_and_gradients(two_way_layer(layer, *inputs))
-    expected, expected_gradients = values_and_gradients(layer(*inputs))
+    expected, expected_gradients = values_and_gradients(layer(*for_the_module(inputs)))
     for a, b in zip(got, expected):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     for name, a, b in zip(leaves, got_gradients, expected_gradients):
@@ -170,14 +179,15 @@ def test_two_way_layer_of_no_prompt_sets():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_as_exact_as_the_module(dtype):
+@pytest.mark.parametrize("one_image", [True, False])
+def test_half_precision_is_as_exact_as_the_module(one_image, dtype):
     torch.manual_seed(7)
     layer = TwoWayAttentionBlock(64, 4, mlp_dim=64)
-    inputs = layer_inputs(4, 11, 100, 64, torch.float)
+    inputs = layer_inputs(4, 11, 100, 64, torch.float, one_image)
     with torch.no_grad():
-        exact = layer(*inputs)
+        exact = layer(*for_the_module(inputs))
         with torch.autocast("cpu", dtype):
-            ours, theirs = two_way_layer(layer, *inputs), layer(*inputs)
+            ours, theirs = two_way_layer(layer, *inputs), layer(*for_the_module(inputs))
     for a, b, c in zip(ours, theirs, exact):
         assert a.dtype == b.dtype
         assert (a - c).square().mean() < 1.5 * (b - c).square().mean()
@@ -186,7 +196,7 @@ def test_half_precision_is_as_exact_as_the_module(dtype):
 def test_points_can_be_left_out():
     encoder, decoder = official()
     block = block_like(encoder, decoder, use_points=False)
-    image, masks = torch.randn(2, C, H, W), torch.rand(2, H, W)
+    image, masks = torch.randn(1, C, H, W), torch.rand(2, H, W)
     points, labels = torch.rand(2, 5, 2), torch.ones(2, 5, dtype=torch.long)
     got = block(image, block.image_position(H, W), points, labels, masks)
     expected = official_outputs(encoder, decoder, image, points, -labels, masks)
@@ -248,7 +258,7 @@ def test_positions_stay_exact_under_autocast(monkeypatch):
     seen = []
 
     def layer(module, queries, keys, query_pe, key_pe):
-        seen.append(torch.cat([query_pe, key_pe], dim=1))
+        seen.append(torch.cat([query_pe[0], key_pe]))
         return two_way_layer(module, queries, keys, query_pe, key_pe)
 
     monkeypatch.setattr("escnet_d2.modeling.sam.sam_block.two_way_layer", layer)

@@ -131,39 +131,51 @@ class EscBlock(nn.Module):
     def _run_sam(
         self, embedding: Tensor, class_map: Tensor, prompts: PseudoPrompts, chunk_size: int
     ) -> SamFindings:
-        """Runs SAM on all prompt sets."""
-        B, K, H, W = class_map.shape
+        """Runs SAM on all prompt sets, image by image."""
+        K, H, W = class_map.shape[1:]
         position = self.sam.image_position(H, W)
         sets, counts = prompt_sets(class_map, prompts, by_region=self.by_region)
-        mixed = embedding.new_zeros(B, H * W, self.sam.embed_dim)
-        own_features = None
+        found = [
+            self._find(image, position, own, K, chunk_size)
+            for image, own in zip(embedding.split(1), sets.split(counts))
+        ]
+        mixed, masks, own_mask, own_features = zip(*found)
+        return SamFindings(
+            mixed=torch.stack(mixed).unflatten(1, (H, W)),
+            masks=list(masks),
+            own_mask=None if self.own_mask is None else torch.stack(own_mask),
+            own_features=(
+                None
+                if self.own_features is None
+                else torch.stack(own_features).unflatten(2, (H, W))
+            ),
+        )
+
+    def _find(
+        self, image: Tensor, position: Tensor, sets: PromptSets, num_classes: int, chunk_size: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Finds the fields of :class:`SamFindings` for one image, (1, SAM channels, H, W)."""
+        H, W = image.shape[2:]
+        mixed = image.new_zeros(H * W, self.sam.embed_dim)
+        own_mask = own_features = None
         if self.own_features is not None:
-            own_features = embedding.new_zeros(B * K, H * W, self.sam.embed_dim)
+            own_features = image.new_zeros(num_classes, H * W, self.sam.embed_dim)
         masks = []
-        for part in sets.split(chunk_size * B) if chunk_size else [sets]:
-            refined, logits = self.sam(
-                embedding[part.image], position, part.points, part.point_labels, part.masks
-            )
+        for part in sets.split(chunk_size) if chunk_size else [sets]:
+            refined, logits = self.sam(image, position, part.points, part.point_labels, part.masks)
             weighted = refined * part.weight.flatten(1).unsqueeze(2)
-            mixed = mixed.index_add(0, part.image, weighted.to(mixed.dtype))
+            mixed = mixed + weighted.sum(dim=0)
             if own_features is not None:
-                row, share = part.image * K + part.entry, part.is_given / part.siblings
+                share = part.is_given / part.siblings
                 own = refined * share.view(-1, 1, 1)
-                own_features = own_features.index_add(0, row, own.to(own_features.dtype))
+                own_features = own_features.index_add(0, part.entry, own.to(own_features.dtype))
             if logits is not None:
                 masks.append(_patch_shares(logits) * part.is_given.view(-1, 1, 1))
-        found = torch.cat(masks) if masks else embedding.new_zeros(sets.image.shape[0], H, W)
-        own_mask = None
+        found = torch.cat(masks) if masks else image.new_zeros(len(sets.entry), H, W)
         if self.own_mask is not None:
-            row = (sets.image * K + sets.entry).view(-1, 1, 1).expand_as(found)
-            own_mask = found.new_zeros(B * K, H, W).scatter_reduce(0, row, found, "amax")
-            own_mask = own_mask.view(B, K, H, W)
-        return SamFindings(
-            mixed=mixed.unflatten(1, (H, W)),
-            masks=list(found.split(counts)),
-            own_mask=own_mask,
-            own_features=None if own_features is None else own_features.view(B, K, H, W, -1),
-        )
+            row = sets.entry.view(-1, 1, 1).expand_as(found)
+            own_mask = found.new_zeros(num_classes, H, W).scatter_reduce(0, row, found, "amax")
+        return mixed, found, own_mask, own_features
 
 
 def _patch_shares(logits: Tensor) -> Tensor:
@@ -208,8 +220,7 @@ class PromptSets:
     """Prompts as SAM takes them, one row for each time that it runs; images in order.
 
     Attributes:
-        image: (M,) which image.
-        entry: (M,) which class of it.
+        entry: (M,) which class of its image.
         siblings: (M,) sets that the class has.
         points: (M, points, 2), (x, y) in patches.
         point_labels: (M, points), 1 or -1.
@@ -217,7 +228,6 @@ class PromptSets:
         weight: (M, H, W) in the mean of the refined features; those of an image sum to 1.
     """
 
-    image: Tensor
     entry: Tensor
     siblings: Tensor
     points: Tensor
@@ -230,8 +240,8 @@ class PromptSets:
         """Bool (M,): sets with a point."""
         return (self.point_labels == 1).any(dim=1)
 
-    def split(self, size: int) -> list[PromptSets]:
-        """Cuts the sets into parts of at most this many rows."""
+    def split(self, size: int | list[int]) -> list[PromptSets]:
+        """Cuts the sets into parts of at most this many rows, or of these numbers of rows."""
         columns = [getattr(self, name).split(size) for name in self.__dataclass_fields__]
         return [PromptSets(*parts) for parts in zip(*columns)]
 
@@ -276,7 +286,6 @@ def prompt_sets(
     if by_region:
         masks = masks * (prompts.regions[image, entry] == index.view(-1, 1, 1))
     sets = PromptSets(
-        image=image,
         entry=entry,
         siblings=counts[image, entry].clamp(min=1),
         points=points[image, entry, index],

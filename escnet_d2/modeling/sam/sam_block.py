@@ -59,11 +59,11 @@ class SamBlock(nn.Module):
         return self.prompt_encoder.embed_dim
 
     def image_position(self, height: int, width: int) -> Tensor:
-        """Computes SAM's ``get_dense_pe`` on this grid, (1, H W, C)."""
+        """Computes SAM's ``get_dense_pe`` on this grid, (H W, C)."""
         layer = self.prompt_encoder.pe_layer
         # As for points: high frequencies, which half precision cannot hold.
         with torch.autocast(layer.positional_encoding_gaussian_matrix.device.type, enabled=False):
-            return layer((height, width)).flatten(1).t().unsqueeze(0)
+            return layer((height, width)).flatten(1).t()
 
     def forward(
         self, image: Tensor, image_pe: Tensor, points: Tensor, point_labels: Tensor, masks: Tensor
@@ -71,8 +71,8 @@ class SamBlock(nn.Module):
         """Refines image features and finds a mask, one prompt set per row.
 
         Args:
-            image: (M, C, H, W).
-            image_pe: (1, H W, C) of :meth:`image_position`.
+            image: (1, C, H, W), which all sets see.
+            image_pe: (H W, C) of :meth:`image_position`.
             points: (M, N, 2), (x, y) in patches.
             point_labels: (M, N), 1 or -1.
             masks: (M, H, W), probability in [0, 1].
@@ -89,7 +89,7 @@ class SamBlock(nn.Module):
         decoder = self.mask_decoder
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        queries, keys = tokens, image.flatten(2).transpose(1, 2) + dense
+        queries, keys = tokens, image.squeeze(0).flatten(1).t() + dense
         for layer in decoder.transformer.layers:
             queries, keys = two_way_layer(layer, queries, keys, tokens, image_pe)
         if not self.find_masks:
@@ -135,11 +135,11 @@ class SamBlock(nn.Module):
         )
 
     def _dense_embeddings(self, masks: Tensor, has_foreground: Tensor) -> Tensor:
-        """Encodes masks, (M, H W, C), empty ones as ``no_mask_embed``; (1, 1, C) without masks."""
+        """Encodes masks, (M, H W, C), empty ones as ``no_mask_embed``; (1, C) without masks."""
         encoder = self.prompt_encoder
         no_mask = encoder.no_mask_embed.weight
         if not self.use_masks:
-            return no_mask.unsqueeze(0)
+            return no_mask
         masks = pseudo_mask_logits(masks, self.alpha)
         height, width = masks.shape[-2:]
         resized = F.interpolate(

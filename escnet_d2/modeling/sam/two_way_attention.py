@@ -10,6 +10,9 @@ with rows as vectors,
 - values ``p (x W_v)`` become ``(p x) W_v``, and on the way back to the image ``(p v) W_o``
   becomes ``p (v W_o)``.
 
+Where all prompt sets see one image, as in the first layer without mask prompts, its projections are
+made once, and the tokens of all sets meet them together.
+
 The modules of ``segment_anything`` keep the weights; the results equal calling them up to rounding.
 
 Shapes: M prompt sets, T tokens, S = H W patches, C channels, h heads, I internal channels.
@@ -34,12 +37,12 @@ def two_way_layer(
     Args:
         layer: holds the weights.
         queries: tokens, (M, T, C).
-        keys: image, (M, S, C).
+        keys: image, (M, S, C), or (S, C) for all sets.
         query_pe: position encodings of the tokens, (M, T, C).
-        key_pe: position encodings of the image, (1, S, C) or (M, S, C).
+        key_pe: position encodings of the image, (S, C).
 
     Returns:
-        Tokens and image after the layer, same shapes.
+        Tokens and image after the layer, (M, T, C) and (M, S, C).
     """
     if layer.skip_first_layer_pe:
         queries = layer.self_attn(q=queries, k=queries, v=queries)
@@ -60,8 +63,12 @@ def two_way_layer(
 
 
 def tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Computes ``attention(q, k, v)`` for tokens q (M, T, C) and an image k, v (M, S, C)."""
+    """Computes ``attention(q, k, v)`` for tokens q (M, T, C), an image k, v ([M,] S, C)."""
     heads = attention.num_heads
+    if k.dim() == 2:
+        scores = _scores_of_one(attention.q_proj(q), attention.k_proj(k), heads)
+        read = torch.bmm(scores.softmax(dim=-1), _by_head(attention.v_proj(v), heads))
+        return attention.out_proj(read.transpose(0, 1).flatten(1)).unflatten(0, q.shape[:2])
     scores = _scores(attention.q_proj(q), attention.k_proj, k, heads)
     mixed = torch.bmm(scores.softmax(dim=-1), v)
     mixed = mixed.unflatten(1, (heads, -1)).transpose(0, 1).flatten(1, 2)
@@ -73,14 +80,30 @@ def tokens_from_image(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> 
 
 
 def image_from_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Computes ``attention(q, k, v)`` for an image q (M, S, C) and tokens k, v (M, T, C)."""
+    """Computes ``attention(q, k, v)`` for an image q ([M,] S, C) and tokens k, v (M, T, C)."""
     heads = attention.num_heads
-    scores = _scores(attention.k_proj(k), attention.q_proj, q, heads)
+    tokens = attention.k_proj(k)
+    if q.dim() == 2:
+        scores = _scores_of_one(tokens, attention.q_proj(q), heads)
+        scores = scores.unflatten(1, k.shape[:2]).transpose(0, 1).flatten(1, 2)
+    else:
+        scores = _scores(tokens, attention.q_proj, q, heads)
     # Over the tokens of each head. Patches stay innermost: a softmax over rows of T is slow.
     shares = scores.unflatten(1, (heads, -1)).softmax(dim=2).flatten(1, 2)
     values = _fold(attention.v_proj(v), attention.out_proj.weight.t(), heads)
     # The weights of each head sum to 1, so the heads bring the bias once in all.
     return torch.bmm(shares.transpose(1, 2), values + attention.out_proj.bias / heads)
+
+
+def _scores_of_one(tokens: Tensor, image: Tensor, heads: int) -> Tensor:
+    """Multiplies and scales projected tokens (M, T, I) with one image (S, I), (h, M T, S)."""
+    tokens = tokens.flatten(0, 1) * (tokens.shape[-1] // heads) ** -0.5
+    return torch.bmm(_by_head(tokens, heads), _by_head(image, heads).transpose(1, 2))
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """Puts heads first, (rows, I) to (h, rows, I / h)."""
+    return x.unflatten(1, (heads, -1)).transpose(0, 1)
 
 
 def _scores(tokens: Tensor, projection: nn.Linear, image: Tensor, heads: int) -> Tensor:
@@ -94,6 +117,6 @@ def _scores(tokens: Tensor, projection: nn.Linear, image: Tensor, heads: int) ->
 
 def _fold(tokens: Tensor, weight: Tensor, heads: int) -> Tensor:
     """Multiplies each head of tokens (M, T, I) by its rows of a weight (I, C): (M, h T, C)."""
-    by_head = tokens.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1)
+    by_head = _by_head(tokens.flatten(0, 1), heads)
     folded = torch.bmm(by_head, weight.unflatten(0, (heads, -1)))
     return folded.unflatten(1, tokens.shape[:2]).transpose(0, 1).flatten(1, 2)
