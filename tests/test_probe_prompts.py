@@ -95,3 +95,18 @@ def test_the_program_scores_every_probe(program, prepared_folder, tmp_path, use_
     content = json.loads(output.read_text())
     assert set(content["mIoU"]) == (set(program.PROBES) if use_sam else {"as_trained"})
     assert all(0 <= score <= 100 for score in content["mIoU"].values())
+
+
+def test_true_prompts_find_their_regions_on_both_kinds_of_features(program, tmp_path):
+    output = tmp_path / "probe.json"
+    program.main(
+        ["--config-file", "escnet_tiny_shapes", "--weights", "escnet_tiny_shapes"]
+        + ["--dataset", "shapes_demo_sem_seg", "--images", "2", "--output", str(output)]
+    )
+    ious = json.loads(output.read_text())["mask_iou"]
+    assert set(ious) == {
+        f"{features}, {prompt}"
+        for features in ("adapted", "SAM's own")
+        for prompt in ("points", "mask")
+    }
+    assert min(ious.values()) > 0.5

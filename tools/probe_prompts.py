@@ -203,7 +203,7 @@ class MaskProbe:
         block.use_points, block.use_masks, block.find_masks = kind == "points", kind == "mask", True
         try:
             _, logits = block(
-                embedding.expand(len(masks), -1, -1, -1),
+                embedding,
                 block.image_position(*grid),
                 prompts.points[0],
                 prompts.point_labels[0],
