@@ -7,14 +7,21 @@ from timm.models.convnext import ConvNeXtStage
 from torch import nn
 
 from escnet_d2.layers.class_transformer import ClassTransformer
+from escnet_d2.layers.guided_upsampling import DoubleConv
 from escnet_d2.layers.swin_pair import SwinPair
-from escnet_d2.modeling.cat_seg.aggregator import UpBlock
 from escnet_d2.modeling.escnet import MaskDecoder
 from escnet_d2.modeling.escnet.vision_language_fusion import VisionLanguageFusion
-from escnet_d2.modeling.sed.decoder import DecoderLevel
+from escnet_d2.modeling.sed.convnext_block import ConvNextBlock
 
 # Between them lie k-means, prompt sets and pruning, whose shapes follow from the images.
-_REGIONS = (VisionLanguageFusion, MaskDecoder, SwinPair, ClassTransformer, UpBlock, DecoderLevel)
+_REGIONS = (
+    VisionLanguageFusion,
+    MaskDecoder,
+    SwinPair,
+    ClassTransformer,
+    ConvNextBlock,
+    DoubleConv,
+)
 _IMAGE_REGIONS = (ResidualAttentionBlock, ConvNeXtStage)
 
 

@@ -12,7 +12,7 @@ from escnet_d2.engine.compilation import compile_regions
 @pytest.mark.parametrize(
     ("config", "number"),
     # Blocks of the image tower or its stages, then of the head.
-    [("escnet_tiny", 4 + 2 + 1), ("cat_seg_tiny", 4 + 2 * 2 + 2), ("sed_tiny", 4 + 3)],
+    [("escnet_tiny", 4 + 2 + 1), ("cat_seg_tiny", 4 + 2 * 2 + 2), ("sed_tiny", 4 + 3 * 3)],
 )
 def test_regions_are_compiled_under_their_names(config, number):
     model = OpenVocabPredictor(config).model

@@ -140,9 +140,8 @@ class GradualDecoder(nn.Module):
         early = []
         for level, head in enumerate(self._early_heads):
             early.append(classwise(head, x.detach()))
-            correlation = upsample(self.decoder_corr_guidance_projection[level], correlation)
-            x = self._levels[level](x, skips[level], correlation, text_guidance[level])
-        return classwise(self.head, x), early
+            x, correlation = self._run(level, x, skips[level], correlation, text_guidance[level])
+        return x, early
 
     def forward_rejecting(
         self, image: Tensor, text: Tensor, skips: Sequence[Tensor], top_k: int
@@ -173,13 +172,39 @@ class GradualDecoder(nn.Module):
             going_on = ranked.unique()
             kept = kept[going_on]
             x, correlation = x[:, going_on], correlation[:, going_on]
-            correlation = upsample(self.decoder_corr_guidance_projection[level], correlation)
             guidance = text_guidance[level]
             guidance = None if guidance is None else guidance[:, kept]
-            x = self._levels[level](x, skips[level], correlation, guidance)
-        logits = classwise(self.head, x)
-        full = logits.new_full((1, num_classes, *logits.shape[2:]), float("-inf"))
-        return full.index_copy(1, kept, logits)
+            x, correlation = self._run(level, x, skips[level], correlation, guidance)
+        full = x.new_full((1, num_classes, *x.shape[2:]), float("-inf"))
+        return full.index_copy(1, kept, x)
+
+    def _run(
+        self, level: int, x: Tensor, skip: Tensor, correlation: Tensor, text: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Runs a level, and after the last one the head.
+
+        Args:
+            level: which.
+            x: class maps, (B, K, C, h, w).
+            skip: projected stage, (B, skip channels, 2 h, 2 w).
+            correlation: as many cells as ``x``.
+            text: guidance of the attention, or None.
+
+        Returns:
+            Class maps and correlation of twice the size; after the last level logits (B, K, 2 h,
+            2 w) and None.
+        """
+        block, project = self._levels[level], self.decoder_corr_guidance_projection[level]
+        x = block.refine(x, text)
+        chunks = []
+        for chunk in class_chunks(x.shape[1], block.chunk_size):
+            doubled = upsample(project, correlation[:, chunk])
+            maps = block.enlarge(x[:, chunk], skip, doubled)
+            # The last maps are the largest: no more than a chunk of them is there at a time.
+            is_last = level == _NUM_LEVELS - 1
+            chunks.append([classwise(self.head, maps)] if is_last else [maps, doubled])
+        x, *rest = (torch.cat(parts, dim=1) for parts in zip(*chunks))
+        return x, rest[0] if rest else None
 
     @property
     def _levels(self) -> tuple[DecoderLevel, ...]:
@@ -225,22 +250,23 @@ class DecoderLevel(nn.Module):
         self.cnext = make_block(dim=in_dim)
         self.attention = make_attention(dim=in_dim)
 
-    def forward(self, x: Tensor, skip: Tensor, correlation: Tensor, text: Tensor | None) -> Tensor:
-        """Refines class maps (B, K, in_dim, h, w) and doubles them, (B, K, out_dim, 2 h, 2 w).
+    @property
+    def chunk_size(self) -> int:
+        """Classes to compute at a time, 0 for all."""
+        return 0 if self.training else self.class_chunk_size
+
+    def refine(self, x: Tensor, text: Tensor | None) -> Tensor:
+        """Refines class maps (B, K, in_dim, h, w) in space and over the classes."""
+        chunks = class_chunks(x.shape[1], self.chunk_size)
+        x = torch.cat([self._refine(x[:, chunk]) for chunk in chunks], dim=1)
+        return channels_first(self.attention(channels_last(x), text, self.chunk_size))
+
+    def enlarge(self, x: Tensor, skip: Tensor, correlation: Tensor) -> Tensor:
+        """Doubles the size of class maps, to (B, K, out_dim, 2 h, 2 w).
 
         The skip (B, skip_dim, 2 h, 2 w) is that of all classes, the correlation has each class's.
         """
-        chunk_size = 0 if self.training else self.class_chunk_size
-        chunks = class_chunks(x.shape[1], chunk_size)
-        x = torch.cat([self._refine(x[:, chunk]) for chunk in chunks], dim=1)
-        x = channels_first(self.attention(channels_last(x), text, chunk_size))
-        return torch.cat(
-            [
-                self.conv([upsample(self.up, x[:, c]), skip.unsqueeze(1), correlation[:, c]])
-                for c in chunks
-            ],
-            dim=1,
-        )
+        return self.conv([upsample(self.up, x), skip.unsqueeze(1), correlation])
 
     def _refine(self, x: Tensor) -> Tensor:
         if isinstance(self.cnext, SwinPair):
