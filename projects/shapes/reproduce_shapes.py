@@ -56,7 +56,7 @@ class Variant:
         return self.config + self.suffix
 
 
-ESCNET, NO_SAM, CAT_SEG = "escnet_tiny_shapes", "escnet_tiny_shapes_no_sam", "cat_seg_tiny_shapes"
+ESCNET, NO_SAM = "escnet_tiny_shapes", "escnet_tiny_shapes_no_sam"
 SAM_MI, TWO_STAGE = "sam_mi_tiny_shapes", "two_stage_sam_shapes"
 REFERENCE = Variant("ESC-Net", ESCNET)
 
@@ -85,7 +85,7 @@ VARIANTS = (
         ("MODEL.MASKS.SOURCE", "truth"),
         is_trained=False,
     ),
-    Variant("CAT-Seg", CAT_SEG),
+    Variant("CAT-Seg", "cat_seg_tiny_shapes"),
     Variant("SED", "sed_tiny_shapes"),
     REFERENCE,
     Variant("without SAM", NO_SAM),
