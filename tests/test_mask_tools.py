@@ -45,9 +45,12 @@ def test_masks_are_written_once_and_trained_on(run_program, photos, tmp_path):
 
 
 def test_processes_share_the_images(run_program, photos, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    # What torchrun tells each process.
+    for name, value in (("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
     for rank, number in (("0", 2), ("1", 1)):
         monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
         done = run_program(
             "tools/precompute_masks.py", *CONFIG, "--input", photos / "images/train",
             "--output", tmp_path / "masks", "--opts", "MODEL.MASKS.GRID_SIDE", 2,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,13 +25,11 @@ from tqdm import tqdm
 from escnet_d2.data.region_masks import write_masks
 from escnet_d2.engine import one_line_errors
 from escnet_d2.engine.config_checks import check_data_is_there
+from escnet_d2.engine.launch import share_of_run
 from escnet_d2.engine.predictor import inference_config
 from escnet_d2.io import read_image
 from escnet_d2.modeling.masks import MASK_SOURCES
 from escnet_d2.outputs import find_images
-
-# Variables of torchrun, and what they are without it.
-_RANKS = {"RANK": 0, "WORLD_SIZE": 1}
 
 
 def mask_files(images: Sequence[Path], output: Path) -> dict[Path, Path]:
@@ -72,15 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the masks of all images, or of one process's share of them."""
     args = argument_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # Of torchrun.
-    rank, world_size = (
-        int(os.environ.get(name, d)) for name, d in (("RANK", 0), ("WORLD_SIZE", 1))
-    )
-    device = args.device
-    if device is None and torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     with one_line_errors():
-        cfg = inference_config(args.config_file, device=device, opts=args.opts)
+        index, count = share_of_run()
+        cfg = inference_config(args.config_file, device=args.device, opts=args.opts)
         if args.dataset:
             check_data_is_there("--dataset", [args.dataset])
             images = [Path(sample["file_name"]) for sample in DatasetCatalog.get(args.dataset)]
@@ -88,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             images = [image.path for image in find_images(args.input, recursive=True)[0]]
         files = mask_files(images, args.output)
         args.output.mkdir(parents=True, exist_ok=True)
-        todo = [image for image in images[rank::world_size] if not files[image].exists()]
+        todo = [image for image in images[index::count] if not files[image].exists()]
         source = MASK_SOURCES["grid"](cfg)
-        for image in tqdm(todo, unit="image", disable=rank > 0):
+        for image in tqdm(todo, unit="image", disable=index > 0):
             pixels = torch.from_numpy(read_image(image)).permute(2, 0, 1).to(cfg.MODEL.DEVICE)
             masks = source(pixels, pixels[:0].bool(), None)
             write_masks(files[image], masks.cpu().numpy(), image_name=image.name)
