@@ -17,6 +17,18 @@ REPO = Path(__file__).resolve().parents[1]
 NUMBER = 40
 ARGUMENTS = ("--allow-untrained", "--vocabulary", "dog, sky", "--save", "labels,json")
 SMALL = ("--opts", "MODEL.CLIP.RESOLUTION", "32", "INPUT.MIN_SIZE_TEST", "32")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def write_photos(folder, size=(20, 30, 3)):
+    """Writes photos of noise and returns their names."""
+    (folder / "photos").mkdir()
+    generator = np.random.default_rng(0)
+    names = [f"photos/{index}.png" for index in range(NUMBER)]
+    for name in names:
+        pixels = generator.integers(0, 256, size, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return names
 
 
 def start(folder, index, count, *flags):
@@ -48,12 +60,7 @@ def summary(folder):
 def test_a_shared_run_with_a_killed_process_becomes_that_of_one(
     tmp_path, run_program, start_program
 ):
-    (tmp_path / "photos").mkdir()
-    generator = np.random.default_rng(0)
-    names = [f"photos/{index}.png" for index in range(NUMBER)]
-    for name in names:
-        pixels = generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / name)
+    names = write_photos(tmp_path)
     # One that is not there costs its own result only.
     (tmp_path / "list.txt").write_text("\n".join([*names[:7], "photos/gone.png", *names[7:]]))
     alone = ("--input", "@list.txt", "--output", "alone", *SMALL)
@@ -74,15 +81,32 @@ def test_a_shared_run_with_a_killed_process_becomes_that_of_one(
 
     # What is missing is done by torchrun.
     flags = ("--input", "@list.txt", "--output", "shared", "--resume", *SMALL)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    start_program("escnet-d2", "segment", *ARGUMENTS, *flags, launcher=launcher, cwd=tmp_path)
-    assert results(tmp_path / "shared") == results(tmp_path / "alone")
+    done = start_program(
+        "escnet-d2", "segment", *ARGUMENTS, *flags, launcher=TORCHRUN, cwd=tmp_path
+    )
+    assert results(tmp_path / "shared") == results(tmp_path / "alone"), done.stderr
     _, content = summary(tmp_path / "shared")
     _, expected = summary(tmp_path / "alone")
     counts = content.pop("counts")
     assert counts["done"] + counts["skipped"] == expected.pop("counts")["done"] == NUMBER
     assert counts["skipped"] >= len(before) // 2 - 1
     assert content == expected
+
+
+@pytest.mark.slow
+def test_a_process_with_failures_stops_no_other_one_of_torchrun(tmp_path, start_program):
+    # All of the second process's images are missing: it is done long before the first one.
+    names = write_photos(tmp_path, size=(1200, 1600, 3))
+    lines = [line for name in names for line in (name, f"{name}.gone")]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    flags = ("--input", "@list.txt", "--output", "shared", *SMALL)
+    done = start_program(
+        "escnet-d2", "segment", *ARGUMENTS, *flags, launcher=TORCHRUN, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    _, content = summary(tmp_path / "shared")
+    assert content["state"] == "complete", done.stderr
+    assert (content["counts"]["done"], content["counts"]["failed"]) == (NUMBER, NUMBER)
 
 
 def test_an_overwriting_part_and_a_part_that_runs_twice_are_refused(tmp_path):

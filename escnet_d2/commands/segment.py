@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
         RuntimeError: weights that cannot be loaded, or a device that is not there.
         AssertionError: a device that torch was built without.
     """
-    from escnet_d2.engine.launch import share_of_run
+    from escnet_d2.engine.launch import share_of_run, wait_for_torchrun
     from escnet_d2.outputs import OUTPUT_KINDS, ImageList, RunFolder, find_images
 
     index, count = share_of_run()
@@ -229,6 +229,7 @@ def run(args: argparse.Namespace) -> int:
     logger.info("%s. Results: %s", report, args.output)
     if report.state == "interrupted":
         return EXIT_INTERRUPTED
+    wait_for_torchrun()
     return EXIT_SOME_FAILED if report.failures else EXIT_OK
 
 

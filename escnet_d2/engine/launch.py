@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -25,6 +26,8 @@ _FIRST_SLURM_PORT = 15000
 _NUM_SLURM_PORTS = 15000
 # More bring a machine down before one of them can say what is wrong.
 _MAX_CPU_PROCESSES = 64
+# Processes with equal shares of a folder may be days apart.
+_NEVER = timedelta(days=365)
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,18 @@ def share_of_run() -> tuple[int, int]:
     if not 0 <= index < count:
         raise ValueError(f"A SLURM array must count evenly, such as --array=0-{count - 1}.")
     return index * world_size + rank, count * world_size
+
+
+def wait_for_torchrun() -> None:
+    """Waits under torchrun until all its processes are here, however long that takes.
+
+    As soon as one ends with an exit code, torchrun stops the others. Who ends with one because of a
+    part of its share (:func:`share_of_run`) lets them finish theirs first; all have to call this.
+    """
+    is_under_torchrun = dist.is_available() and dist.is_torchelastic_launched()
+    if is_under_torchrun and int(os.environ["WORLD_SIZE"]) > 1:
+        dist.init_process_group("gloo", timeout=_NEVER)
+        close_process_group()
 
 
 def torchrun_variables(environment: Mapping[str, str], launcher: str = "auto") -> dict[str, str]:
