@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from escnet_d2.engine import load_config
+from escnet_d2.engine import TrainingCheckpointer, load_config
 from escnet_d2.modeling.sam_mi import MaskInjection, PointPrompter
 
 GIVEN = ("MODEL.MASKS.SOURCE", "truth")
@@ -51,6 +51,29 @@ def test_training_starts_from_the_base_models_answer(masked, source, sliding):
     for a, b in zip(segment(model, masked), segment(base, masked)):
         # Windows are cut of an image with its masks, and resized by another path.
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6 if sliding else 0)
+
+
+@pytest.mark.parametrize("source", ["sam", "truth"])
+def test_a_cat_seg_checkpoint_starts_the_training(masked, source, tmp_path, caplog):
+    base = build("MODEL.META_ARCHITECTURE", "CATSeg")
+    with torch.no_grad():
+        for parameter in base.sem_seg_head.predictor.transformer.parameters():
+            parameter.mul_(1.1)
+    TrainingCheckpointer(base, str(tmp_path)).save("cat_seg")
+    model = build("MODEL.MASKS.SOURCE", source)
+    TrainingCheckpointer(model).load(str(tmp_path / "cat_seg.pth"))
+    assert "CAT-Seg's" in caplog.text
+    for a, b in zip(segment(model, masked), segment(base, masked)):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_an_incomplete_injection_is_refused(tmp_path):
+    state = build(*GIVEN).state_dict()
+    left_out = next(name for name in state if "injection.low" in name)
+    del state[left_out]
+    torch.save({"model": state}, tmp_path / "part.pth")
+    with pytest.raises(RuntimeError, match=f"{left_out} is missing in the file"):
+        TrainingCheckpointer(build(*GIVEN)).load(str(tmp_path / "part.pth"))
 
 
 @pytest.mark.parametrize("sliding", [False, True])

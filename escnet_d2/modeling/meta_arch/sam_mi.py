@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -20,11 +22,16 @@ from escnet_d2.modeling.masks import MaskFinder, mask_groups, merge_masks
 from escnet_d2.modeling.sam_mi import MaskInjection, PointPrompter
 from escnet_d2.modeling.windows import CELLS_PER_PATCH
 from escnet_d2.structures import ClipFeatures, Vocabulary
+from escnet_d2.weights import checkpoint_method
 
 from .baseline_segmentor import BaselineHead, mean_loss
 from .cat_seg import CATSeg, aggregator_options
 
+logger = logging.getLogger(__name__)
+
 AGGREGATIONS = ("shallow", "deep", "none")
+# Tensors that CAT-Seg has not.
+_ON_TOP_OF_CAT_SEG = ("sem_seg_head.predictor.transformer.injection.", "prompter.")
 
 
 @META_ARCH_REGISTRY.register()
@@ -98,6 +105,15 @@ class SAMMI(CATSeg):
             high=node.HIGH,
         )
         return CostAggregator(**aggregator_options(cfg, num_templates), injection=injection)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Loads weights; after CAT-Seg's, mask injection and point prompter are untrained."""
+        if checkpoint_method(state_dict) == "CATSeg":
+            own = self.state_dict().items()
+            untrained = {name: t for name, t in own if name.startswith(_ON_TOP_OF_CAT_SEG)}
+            logger.warning("The weights are CAT-Seg's: masks change nothing before training.")
+            state_dict = {**untrained, **state_dict}
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def _image(self, inputs: dict) -> Tensor:
         """Returns a normalized image, (3 + M, h, w), with the masks that come with it."""
