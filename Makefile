@@ -23,7 +23,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help setup test cuda-check lint format demo train doctor clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## make the environment: VENV=.venv PYTHON=python3 CONSTRAINTS=constraints.txt
 

@@ -2,7 +2,7 @@
 r"""Fits the adapter from CLIP's features to those that SAM's mask decoder reads, without labels.
 
     python tools/align_sam.py --config-file escnet_vitb16_384_bs4_80k \
-        --dataset coco_2017_train_stuff_sem_seg --images 5000 --output sam_adapter.safetensors
+        --dataset coco_2017_train_stuff_all_sem_seg --images 5000 --output sam_adapter.safetensors
     python train_net.py --config-file escnet_vitb16_384_bs4_80k \
         MODEL.SAM.ADAPTER sam_adapter.safetensors
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 r"""Measures SAM-MI's masks: how many points they cost, what they find, and what merging does.
 
-    python tools/probe_masks.py --config-file sam_mi_tiny_shapes --weights sam_mi_tiny_shapes \
+    python tools/probe_masks.py --config-file sam_mi_tiny_shapes --weights model_final.pth \
         --dataset shapes_val_sem_seg --images 50 --output masks.json
 
 Rows are ways to choose points: the model's prompter, equally many at random and on a regular grid,

@@ -2,7 +2,7 @@
 
 ::
 
-    escnet-d2 train --config-file escnet_tiny DATASETS.FOLDERS '("data/my_photos",)'
+    escnet-d2 train --config-file my_photos.yaml
     escnet-d2 train --config-file escnet_vitb16_384_bs4_80k --num-gpus 4
     escnet-d2 train --config-file FILE --eval-only --weights model_final.pth
 """
