@@ -1,5 +1,6 @@
 """The page of ``escnet-d2 web``: what it does, and (slow) what a visitor sees in Chromium."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -133,6 +136,8 @@ def server(tmp_path):
     command = [sys.executable, "-m", "escnet_d2", "web", "--port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["GRADIO_TEMP_DIR"] = str(tmp_path / "gradio")
+    environment["TMPDIR"] = str(tmp_path / "tmp")
+    (tmp_path / "tmp").mkdir()
     with (tmp_path / "log.txt").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     deadline = time.monotonic() + 120
@@ -143,6 +148,52 @@ def server(tmp_path):
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_visitor_reaches_no_file_of_the_machine(server, tmp_path):
+    def post(name, content):
+        request = Request(
+            f"{server}/gradio_api/{name}",
+            json.dumps(content).encode(),
+            {"Content-Type": "application/json"},
+        )
+        return urlopen(request, timeout=60)
+
+    def ask(photo, session):
+        """Returns what the page answers to the button, as a visitor's own program asks."""
+        data = [photo, NAMES, "none", 0.5, 0.5]
+        number = next(
+            entry["id"] for entry in config["dependencies"] if entry["api_name"] == "segment"
+        )
+        post("queue/join", {"data": data, "fn_index": number, "session_hash": session})
+        query = urlencode({"session_hash": session})
+        with urlopen(f"{server}/gradio_api/queue/data?{query}", timeout=60) as lines:
+            for line in lines:
+                if b"process_completed" in line:
+                    return line.decode()
+        raise AssertionError("no answer")
+
+    with urlopen(f"{server}/config", timeout=60) as answer:
+        config = json.load(answer)
+    assert "This file was not uploaded" in ask({"path": str(PHOTO)}, "one")
+    secret = tmp_path / "gradio.png"
+    shutil.copy(PHOTO, secret)
+    assert "This file was not uploaded" in ask({"path": str(secret)}, "two")
+
+    uploaded = tmp_path / "gradio" / "photo.png"
+    uploaded.parent.mkdir(exist_ok=True)
+    shutil.copy(PHOTO, uploaded)
+    # Names of sessions are no paths: neither to write to, nor to be emptied when the page closes.
+    assert '"success":true' in ask({"path": str(uploaded)}, str(tmp_path / "own")).replace(" ", "")
+    assert not (tmp_path / "own").exists()
+    # The page's own folder is in it.
+    files = tmp_path / "tmp" / "others.txt"
+    files.touch()
+    with contextlib.suppress(OSError):
+        urlopen(f"{server}/gradio_api/heartbeat/..", timeout=2)
+    time.sleep(2)
+    assert files.exists()
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,9 @@ def build_page(
         return overlay_html(left, overlay), gr.Files(paths, visible=True, interactive=False)
 
     def visitor_folder(request: gr.Request) -> Path:
-        return Path(files.name, request.session_hash)
+        # The visitor's program chooses the hash, which could be a path like any text.
+        own = hashlib.sha256(str(request.session_hash).encode(errors="replace"))
+        return Path(files.name, own.hexdigest())
 
     def leave(request: gr.Request) -> None:
         shutil.rmtree(visitor_folder(request), ignore_errors=True)
@@ -109,7 +113,7 @@ def build_page(
                     elem_id="photo",
                 )
                 # Passed on unread, so that files that are no pictures are refused in plain words.
-                photo.preprocess = _file_path
+                photo.preprocess = partial(_uploaded_file, Path(photo.GRADIO_CACHE))
                 text = gr.Textbox(
                     names, label="What to look for", info=_HINT, lines=3, elem_id="names"
                 )
@@ -173,5 +177,11 @@ def serve_page(page: gr.Blocks, *, host: str, port: int | None) -> None:
     )
 
 
-def _file_path(uploaded: FileData | None) -> str | None:
-    return uploaded and uploaded.path
+def _uploaded_file(folder: Path, uploaded: FileData | None) -> str | None:
+    """Returns the path of a file; an error of one outside the folder of what visitors upload."""
+    if uploaded is None:
+        return None
+    # The visitor's program chooses the path, and Gradio does not look at all of them.
+    if folder.resolve() not in Path(uploaded.path).resolve().parents:
+        raise gr.Error("This file was not uploaded.", print_exception=False)
+    return uploaded.path
