@@ -58,6 +58,29 @@ def test_annotations_are_of_all_images_that_could_be_segmented(command, tmp_path
     assert (out / "coco/annotations.json").exists()
 
 
+def test_annotations_are_no_photos(command, tmp_path):
+    (tmp_path / "photos/broken.jpg").unlink()
+    arguments = ("--recursive", "--output", "photos/labeled", "--to", "png", "yolo-seg")
+    assert command(*arguments)[0] == 0
+    code, errors = command(*arguments, "--resume")
+    assert code == 0, errors
+    assert "0 of 2 images done, 2 skipped" in errors
+
+
+def test_processes_that_share_a_run_export_once_it_is_complete(command, tmp_path, monkeypatch):
+    (tmp_path / "photos/broken.jpg").unlink()
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "0")
+    for number, message in enumerate(
+        ("follow when the other", "Annotations of 2 images: out/coco")
+    ):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(number))
+        code, errors = command("--to", "coco")
+        assert code == 0, errors
+        assert message in errors
+        assert (tmp_path / "out/coco").exists() == bool(number)
+
+
 @pytest.mark.parametrize("name", autolabel.FORMATS)
 def test_images_without_any_class_are_exported_too(command, tmp_path, name):
     (tmp_path / "photos/broken.jpg").unlink()

@@ -9,6 +9,7 @@ r"""Segments photos and writes the result as annotations for labeling and traini
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,8 @@ def argument_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Segments what the arguments ask for, exports all that the folder holds by then.
 
+    Of processes that share a run those export that find it complete, one at a time.
+
     Returns:
         The exit code of ``segment``; nothing is exported of a run that was interrupted.
 
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "separate_regions": args.separate_regions,
         "image_prefix": args.image_prefix,
     }
+    from escnet_d2.outputs import SUMMARY_FILE
     from escnet_d2.outputs.annotations import ExportOptions, check_export, export_run
 
     # Before hours of work, not after.
@@ -80,10 +84,19 @@ def run(args: argparse.Namespace) -> int:
     # What annotations are made of.
     args.save = ",".join(dict.fromkeys((*args.save.split(","), "labels", "json")))
     code = segment.run(args)
-    if code in (segment.EXIT_OK, segment.EXIT_SOME_FAILED):
-        count = export_run(Path(args.output), args.to, **options)
-        folders = ", ".join(str(Path(args.output, name)) for name in args.to)
-        logger.info("Annotations of %d images: %s", count, folders)
+    if code not in (segment.EXIT_OK, segment.EXIT_SOME_FAILED):
+        return code
+    folder = Path(args.output)
+    if json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["state"] != "complete":
+        logger.info("Annotations follow when the other processes are done.")
+        return code
+    try:
+        count = export_run(folder, args.to, **options)
+    except BlockingIOError:
+        logger.info("Another process writes the annotations.")
+        return code
+    folders = ", ".join(str(folder / name) for name in args.to)
+    logger.info("Annotations of %d images: %s", count, folders)
     return code
 
 

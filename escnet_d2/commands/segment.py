@@ -164,12 +164,15 @@ def run(args: argparse.Namespace) -> int:
     """
     from escnet_d2.engine.launch import share_of_run, wait_for_torchrun
     from escnet_d2.outputs import OUTPUT_KINDS, ImageList, RunFolder, find_images
+    from escnet_d2.outputs.annotations import EXPORT_FILE
 
     index, count = share_of_run()
     if len(args.input) == 1 and args.input[0].startswith("@"):
         images, num_ignored = ImageList(args.input[0][1:], index, count), 0
     else:
         own_folders = [Path(args.output, folder) for folder in OUTPUT_KINDS.values()]
+        # Annotations have pictures too.
+        own_folders += [file.parent for file in Path(args.output).glob(f"*/{EXPORT_FILE}")]
         images, num_ignored = find_images(args.input, recursive=args.recursive, exclude=own_folders)
         images = images[index::count]
     own_classes = Path(args.output, "classes.txt")

@@ -150,17 +150,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         file, busy = self.path / LOCK_FILE, f"writing to {self.path}"
         if self._count == 1:
-            with _lock(file, busy):
+            with lock_file(file, busy):
                 self._remove_temporary_files()
                 yield
             return
         own = self._part_file(self._index).with_suffix(LOCK_FILE)
         own.parent.mkdir(exist_ok=True)
-        with _lock(own, f"writing part {self._index} of {self._count} of {self.path}"):
+        with lock_file(own, f"writing part {self._index} of {self._count} of {self.path}"):
             # Only where no other part is being written, whose temporary files they may be.
-            with suppress(BlockingIOError), _lock(file, busy):
+            with suppress(BlockingIOError), lock_file(file, busy):
                 self._remove_temporary_files()
-            with _lock(file, busy, shared=True, timeout=_PATIENCE):
+            with lock_file(file, busy, shared=True, timeout=_PATIENCE):
                 yield
 
     def _remove_temporary_files(self) -> None:
@@ -285,7 +285,7 @@ class RunFolder:
             return
         write_json(self._part_file(self._index), report.as_dict())
         busy = f"writing {self.path / SUMMARY_FILE}"
-        with _lock(self.path / PARTS_FOLDER / LOCK_FILE, busy, timeout=_PATIENCE):
+        with lock_file(self.path / PARTS_FOLDER / LOCK_FILE, busy, timeout=_PATIENCE):
             files = filter(Path.is_file, map(self._part_file, range(self._count)))
             parts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
             merged = RunReport.merge(parts, self._count)
@@ -293,7 +293,7 @@ class RunFolder:
 
 
 @contextmanager
-def _lock(path: Path, what: str, *, shared: bool = False, timeout: float = 0) -> Iterator[None]:
+def lock_file(path: Path, what: str, *, shared: bool = False, timeout: float = 0) -> Iterator[None]:
     """Locks a file, which is made; raises BlockingIOError if another process keeps it locked."""
     kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
     lock = portalocker.Lock(

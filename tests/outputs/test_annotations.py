@@ -20,6 +20,7 @@ from escnet_d2.outputs import ImageFile, RunFolder
 from escnet_d2.outputs.annotations import FORMATS, check_export, export_run
 from escnet_d2.outputs.annotations.label_studio import encode_rle
 from escnet_d2.outputs.annotations.yolo_seg import polygons
+from escnet_d2.outputs.run_folder import lock_file
 from escnet_d2.structures import Segmentation, Vocabulary
 
 CLASSES = ["background", "sky", "dog & <cat>", "grünes Gras"]
@@ -373,6 +374,12 @@ def test_files_of_others_stay_and_a_second_export_replaces_the_first(run, tmp_pa
         check_export(out, ["voc"])
     with pytest.raises(ValueError, match="min_area must be at least 0, got -1"):
         export_run(out, ["png"], min_area=-1)
+
+
+def test_two_exports_at_once_are_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "out")
+    with lock_file(tmp_path / "out/.export.lock", "here"), pytest.raises(BlockingIOError):
+        export_run(tmp_path / "out", ["png"])
 
 
 def test_the_command_names_every_format():

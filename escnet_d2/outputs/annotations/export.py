@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from escnet_d2.io import read_label_map, write_json
 
 from ..label_png import unlabeled_value
-from ..run_folder import OUTPUT_KINDS, SETTINGS_FILE
+from ..run_folder import OUTPUT_KINDS, SETTINGS_FILE, lock_file
 from . import coco, cvat, label_studio, png, yolo_seg
 from .labeled_image import ExportOptions, LabeledImage, without_small_regions
 
@@ -27,6 +27,7 @@ FORMATS: dict[str, Callable[[Path, Iterable[LabeledImage], ExportOptions], None]
 }
 # Says that an export has written the folder, and how.
 EXPORT_FILE = "export.json"
+_LOCK_FILE = ".export.lock"
 
 
 def check_export(folder: Path, formats: Sequence[str]) -> None:
@@ -60,8 +61,14 @@ def export_run(folder: Path, formats: Sequence[str], **options: object) -> int:
 
     Raises:
         ValueError: an option out of range.
+        BlockingIOError: another process is writing annotations there.
         OSError: outputs of the run are missing, or :func:`check_export` refuses.
     """
+    with lock_file(folder / _LOCK_FILE, f"writing annotations to {folder}"):
+        return _export(folder, formats, options)
+
+
+def _export(folder: Path, formats: Sequence[str], options: Mapping[str, object]) -> int:
     check_export(folder, formats)
     settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
     names = tuple(" ".join(name.split()) for name in settings["vocabulary"]["class_names"])
