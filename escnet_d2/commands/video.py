@@ -78,8 +78,6 @@ def run(args: argparse.Namespace) -> int:
     height, width = reader.size
     logger.info("Weights: %s", describe_model(cfg)["weights"]["description"])
     logger.info("%s: %d x %d, %.4g frames per second", reader.name, width, height, reader.rate)
-    for old in labels.glob("[0-9]*.png") if labels else ():
-        old.unlink()
     report = segment_video(
         reader,
         predictor,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -70,7 +72,8 @@ def segment_video(
         reader: the video, opened.
         predictor: with a vocabulary.
         output: the MP4 file to write or replace.
-        labels: also write each frame's label PNG, ``<number>.png``, and ``classes.txt`` there.
+        labels: also write each frame's label PNG, ``<number>.png``, and ``classes.txt`` there, in
+            the place of an earlier video's.
         smoothing: as in :meth:`OpenVocabPredictor.stream`.
         min_score: pixels with a lower score stay without a class.
         opacity: of the overlay, in [0, 1].
@@ -84,8 +87,6 @@ def segment_video(
     """
     report, start = VideoReport(), time.perf_counter()
     waiting: deque[Future] = deque()
-    if labels is not None:
-        write_text(Path(labels, "classes.txt"), "".join(f"{x}\n" for x in predictor.class_names))
 
     def write(result: SegmentedFrame, picture: Future) -> None:
         writer.write(picture.result(), result.seconds)
@@ -105,6 +106,9 @@ def segment_video(
 
     with ExitStack() as stack:
         writer = stack.enter_context(VideoWriter(output, rate=reader.rate / reader.every))
+        if labels is not None:
+            # Once the video can be written.
+            _start_labels(Path(labels), predictor.class_names)
         total = reader.num_frames and -(-reader.num_frames // reader.every)
         bar = stack.enter_context(tqdm(total=total, unit="frame", disable=not progress))
         stack.enter_context(logging_redirect_tqdm())
@@ -124,3 +128,12 @@ def segment_video(
         finish(keep=0)
     report.seconds = time.perf_counter() - start
     return report
+
+
+def _start_labels(folder: Path, class_names: Sequence[str]) -> None:
+    """Writes ``classes.txt``; where there is one, deletes the frames that came with it."""
+    classes = folder / "classes.txt"
+    for old in folder.glob("*.png") if classes.exists() else ():
+        if re.fullmatch(r"\d{6,}", old.stem):
+            old.unlink()
+    write_text(classes, "".join(f"{name}\n" for name in class_names))

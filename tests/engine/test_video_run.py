@@ -86,6 +86,28 @@ def test_what_was_done_of_a_video_plays(error, clip, tmp_path):
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_only_labels_of_an_earlier_video_are_replaced(clip, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    own = ("2024-05-01 beach.png", "12.png", "notes.txt")
+    for name in (*own, "000007.png"):
+        (labels / name).touch()
+
+    def segment(output):
+        stops = Stops(KeyboardInterrupt())
+        segment_video(VideoReader(clip), stops, output, labels=labels, progress=False)
+        return {path.name for path in labels.iterdir()} - {*own}
+
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        segment(tmp_path / "file/out.mp4")
+    written = {f"{number:06}.png" for number in range(3)} | {"classes.txt"}
+    assert (labels / "000007.png").exists()
+    # No class list says that a video has left it.
+    assert segment(tmp_path / "out.mp4") == written | {"000007.png"}
+    assert segment(tmp_path / "again.mp4") == written
+
+
 def test_no_file_is_left_of_no_frames(clip, tmp_path):
     stops = Stops(KeyboardInterrupt())
     stops.stream = lambda reader, smoothing: (_ for _ in ()).throw(KeyboardInterrupt)
