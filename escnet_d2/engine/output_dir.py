@@ -23,17 +23,26 @@ def inference_dir(cfg: CfgNode) -> Path:
     return Path(cfg.OUTPUT_DIR) / "inference"
 
 
-def changed_keys(cfg: CfgNode, *, shared_only: bool = False) -> list[str]:
-    """Returns the keys whose values differ from the ``config.yaml`` in ``OUTPUT_DIR``, sorted.
+def config_file(cfg: CfgNode, *, eval_only: bool) -> Path:
+    """Returns where a run writes its configuration: an evaluation beside its results.
+
+    ``OUTPUT_DIR`` may be that of a training, whose ``config.yaml`` stays.
+    """
+    return (inference_dir(cfg) if eval_only else Path(cfg.OUTPUT_DIR)) / "config.yaml"
+
+
+def changed_keys(cfg: CfgNode, file: Path, *, shared_only: bool = False) -> list[str]:
+    """Returns the keys whose values differ from those in the file of another run, sorted.
 
     Args:
         cfg: of the run that starts.
+        file: ``config.yaml`` of the other one.
         shared_only: pass over keys that only one of the two has, as of another version.
 
     Raises:
         ConfigFileError: the file cannot be read.
     """
-    written = dict(key_values(read_config(Path(cfg.OUTPUT_DIR) / "config.yaml")))
+    written = dict(key_values(read_config(file)))
     now, missing = dict(key_values(yaml.safe_load(cfg.dump()))), object()
     keys = written.keys() & now.keys() if shared_only else written.keys() | now.keys()
     return [key for key in sorted(keys) if written.get(key, missing) != now.get(key, missing)]
@@ -42,7 +51,7 @@ def changed_keys(cfg: CfgNode, *, shared_only: bool = False) -> list[str]:
 def check_evaluation_folder(cfg: CfgNode, *, rerun: bool) -> None:
     """Makes sure that ``OUTPUT_DIR`` will hold results of one configuration.
 
-    To be called before its ``config.yaml`` is overwritten.
+    To be called before the ``config.yaml`` there is overwritten.
 
     Args:
         cfg: of the evaluation that starts.
@@ -55,12 +64,14 @@ def check_evaluation_folder(cfg: CfgNode, *, rerun: bool) -> None:
     """
     folder = Path(cfg.OUTPUT_DIR)
     rerun = rerun or (folder / "last_checkpoint").is_file()
-    found = {path.parent.name: path for path in inference_dir(cfg).glob(f"*/{RESULTS_NAME}")}
+    found = {path.parent.name: path for path in _results(cfg)}
     replaced = found.keys() & set(cfg.DATASETS.TEST) if rerun else set()
     others = sorted(found.keys() - replaced)
     if others:
-        is_known = (folder / "config.yaml").is_file()
-        changed = changed_keys(cfg) if is_known else ["its config.yaml is missing"]
+        # Results that no evaluation has described are a training's.
+        files = [config_file(cfg, eval_only=eval_only) for eval_only in (True, False)]
+        file = next(filter(Path.is_file, files), None)
+        changed = changed_keys(cfg, file) if file else ["its config.yaml is missing"]
         changed = [key for key in changed if key not in _FREE_IN_EVALUATION]
         if changed:
             raise ValueError(
@@ -94,6 +105,11 @@ def check_training_folder(
             f"{found[-1].name}: --resume goes on with it, --overwrite deletes them; or choose "
             "another OUTPUT_DIR."
         )
+    if (scores := _results(cfg)) and not (resume or overwrite):
+        raise ValueError(
+            f"OUTPUT_DIR {folder} holds scores of another run, such as {scores[0]}: --overwrite "
+            "deletes them; or choose another OUTPUT_DIR."
+        )
     if found and resume and not (folder / "last_checkpoint").is_file():
         raise ValueError(
             f"--resume: {folder / 'last_checkpoint'} is not there to say which of the checkpoints "
@@ -108,7 +124,7 @@ def check_training_folder(
         return
     changed = [
         key
-        for key in changed_keys(cfg, shared_only=True)
+        for key in changed_keys(cfg, config_file(cfg, eval_only=False), shared_only=True)
         if key.startswith(_OF_A_TRAINING) and key.rpartition(".")[2] not in _OF_A_MACHINE
     ]
     if changed:
@@ -120,13 +136,18 @@ def check_training_folder(
 
 
 def empty_training_folder(cfg: CfgNode) -> None:
-    """Deletes the checkpoints and metrics of another training, which this one would mix with."""
+    """Deletes checkpoints, scores and metrics of another run, which this one would mix with."""
     folder = Path(cfg.OUTPUT_DIR)
-    for path in [*_checkpoints(folder), folder / "last_checkpoint"]:
+    written = config_file(cfg, eval_only=True)
+    for path in [*_checkpoints(folder), folder / "last_checkpoint", *_results(cfg), written]:
         path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         # Emptied, not deleted: this training's writer has opened it already.
         (folder / "metrics.json").open("r+").truncate(0)
+
+
+def _results(cfg: CfgNode) -> list[Path]:
+    return sorted(inference_dir(cfg).glob(f"*/{RESULTS_NAME}"))
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -21,7 +20,7 @@ from escnet_d2.weights import model_weights_path
 from .config_checks import check_config, check_data_is_there, check_names, check_vocabularies
 from .config_files import find_config
 from .console import start_console_log, start_file_log
-from .output_dir import check_evaluation_folder, check_training_folder
+from .output_dir import check_evaluation_folder, check_training_folder, config_file
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def load_config(
 def setup(
     args: argparse.Namespace, *, require_test_data: bool = True, rerun: bool = True
 ) -> CfgNode:
-    """Prepares a run: configuration, checks, logs, ``OUTPUT_DIR/config.yaml``, seed, precision.
+    """Prepares a run: configuration, checks, logs, ``config.yaml``, seed, precision.
 
     Args:
         args: of :func:`escnet_d2.commands.train.argument_parser`.
@@ -131,15 +130,16 @@ def set_up_torch(cfg: CfgNode, *, is_train: bool) -> None:
 
 
 def _start_run_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Creates ``OUTPUT_DIR``, its log with all that made this run, and its ``config.yaml``."""
+    """Creates ``OUTPUT_DIR``, its log with all that made this run, and ``config.yaml``."""
     folder = cfg.OUTPUT_DIR
     if not folder.strip():
         raise ValueError("OUTPUT_DIR is empty: it must name a folder.")
     try:
-        os.makedirs(folder, exist_ok=True)
+        file = config_file(cfg, eval_only=args.eval_only)
+        file.parent.mkdir(parents=True, exist_ok=True)
         start_file_log(folder)
         if comm.is_main_process():
-            Path(folder, "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+            file.write_text(cfg.dump(), encoding="utf-8")
     except OSError as error:
         raise ValueError(f"OUTPUT_DIR {folder} cannot be written: {error.strerror}.") from error
     # For the file alone: of no use to someone who watches.

@@ -90,7 +90,7 @@ def test_a_run_over_the_benchmarks(evaluate, root, tmp_path, monkeypatch):
     log = (tmp_path / "out/log.txt").read_text()
     assert "entries computed per view: 20.0 in the mean, 20 at most, of 2 views" in log
     # No model keeps the scores of all classes at the size of a photo.
-    assert "LABEL_MAP_ONLY: true" in (tmp_path / "out/config.yaml").read_text()
+    assert "LABEL_MAP_ONLY: true" in (tmp_path / "out/inference/config.yaml").read_text()
     folder = tmp_path / "out/inference"
     own = json.loads((folder / VOC / "results.json").read_text())["mIoU"]
     assert own == found[VOC]["scores"]["mIoU"]
@@ -120,7 +120,7 @@ def test_finished_data_sets_are_kept_and_never_mixed(evaluate, root, tmp_path, m
     assert (folder / VOC / "results.json").stat().st_mtime_ns == written
 
     # Another configuration: refused as long as one result of the old one would stay.
-    config = (tmp_path / "out/config.yaml").read_text()
+    config = (tmp_path / "out/inference/config.yaml").read_text()
     change = ("INPUT.MIN_SIZE_TEST", "64")
     for arguments in ((), ("--rerun",)):
         code, report = evaluate("--datasets", "PAS-20", *arguments, *change)
@@ -128,7 +128,7 @@ def test_finished_data_sets_are_kept_and_never_mixed(evaluate, root, tmp_path, m
         assert "differs: INPUT.MIN_SIZE_TEST. Choose another OUTPUT_DIR" in code
         assert "--rerun" in code
         assert A150 in code
-    assert (tmp_path / "out/config.yaml").read_text() == config
+    assert (tmp_path / "out/inference/config.yaml").read_text() == config
     every = ("--datasets", f"A-150,PAS-20,{VOC_B}", "--rerun")
     code, report = evaluate(*every, *change)
     assert set(states(report).values()) == {"evaluated"}
@@ -150,7 +150,7 @@ def test_what_is_not_finished_is_evaluated_again(evaluate, root, tmp_path, monke
         assert states(evaluate(*arguments)[1]) == {VOC: "evaluated"}
         assert json.loads(file.read_text())["num_images"] == 2
     (tmp_path / "out/last_checkpoint").unlink()
-    (tmp_path / "out/config.yaml").unlink()
+    (tmp_path / "out/inference/config.yaml").unlink()
     code, report = evaluate(*arguments)
     assert report is None
     assert "its config.yaml is missing" in code

@@ -7,7 +7,9 @@ from escnet_d2.config import read_config
 from escnet_d2.engine import load_config
 from escnet_d2.engine.output_dir import (
     changed_keys,
+    check_evaluation_folder,
     check_training_folder,
+    config_file,
     empty_training_folder,
 )
 
@@ -30,6 +32,36 @@ def config(run, *opts):
 
 def check(cfg, *, resume=False, overwrite=False, allow_changes=False):
     check_training_folder(cfg, resume=resume, overwrite=overwrite, allow_changes=allow_changes)
+
+
+def test_scores_of_another_run_do_not_stay(folder, tmp_path):
+    run = tmp_path / "evaluated"
+    scores = run / "inference/cats/results.json"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("{}")
+    with pytest.raises(ValueError, match=r"holds scores of another run, such as .*results\.json"):
+        check(config(run))
+    check(config(run), resume=True)
+    check(config(run), overwrite=True)
+    (run / "inference/config.yaml").write_text(config(run).dump())
+    empty_training_folder(config(run))
+    assert [path.name for path in run.rglob("*.*")] == []
+
+
+def test_an_evaluation_leaves_the_record_of_a_training(folder):
+    cfg = config(folder, "TEST.IMS_PER_BATCH", 2)
+    assert config_file(cfg, eval_only=False) == folder / "config.yaml"
+    file = config_file(cfg, eval_only=True)
+    scores = folder / "inference/cats/results.json"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("{}")
+    # Of the training, until an evaluation says otherwise.
+    with pytest.raises(ValueError, match="differs: TEST.IMS_PER_BATCH"):
+        check_evaluation_folder(cfg, rerun=False)
+    file.write_text(cfg.dump())
+    check_evaluation_folder(cfg, rerun=False)
+    with pytest.raises(ValueError, match="differs: TEST.IMS_PER_BATCH"):
+        check_evaluation_folder(config(folder), rerun=False)
 
 
 def test_folders_without_checkpoints_are_free(folder, tmp_path):
@@ -74,6 +106,7 @@ def test_keys_of_other_versions_do_not_count(folder):
     written["MODEL"]["ESCNET"]["GONE"] = 1
     del written["MODEL"]["ESCNET"]["ALPHA"]
     (folder / "config.yaml").write_text(yaml.safe_dump(written))
-    assert changed_keys(config(folder), shared_only=True) == []
-    assert changed_keys(config(folder)) == ["MODEL.ESCNET.ALPHA", "MODEL.ESCNET.GONE"]
+    file = folder / "config.yaml"
+    assert changed_keys(config(folder), file, shared_only=True) == []
+    assert changed_keys(config(folder), file) == ["MODEL.ESCNET.ALPHA", "MODEL.ESCNET.GONE"]
     check(config(folder), resume=True)
