@@ -13,9 +13,10 @@ from .image_files import ImageFile
 class ImageList:
     """The images of a file with one path per line, in its order; blank lines are passed over.
 
-    Names of outputs are the paths with their suffix, without what leads out of a folder: those of
-    ``/data/a/1.jpg`` begin with ``data/a/1.jpg``. That makes each unique without a look at the
-    others. Whether an image is there turns out when it is read.
+    Names of outputs are the paths with their suffix, from the root on where they are absolute or
+    lead out of a folder: those of ``/data/a/1.jpg`` begin with ``data/a/1.jpg``. That makes each
+    unique without a look at the others, unless one file is named in two ways. Whether an
+    image is there turns out when it is read.
     """
 
     def __init__(self, file: str | os.PathLike, index: int = 0, count: int = 1) -> None:
@@ -45,9 +46,9 @@ class ImageList:
     def __iter__(self) -> Iterator[ImageFile]:
         for line in itertools.islice(self._lines(), self._index, None, self._count):
             path = Path(line)
-            parts = [part for part in path.parts if part not in (path.anchor, os.pardir)]
-            yield ImageFile(path, "/".join(parts))
+            named = Path(os.path.abspath(path)) if os.pardir in path.parts else path
+            yield ImageFile(path, named.relative_to(named.anchor).as_posix())
 
     def _lines(self) -> Iterator[str]:
-        with open(self._file, encoding="utf-8") as file:
+        with open(self._file, encoding="utf-8-sig") as file:
             yield from filter(None, map(str.strip, file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +12,15 @@ from escnet_d2.outputs import ImageList
 
 def test_names_and_shares(tmp_path):
     file = tmp_path / "list.txt"
-    file.write_text("a/1.jpg\n\n  /data/b.c/1.png  \n../a/1.jpg\na/1.png")
+    file.write_text("\ufeffa/1.jpg\n\n  /data/b.c/1.png  \n../a/1.jpg\na/1.png", encoding="utf-8")
     images = list(ImageList(file))
     assert [str(image.path) for image in images] == [
         "a/1.jpg", "/data/b.c/1.png", "../a/1.jpg", "a/1.png"
     ]  # fmt: skip
-    assert [image.name for image in images] == ["a/1.jpg", "data/b.c/1.png", "a/1.jpg", "a/1.png"]
+    outside = Path.cwd().parent.relative_to("/").as_posix()
+    assert [image.name for image in images] == [
+        "a/1.jpg", "data/b.c/1.png", f"{outside}/a/1.jpg", "a/1.png"
+    ]  # fmt: skip
     shares = [ImageList(file, index, 3) for index in range(3)]
     assert [len(share) for share in shares] == [2, 1, 1]
     assert [list(share) for share in shares] == [images[0::3], images[1::3], images[2::3]]
