@@ -97,7 +97,8 @@ def read_class_list(spec: str | os.PathLike | Sequence[str | Sequence[str]]) -> 
 
     Raises:
         FileNotFoundError: there is no such file or bundled list.
-        ValueError: the file is not a class list (it is named), or empty or duplicate names.
+        ValueError: the file is not a class list (it is named), empty or duplicate names, or a
+            comma in a name.
     """
     if not isinstance(spec, (str, os.PathLike)):
         return _class_strings(Vocabulary.from_classes(spec, synonyms="mean"))
@@ -112,6 +113,9 @@ def read_class_list(spec: str | os.PathLike | Sequence[str | Sequence[str]]) -> 
 
 def _class_strings(vocabulary: Vocabulary) -> tuple[str, ...]:
     # Under "mean" there is one entry per class, with all of its names.
+    for name in (name for names in vocabulary.entries for name in names):
+        if "," in name:
+            raise ValueError(f"Classes of data sets have commas between names, not in {name!r}.")
     return tuple(", ".join(names) for names in vocabulary.entries)
 
 

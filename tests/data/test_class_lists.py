@@ -99,5 +99,11 @@ def test_missing_file_is_named_with_the_alternatives(tmp_path):
         read_class_list(tmp_path / "none.txt")
 
 
+def test_commas_in_names_are_refused(tmp_path):
+    (tmp_path / "list.txt").write_text('"dirt, track"\n')
+    with pytest.raises(ValueError, match="not in 'dirt, track'"):
+        read_class_list(tmp_path / "list.txt")
+
+
 def test_names_are_stripped_and_joined():
     assert read_class_list([" bed ", "couch|sofa", ["a ", "b"]]) == ("bed", "couch, sofa", "a, b")
