@@ -115,6 +115,7 @@ def test_versions_are_compared_with_the_metadata(tmp_path, monkeypatch, version,
         "raise ImportError('libcudart.so.12: cannot open shared object file')",
         "raise RuntimeError('operator torchvision::nms does not exist')",
         "import math; math.removed_alias",
+        "raise ValueError('numpy.dtype size changed, may indicate binary incompatibility')",
     ],
 )
 def test_a_package_that_fails_to_import(tmp_path, monkeypatch, statement):

@@ -14,7 +14,6 @@ import argparse
 import importlib
 import importlib.metadata
 import json
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -26,9 +25,6 @@ import escnet_d2
 # Of torch.utils.collect_env.
 MACHINE_FIELDS = ("python_version", "os", "gcc_version", "cuda_compiled_version", "cudnn_version")
 MACHINE_FIELDS += ("nvidia_driver_version", "nvidia_gpu_models", "is_cuda_available")
-# Of a missing part, of another CUDA or torch, of a newer NumPy or Pillow.
-IMPORT_FAILURES = (ImportError, OSError, RuntimeError, AttributeError)
-
 # A note is worth knowing; with a problem, the package or a part of it can't be used.
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -55,7 +51,7 @@ def examine() -> dict[str, list[Entry]]:
     }.items():
         try:
             report[title] = look()
-        except IMPORT_FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - as for the import
             report[title] = [Entry("unknown", str(error), NOTE)]
     return report
 
@@ -69,7 +65,7 @@ def import_entry(room: str = "escnet_d2.engine") -> Entry:
 
         # Fails in a torch built for another NumPy, where importing both does not.
         torch.zeros(1).numpy()
-    except IMPORT_FAILURES as error:
+    except Exception as error:  # noqa: BLE001 - a part built for another NumPy may raise anything
         value = f"its import fails: {type(error).__name__}: {error}"
         return Entry("escnet_d2", value, PROBLEM, "make setup; then see Trouble in INSTALL.md")
     return Entry("escnet_d2", f"{escnet_d2.__version__} in {Path(escnet_d2.__file__).parent}")
@@ -158,8 +154,9 @@ def weights_entries() -> list[Entry]:
 def dataset_entries() -> list[Entry]:
     """Looks for each benchmark in the folder of data sets."""
     from escnet_d2.data.datasets.builtin import dataset_status
+    from escnet_d2.data.sem_seg_dataset import datasets_root
 
-    root = Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser().absolute()
+    root = datasets_root()
     entries = [Entry("DETECTRON2_DATASETS", str(root))]
     for name, (num_images, problem) in dataset_status().items():
         value = problem.replace(f"{root}/", "") or f"complete, {num_images} images"
