@@ -15,7 +15,7 @@ from detectron2.utils.logger import setup_logger
 
 from escnet_d2.weights import WeightsError
 
-from .evaluation_run import EvaluationError
+from .evaluation_run import EvaluationError, error_in_traceback
 
 # A diverged training is a fault of its settings, but found only after hours: not a usage error.
 EXIT_FAILED, EXIT_USAGE_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -146,6 +146,7 @@ def _report(text: str) -> None:
 def _one_line(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if "Original Traceback" in text:
-        # Of a data loader's worker: the last line is "ValueError: what was wrong".
-        text = text.strip().splitlines()[-1].partition(": ")[2]
+        # Of a data loader's worker.
+        name, _, message = error_in_traceback(text).partition(": ")
+        text = message or name
     return " ".join(text.split())

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -219,9 +220,15 @@ def _on_all_processes(step: Callable[[], _Result]) -> _Result:
     return result
 
 
+def error_in_traceback(text: str) -> str:
+    """Returns "ValueError: what was wrong", in one line, of a traceback that a loader sends."""
+    starts = list(re.finditer(r"^[\w.]*(Error|Exception)\b", text, re.MULTILINE))
+    last = text[starts[-1].start() :] if starts else text.strip().splitlines()[-1]
+    return " ".join(last.split())
+
+
 def _describe(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
     if "Traceback" in str(error):
-        # Processes of a loader send theirs, and the error last.
-        return lines[-1]
+        return error_in_traceback(str(error))
     return f"{type(error).__name__}: {' '.join(lines)}"

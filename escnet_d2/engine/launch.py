@@ -18,7 +18,6 @@ from torch.multiprocessing import ProcessExitedException
 
 from .console import one_line_errors
 
-LAUNCHERS = ("auto", "detectron2", "torchrun", "slurm")
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_JOB_NODELIST")
 # SLURM jobs take a port in [FIRST, FIRST + COUNT), below the range that Linux hands out by itself.
@@ -118,8 +117,8 @@ def torchrun_variables(environment: Mapping[str, str], launcher: str = "auto") -
 
     Args:
         environment: environment variables.
-        launcher: one of :data:`LAUNCHERS`; ``auto`` takes torchrun's variables if all are there,
-            then those of an srun step with several tasks.
+        launcher: ``detectron2``, ``torchrun``, ``slurm`` or ``auto``, which takes torchrun's
+            variables if all are there, then those of an srun step with several tasks.
 
     Returns:
         Variables by name; none where we start the processes ourselves.

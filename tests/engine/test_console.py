@@ -49,11 +49,13 @@ def test_programming_errors_stay(error):
 
 
 class Broken:
+    text = "images/a.png: cannot be read"
+
     def __len__(self):
         return 1
 
     def __getitem__(self, index):
-        raise ValueError("images/a.png: cannot be read")
+        raise ValueError(self.text)
 
 
 def test_errors_of_a_data_loaders_worker(capsys):
@@ -62,3 +64,12 @@ def test_errors_of_a_data_loaders_worker(capsys):
     output = capsys.readouterr().err
     assert output.endswith("error: images/a.png: cannot be read\n")
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a: b\nc: d", ""])
+def test_lines_of_a_data_loaders_worker(text, capsys, monkeypatch):
+    monkeypatch.setattr(Broken, "text", text)
+    with pytest.raises(SystemExit), one_line_errors():
+        list(DataLoader(Broken(), num_workers=1))
+    expected = " ".join(text.split()) or "ValueError"
+    assert capsys.readouterr().err.endswith(f"error: {expected}\n")
