@@ -46,12 +46,9 @@ def add_escnet_config(cfg: CfgNode) -> None:
     cfg.MODEL.ESCNET.NUM_POINTS = 5
     # Lloyd iterations at most; stops earlier when no center moves.
     cfg.MODEL.ESCNET.KMEANS_ITERATIONS = 10
-    # Which pseudo prompts SAM gets: any of "point", "mask" (paper: both). The mask of a region may
-    # show a part of a thing, and SAM keeps to it.
+    # Which pseudo prompts of a class SAM gets: any of "point", "mask" (paper: both). The mask may
+    # show parts of things, and SAM keeps to it.
     cfg.MODEL.ESCNET.PROMPTS = ["point"]
-    # What SAM sees at a time: each "region" of a class with its point and its mask, or all those of
-    # a "class" together (paper).
-    cfg.MODEL.ESCNET.PROMPT_SETS = "region"
     # How SAM's blocks reach the answer: any of "guidance" (the refined features, fused over the
     # classes, as in the paper), "pooling" (means inside SAM's masks), "features" and "masks" (each
     # class's own, added to its correlation).

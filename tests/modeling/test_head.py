@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -45,8 +47,8 @@ def test_some_classes_have_no_foreground(head, features, text):
     assert 0 < prompts.has_foreground.sum() < prompts.has_foreground.numel()
 
 
-def test_every_region_of_every_class_is_a_prompt_set(head, features, text):
-    """Here region by region; classes without foreground are run as well, each on its own."""
+def test_every_class_is_a_prompt_set(head, features, text):
+    """Here class by class; those without foreground are run as well, each on its own."""
     block = head.blocks[0]
     output = head(features, text, TEMPERATURE)
     class_map, prompts = output.class_maps[0], output.prompts[0]
@@ -58,23 +60,19 @@ def test_every_region_of_every_class_is_a_prompt_set(head, features, text):
     for b in range(2):
         expected, masks = 0, []
         for k in range(12):
-            valid = prompts.point_labels[b, k] == 1
-            for n in range(max(1, int(valid.sum()))):
-                refined, logits = block.sam(
-                    embedding[b : b + 1],
-                    position,
-                    prompts.points[b, k, n].view(1, 1, 2),
-                    prompts.point_labels[b, k, n].view(1, 1),
-                    (prompts.masks[b, k] * (prompts.regions[b, k] == n)).unsqueeze(0),
-                )
-                share = weight[b, k].unsqueeze(-1) / max(1, valid.sum())
-                expected = expected + share * refined[0].unflatten(0, (H, W))
-                if valid.any():
-                    masks.append(F.avg_pool2d((logits > 0).float(), 4)[0])
+            own = (prompts.points, prompts.point_labels, prompts.masks)
+            refined, logits = block.sam(
+                embedding[b : b + 1], position, *(given[b, k].unsqueeze(0) for given in own)
+            )
+            expected = expected + weight[b, k].unsqueeze(-1) * refined[0].unflatten(0, (H, W))
+            if prompts.has_foreground[b, k]:
+                masks.append(F.avg_pool2d((logits > 0).float(), 4)[0])
         torch.testing.assert_close(found.mixed[b], expected, rtol=1e-4, atol=1e-5)
         # The set of the empty classes has no mask.
-        given = found.masks[b][found.masks[b].flatten(1).amax(dim=1) > 0]
+        sets, counts = prompt_sets(class_map, prompts)
+        given = found.masks[b][sets.split(counts)[b].is_given]
         torch.testing.assert_close(given, torch.stack(masks), rtol=1e-4, atol=1e-5)
+        assert found.masks[b].flatten(1).any(dim=1).sum() <= len(masks)
 
 
 def test_own_features_and_mask_of_each_class(tiny_cfg, features, text):
@@ -85,24 +83,35 @@ def test_own_features_and_mask_of_each_class(tiny_cfg, features, text):
     output, block = head(features, text, TEMPERATURE), head.blocks[0]
     class_map, prompts = output.class_maps[0], output.prompts[0]
     found = block._run_sam(head.sam_adapter(features), class_map, prompts, 0)
-    sets, counts = prompt_sets(class_map, prompts, by_region=True)
-    for b, own in enumerate(sets.split(counts)):
-        for k in range(12):
-            of_class = (own.entry == k) & own.is_given
-            masks = found.masks[b][of_class]
-            expected = masks.amax(dim=0) if len(masks) else torch.zeros(H, W)
-            torch.testing.assert_close(found.own_mask[b, k], expected)
-            refined, _ = block.sam(
-                head.sam_adapter(features)[b : b + 1],
-                block.sam.image_position(H, W),
-                own.points[of_class],
-                own.point_labels[of_class],
-                own.masks[of_class],
-            )
-            mean = refined.mean(dim=0) if len(masks) else torch.zeros(H * W, refined.shape[2])
-            torch.testing.assert_close(
-                found.own_features[b, k].flatten(0, 1), mean, rtol=1e-4, atol=1e-5
-            )
+    assert found.mixed is None
+    for b, k in itertools.product(range(2), range(12)):
+        own = (prompts.points, prompts.point_labels, prompts.masks)
+        refined, logits = block.sam(
+            head.sam_adapter(features)[b : b + 1],
+            block.sam.image_position(H, W),
+            *(given[b, k].unsqueeze(0) for given in own),
+        )
+        given = prompts.has_foreground[b, k]
+        mask = given * F.avg_pool2d((logits > 0).float(), 4)[0]
+        torch.testing.assert_close(found.own_mask[b, k], mask, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found.own_features[b, k].flatten(0, 1), given * refined[0], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("aux", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "outputs", [[name] for name in SAM_OUTPUTS] + [["features", "masks"], ["guidance", "masks"]]
+)
+def test_no_output_of_sam_leaves_a_weight_idle(tiny_cfg, features, text, outputs, aux):
+    """As processes that train together need: each must find a gradient for every weight."""
+    tiny_cfg.MODEL.ESCNET.update({"SAM_OUTPUTS": outputs, "AUX_LOSS_WEIGHT": aux})
+    head = ESCNetHead(tiny_cfg, clip_dim=D, clip_width=WIDTH, num_templates=1)
+    output = head(features, text, TEMPERATURE)
+    maps = sum(map.sum() for map in output.class_maps[1:]) if aux else 0.0
+    (output.logits.sum() + maps).backward()
+    trained = {n: p for n, p in head.named_parameters() if p.requires_grad}
+    assert [name for name, weight in trained.items() if weight.grad is None] == []
 
 
 def test_means_inside_masks_by_hand():

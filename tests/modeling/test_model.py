@@ -45,7 +45,6 @@ VARIANTS = {
     "masks": ["MODEL.ESCNET.PROMPTS", ["mask"]],
     "spatial": ["MODEL.ESCNET.SOFTMAX", "spatial"],
     "softmax": ["MODEL.ESCNET.SOFTMAX", "class", "MODEL.ESCNET.ALPHA", 0.1],
-    "class sets": ["MODEL.ESCNET.PROMPT_SETS", "class"],
     "guidance": ["MODEL.ESCNET.SAM_OUTPUTS", ["guidance"]],
     "pooling": ["MODEL.ESCNET.SAM_OUTPUTS", ["pooling"]],
     "own features and masks": ["MODEL.ESCNET.SAM_OUTPUTS", ["features", "masks"]],
@@ -279,7 +278,6 @@ def test_a_checkpoint_needs_no_clip_or_sam_files(tiny_cfg):
         ("ESCNET.NUM_HEADS", 3, "NUM_HEADS must divide"),
         ("ESCNET.NUM_POINTS", 9, "NUM_POINTS"),
         ("ESCNET.PROMPTS", ["point", "box"], "PROMPTS must name one or both of point, mask"),
-        ("ESCNET.PROMPT_SETS", "image", "PROMPT_SETS must be one of region, class"),
         (
             "ESCNET.SAM_OUTPUTS",
             ["boxes"],

@@ -72,6 +72,21 @@ def test_relative_probability_does_not_depend_on_the_other_classes():
     assert generator(more).regions[0, :2].ge(0).flatten().tolist() == [True, False, True, True]
 
 
+def test_the_best_patch_is_not_the_first_that_wins():
+    """Where a class is the likeliest its relative probability is 1 everywhere."""
+    logits = torch.tensor([[1.0, 2.0, 3.0, 2.5], [0.0, 0.0, 0.0, 0.0]]).view(1, 2, 2, 2)
+    prompts = PseudoPromptGenerator(num_points=1)(logits)
+    assert prompts.regions[0, 0].tolist() == [[0, 0], [0, 0]]
+    assert prompts.points[0, 0, 0].tolist() == [0.0, 1.0]
+    torch.testing.assert_close(prompts.masks[0, 0], torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_thresholds_without_a_logit_are_refused(alpha):
+    with pytest.raises(ValueError, match=r"ALPHA must be in \(0, 1\)"):
+        PseudoPromptGenerator(alpha=alpha)
+
+
 def test_spatial_softmax_has_maximum_one():
     logits = torch.randn(2, 3, 4, 5)
     generator = PseudoPromptGenerator(softmax="spatial", alpha=0.5)

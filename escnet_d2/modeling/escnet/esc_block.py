@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from escnet_d2.config import check_choice
 from escnet_d2.layers.mask_pooling import MaskPooling
 from escnet_d2.modeling.sam import SamBlock
 from escnet_d2.structures import PseudoPrompts
@@ -47,7 +46,6 @@ class EscBlock(nn.Module):
         dim: int,
         sam: SamBlock | None,
         sam_outputs: Sequence[str],
-        prompt_sets: str,
         fusion: VisionLanguageFusion,
     ) -> None:
         """Composes the block.
@@ -57,20 +55,17 @@ class EscBlock(nn.Module):
             dim: C.
             sam: None leaves SAM out.
             sam_outputs: one or both of ``SAM_OUTPUTS``.
-            prompt_sets: "region" or "class", see :func:`prompt_sets`.
             fusion: of image, text and correlation.
 
         Raises:
             ValueError: an unknown option; the message names the key.
         """
         super().__init__()
-        check_choice("MODEL.ESCNET.PROMPT_SETS", prompt_sets, ("region", "class"))
         if not sam_outputs or set(sam_outputs) - set(SAM_OUTPUTS):
             raise ValueError(
                 f"MODEL.ESCNET.SAM_OUTPUTS must name one or more of {', '.join(SAM_OUTPUTS)}, "
                 f"got {list(sam_outputs)}."
             )
-        self.by_region = prompt_sets == "region"
         self.sam = sam
         self.fusion = fusion
         self.from_sam = self.pooling = self.own_features = self.own_mask = None
@@ -134,14 +129,14 @@ class EscBlock(nn.Module):
         """Runs SAM on all prompt sets, image by image."""
         K, H, W = class_map.shape[1:]
         position = self.sam.image_position(H, W)
-        sets, counts = prompt_sets(class_map, prompts, by_region=self.by_region)
+        sets, counts = prompt_sets(class_map, prompts)
         found = [
             self._find(image, position, own, K, chunk_size)
             for image, own in zip(embedding.split(1), sets.split(counts))
         ]
         mixed, masks, own_mask, own_features = zip(*found)
         return SamFindings(
-            mixed=torch.stack(mixed).unflatten(1, (H, W)),
+            mixed=None if self.from_sam is None else torch.stack(mixed).unflatten(1, (H, W)),
             masks=list(masks),
             own_mask=None if self.own_mask is None else torch.stack(own_mask),
             own_features=(
@@ -153,28 +148,29 @@ class EscBlock(nn.Module):
 
     def _find(
         self, image: Tensor, position: Tensor, sets: PromptSets, num_classes: int, chunk_size: int
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
         """Finds the fields of :class:`SamFindings` for one image, (1, SAM channels, H, W)."""
         H, W = image.shape[2:]
-        mixed = image.new_zeros(H * W, self.sam.embed_dim)
-        own_mask = own_features = None
+        mixed = own_mask = own_features = None
+        if self.from_sam is not None:
+            mixed = image.new_zeros(H * W, self.sam.embed_dim)
         if self.own_features is not None:
             own_features = image.new_zeros(num_classes, H * W, self.sam.embed_dim)
         masks = []
         for part in sets.split(chunk_size) if chunk_size else [sets]:
             refined, logits = self.sam(image, position, part.points, part.point_labels, part.masks)
-            weighted = refined * part.weight.flatten(1).unsqueeze(2)
-            mixed = mixed + weighted.sum(dim=0)
+            is_given = part.is_given.view(-1, 1, 1)
+            if mixed is not None:
+                weighted = refined * part.weight.flatten(1).unsqueeze(2)
+                mixed = mixed + weighted.sum(dim=0)
             if own_features is not None:
-                share = part.is_given / part.siblings
-                own = refined * share.view(-1, 1, 1)
-                own_features = own_features.index_add(0, part.entry, own.to(own_features.dtype))
+                own = (refined * is_given).to(own_features.dtype)
+                own_features = own_features.index_add(0, part.entry, own)
             if logits is not None:
-                masks.append(_patch_shares(logits) * part.is_given.view(-1, 1, 1))
+                masks.append(_patch_shares(logits) * is_given)
         found = torch.cat(masks) if masks else image.new_zeros(len(sets.entry), H, W)
         if self.own_mask is not None:
-            row = sets.entry.view(-1, 1, 1).expand_as(found)
-            own_mask = found.new_zeros(num_classes, H, W).scatter_reduce(0, row, found, "amax")
+            own_mask = found.new_zeros(num_classes, H, W).index_add(0, sets.entry, found)
         return mixed, found, own_mask, own_features
 
 
@@ -193,15 +189,13 @@ class SamFindings:
 
     Attributes:
         mixed: mean of the refined image features, weighted by the classes' probability, (B, H, W,
-            SAM channels).
+            SAM channels); None, as of the others, where it is not wanted.
         masks: of each image, (M, H, W) in [0, 1].
-        own_mask: union of each class's masks, (B, K, H, W), 0 without any; None where it is not
-            wanted.
-        own_features: mean over each class's sets of the refined features, (B, K, H, W, SAM
-            channels), 0 without any; None where they are not wanted.
+        own_mask: each class's mask, (B, K, H, W), 0 without prompts.
+        own_features: each class's refined features, (B, K, H, W, SAM channels), 0 without prompts.
     """
 
-    mixed: Tensor
+    mixed: Tensor | None
     masks: list[Tensor]
     own_mask: Tensor | None
     own_features: Tensor | None
@@ -221,15 +215,13 @@ class PromptSets:
 
     Attributes:
         entry: (M,) which class of its image.
-        siblings: (M,) sets that the class has.
-        points: (M, points, 2), (x, y) in patches.
-        point_labels: (M, points), 1 or -1.
+        points: (M, N, 2), (x, y) in patches.
+        point_labels: (M, N), 1 or -1.
         masks: (M, H, W), probability in [0, 1].
         weight: (M, H, W) in the mean of the refined features; those of an image sum to 1.
     """
 
     entry: Tensor
-    siblings: Tensor
     points: Tensor
     point_labels: Tensor
     masks: Tensor
@@ -246,53 +238,34 @@ class PromptSets:
         return [PromptSets(*parts) for parts in zip(*columns)]
 
 
-def prompt_sets(
-    class_map: Tensor, prompts: PseudoPrompts, *, by_region: bool
-) -> tuple[PromptSets, list[int]]:
-    """Lists what SAM has to see.
+def prompt_sets(class_map: Tensor, prompts: PseudoPrompts) -> tuple[PromptSets, list[int]]:
+    """Lists what SAM has to see: a set for each class with foreground.
 
-    Classes without foreground have the same prompts, none: one row stands for all of them, with the
-    sum of their weights.
+    Classes without have the same prompts, none: one row stands for all of them, with the sum of
+    their weights.
 
     Args:
         class_map: class logits, (B, K, H, W).
         prompts: of these maps.
-        by_region: each region of a class is a set, with its point and its mask, since the points of
-            a class may lie on several things; otherwise all points and regions of a class are one.
 
     Returns:
         The sets, and how many of them each image has.
     """
-    axis = 3 if by_region else 2
-    points, labels = prompts.points.unsqueeze(axis), prompts.point_labels.unsqueeze(axis)
-    is_valid = (labels == 1).any(dim=3)  # (B, K, sets)
-    counts = is_valid.sum(dim=2)
-    empty = counts == 0
-    probability = class_map.float().softmax(dim=1)
-    empty_weight = (probability * empty[:, :, None, None]).sum(dim=1)
-    # The sets of a class share its weight.
-    weight = probability / counts.clamp(min=1)[:, :, None, None]
-    # The first class without foreground of each image, in the place of its first set.
-    stand_in = (empty & (empty.cumsum(dim=1) == 1)).unsqueeze(2)
-    stand_in = F.pad(stand_in, (0, is_valid.shape[2] - 1))
-    is_set = is_valid | stand_in
+    empty = ~prompts.has_foreground  # (B, K)
+    weight = class_map.float().softmax(dim=1)
+    empty_weight = (weight * empty[:, :, None, None]).sum(dim=1)
+    # In the place of the first class without foreground.
+    is_set = ~empty | (empty.cumsum(dim=1) == 1)
     # Here the host waits for a GPU, and nowhere else in a block: `nonzero` would be another time.
-    numbers = is_set.sum(dim=(1, 2)).tolist()
+    numbers = is_set.sum(dim=1).tolist()
     place = is_set.flatten().to(torch.uint8).argsort(descending=True, stable=True)[: sum(numbers)]
-    index = place % is_set.shape[2]
-    entry = place // is_set.shape[2] % is_set.shape[1]
-    image = place // is_set[0].numel()
-    masks = prompts.masks[image, entry]
-    if by_region:
-        masks = masks * (prompts.regions[image, entry] == index.view(-1, 1, 1))
+    image, entry = place // is_set.shape[1], place % is_set.shape[1]
+    own = (image, entry)
     sets = PromptSets(
         entry=entry,
-        siblings=counts[image, entry].clamp(min=1),
-        points=points[image, entry, index],
-        point_labels=labels[image, entry, index],
-        masks=masks,
-        weight=torch.where(
-            empty[image, entry, None, None], empty_weight[image], weight[image, entry]
-        ),
+        points=prompts.points[own],
+        point_labels=prompts.point_labels[own],
+        masks=prompts.masks[own],
+        weight=torch.where(empty[own][:, None, None], empty_weight[image], weight[own]),
     )
     return sets, numbers

@@ -143,7 +143,6 @@ class ESCNetHead(nn.Module):
                 dim=node.EMBED_DIM,
                 sam=sam,
                 sam_outputs=node.SAM_OUTPUTS,
-                prompt_sets=node.PROMPT_SETS,
                 fusion=VisionLanguageFusion(
                     dim=node.EMBED_DIM,
                     image_dim=clip_dim,
@@ -177,8 +176,9 @@ class ESCNetHead(nn.Module):
             "num_templates": num_templates,
             "embed_dim": node.EMBED_DIM,
             "embed_kernel": node.EMBED_KERNEL,
-            # Without SAM blocks only the auxiliary loss looks at the refined maps.
-            "with_map_heads": node.USE_SAM or node.AUX_LOSS_WEIGHT > 0,
+            # Elsewhere no gradient reaches the refined maps: prompts have none.
+            "with_map_heads": node.AUX_LOSS_WEIGHT > 0
+            or (node.USE_SAM and not {"guidance", "pooling"}.isdisjoint(node.SAM_OUTPUTS)),
             "class_chunk_size": chunk_size(
                 "MODEL.ESCNET.CLASS_CHUNK_SIZE", node.CLASS_CHUNK_SIZE, cfg.MODEL.DEVICE
             ),

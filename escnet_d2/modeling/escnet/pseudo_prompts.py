@@ -29,12 +29,12 @@ class PseudoPromptGenerator(nn.Module):
         """See the keys of MODEL.ESCNET for the arguments.
 
         Raises:
-            ValueError: unknown ``softmax``, ``alpha`` outside (0, 1], ``num_points`` outside 1..8.
+            ValueError: unknown ``softmax``, ``alpha`` outside (0, 1), ``num_points`` outside 1..8.
         """
         super().__init__()
         check_choice("MODEL.ESCNET.SOFTMAX", softmax, ("relative", "class", "spatial"))
-        if not 0.0 < alpha <= 1.0:
-            raise ValueError(f"MODEL.ESCNET.ALPHA must be in (0, 1], got {alpha}.")
+        if not 0.0 < alpha < 1.0:
+            raise ValueError(f"MODEL.ESCNET.ALPHA must be in (0, 1), got {alpha}.")
         if not 1 <= num_points <= 8:
             raise ValueError(f"MODEL.ESCNET.NUM_POINTS must be 1 to 8, got {num_points}.")
         self.softmax = softmax
@@ -54,15 +54,28 @@ class PseudoPromptGenerator(nn.Module):
             Prompts; classes without a pixel of at least alpha have no valid point.
         """
         probability = self.probability(logits)
+        # Over that of the likeliest class it is 1 wherever a class wins, and says no patch is best.
+        scores = logits.float().softmax(dim=1) if self.softmax == "relative" else probability
         if prompted is not None:
             probability = probability * prompted.view(-1, 1, 1, 1)
-        return self.from_probability(probability)
+        return self.from_probability(probability, scores)
 
     @torch.no_grad()
-    def from_probability(self, probability: Tensor) -> PseudoPrompts:
-        """Generates prompts from probability maps, float32 (B, K, H, W) in [0, 1]."""
+    def from_probability(self, probability: Tensor, scores: Tensor | None = None) -> PseudoPrompts:
+        """Generates prompts from probability maps.
+
+        Args:
+            probability: float32 (B, K, H, W) in [0, 1].
+            scores: by which the best pixel of a region is chosen, same shape; default: the same.
+
+        Returns:
+            As :meth:`forward`.
+        """
         clusters = masked_kmeans(
-            probability, probability >= self.alpha, self.num_points, self.kmeans_iterations
+            probability if scores is None else scores,
+            probability >= self.alpha,
+            self.num_points,
+            self.kmeans_iterations,
         )
         valid = clusters.counts > 0
         index = clusters.points.long().clamp(min=0)

@@ -30,7 +30,6 @@ CHANGES = {
         "MODEL.ESCNET.SOFTMAX": "class",
         "MODEL.ESCNET.ALPHA": 0.1,
         "MODEL.ESCNET.PROMPTS": ["point", "mask"],
-        "MODEL.ESCNET.PROMPT_SETS": "class",
         "MODEL.ESCNET.SAM_OUTPUTS": ["guidance"],
         "MODEL.ESCNET.AUX_LOSS_WEIGHT": 0.0,
         "MODEL.ESCNET.PROMPT_DROPOUT": 0.0,
