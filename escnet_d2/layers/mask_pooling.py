@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .class_subsets import class_chunks
 
@@ -40,14 +41,22 @@ class MaskPooling(nn.Module):
         Returns:
             (B, K, H, W, C).
         """
-        values = torch.cat([x, class_map.unsqueeze(-1).to(x.dtype)], dim=-1)
+        return torch.stack([self._pool(*image, chunk_size) for image in zip(x, class_map, masks)])
+
+    def _pool(self, x: Tensor, class_map: Tensor, masks: Tensor, chunk_size: int) -> Tensor:
+        """Adds the means to the correlation of one image, (K, H, W, C)."""
+        gather, scatter = pooling_weights(masks.to(x.dtype))
+        # Of masks with less than _MIN_AREA a part of the bias, as of all else.
+        bias = gather.sum(dim=1, keepdim=True) * self.projection.bias
         parts = []
-        for chunk in class_chunks(x.shape[1], chunk_size):
-            # The projection and the means commute, and the projection has fewer channels.
-            projected = self.projection(values[:, chunk])
-            pooled = [pool_inside(maps, own) for maps, own in zip(projected, masks)]
-            parts.append(x[:, chunk] + torch.stack(pooled))
-        return torch.cat(parts, dim=1)
+        for chunk in class_chunks(len(x), chunk_size):
+            own = x[chunk].flatten(1, 2)
+            logits = F.linear(class_map[chunk].flatten(1).to(x.dtype), gather)
+            means = torch.cat([_for_each(gather, own), logits.unsqueeze(2)], dim=2)
+            # There are fewer masks than patches to project.
+            projected = F.linear(means, self.projection.weight) + bias
+            parts.append(own + _for_each(scatter, projected))
+        return torch.cat(parts).view(x.shape)
 
 
 def pool_inside(maps: Tensor, masks: Tensor) -> Tensor:
@@ -60,12 +69,8 @@ def pool_inside(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (K, H, W, C); fades to 0 where the masks sum to less than 1.
     """
-    means, _ = inside_means(maps, masks)
-    masks = masks.flatten(1).to(maps.dtype)
-    cover = masks.sum(dim=0).clamp(min=1).unsqueeze(1)
-    # (M, K C), which one product scatters over the patches of all classes.
-    pooled = (masks.t() @ means.transpose(0, 1).flatten(1)) / cover
-    return pooled.unflatten(1, means.shape[::2]).transpose(0, 1).view(maps.shape)
+    gather, scatter = pooling_weights(masks.to(maps.dtype))
+    return _for_each(scatter, _for_each(gather, maps.flatten(1, 2))).view(maps.shape)
 
 
 def inside_means(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,12 +83,25 @@ def inside_means(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Means (K, M, C), and bool (M,): masks that are not empty, whose means are 0.
     """
-    masks = masks.flatten(1).to(maps.dtype)
-    area = masks.sum(dim=1, keepdim=True)
-    sums = masks @ maps.flatten(1, 2).transpose(0, 1).flatten(1)  # (M, K C)
-    means = (sums / area.clamp(min=_MIN_AREA)).unflatten(1, (len(maps), -1)).transpose(0, 1)
-    return means, area.squeeze(1) > 0
+    gather, _ = pooling_weights(masks.to(maps.dtype))
+    return _for_each(gather, maps.flatten(1, 2)), masks.flatten(1).any(dim=1)
 
 
 # In patches; smaller masks count less.
 _MIN_AREA = 0.5
+
+
+def pooling_weights(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights of patches in the means of masks (M, H W), and of masks in patches (H W, M).
+
+    Args:
+        masks: (M, H, W) in [0, 1].
+    """
+    masks = masks.flatten(1)
+    gather = masks / masks.sum(dim=1, keepdim=True).clamp(min=_MIN_AREA)
+    return gather, masks.t() / masks.sum(dim=0).clamp(min=1).unsqueeze(1)
+
+
+def _for_each(weights: Tensor, maps: Tensor) -> Tensor:
+    """Multiplies weights (n, m) with each map (K, m, C): (K, n, C)."""
+    return torch.bmm(weights.expand(len(maps), -1, -1), maps)
