@@ -45,9 +45,10 @@ class UpBlock(nn.Module):
             (B k, out_dim, 2 h, 2 w).
         """
         x = self.conv1(_resize(x, skip.shape[-2:]))
-        x = (x.unflatten(0, (skip.shape[0], -1)) + skip.unsqueeze(1)).flatten(0, 1)
-        x = F.relu(self.norm1(x))
-        return F.relu(self.norm2(self.conv2(x)))
+        # In place, where gradients do not need what was there.
+        x.unflatten(0, (skip.shape[0], -1)).add_(skip.unsqueeze(1))
+        x = F.relu(self.norm1(x), inplace=True)
+        return F.relu(self.norm2(self.conv2(x)), inplace=True)
 
 
 class MaskDecoder(nn.Module):

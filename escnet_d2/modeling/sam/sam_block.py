@@ -10,6 +10,8 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from escnet_d2.layers.feed_forward import gelu
+
 from .two_way_attention import tokens_from_image, two_way_layer
 
 # SAM clamps nothing, but its own low-resolution logits rarely leave this range.
@@ -106,9 +108,9 @@ class SamBlock(nn.Module):
         """SAM's mask head: a mask token (M, C), image features (M, H W, C) to (M, 4 H, 4 W)."""
         # SAM's transposed convolutions, whose squares do not overlap, are linear layers that give
         # each cell its four children: channels stay last, and only the mask is put in order.
-        first, norm, activation, second, _ = self.mask_decoder.output_upscaling
-        children = activation(_layer_norm(norm, _children(first, keys)))  # (M, H W, 4, C / 4)
-        children = activation(_children(second, children))  # (M, H W, 4, 4, C / 8)
+        first, norm, _, second, _ = self.mask_decoder.output_upscaling
+        children = gelu(_layer_norm(norm, _children(first, keys)))  # (M, H W, 4, C / 4)
+        children = gelu(_children(second, children))  # (M, H W, 4, 4, C / 8)
         weights = self.mask_decoder.output_hypernetworks_mlps[0](token)
         logits = torch.bmm(children.flatten(1, 3), weights.unsqueeze(2))
         H, W = grid
