@@ -111,8 +111,7 @@ class TextEncoder:
 
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """Embeds sentences as they are: unit vectors, (sentences, C)."""
-        device = next(self._model.parameters()).device
-        tokens = _tokenize(self.tokenizer, tuple(sentences)).to(device)
+        tokens = _tokenize(self.tokenizer, tuple(sentences))
         encode = functools.partial(_encode_tokens, self._model)
         if self._gradient_checkpointing and torch.is_grad_enabled():
             encode = functools.partial(checkpoint, encode, use_reentrant=False)
@@ -189,14 +188,15 @@ def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tensor:
 def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     """Runs ``model.encode_text``, over the tokens in use where the tower is causal.
 
-    A causal tower pooled at the end-of-text token (the highest id) never looks at the padding
+    Tokens are on the CPU, which need not wait for a GPU to count them. A causal tower pooled at the end-of-text token (the highest id) never looks at the padding
     behind it, and class names fill 8 of the 77 positions or so.
     """
+    device = next(model.parameters()).device
     causal = isinstance(model, CLIP) and model.attn_mask is not None
     if not causal or model.text_pool_type != "argmax":
-        return model.encode_text(tokens)
+        return model.encode_text(tokens.to(device))
     length = int(tokens.argmax(dim=1).max()) + 1
-    tokens = tokens[:, :length]
+    tokens = tokens[:, :length].to(device)
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = text_global_pool(model.ln_final(x), tokens, "argmax")

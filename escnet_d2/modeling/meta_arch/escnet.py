@@ -131,10 +131,13 @@ class ESCNet(OpenVocabSegmentor):
     def _group_losses(
         self, images: list[Tensor], targets: list[Tensor], vocabulary: Vocabulary
     ) -> dict[str, Tensor]:
+        present = None
+        if 0 < self.sem_seg_head.train_classes < len(vocabulary.entries):
+            present = torch.stack([_present_entries(target, vocabulary) for target in targets])
         output = self.predict(
             torch.stack([self._squash(image) for image in images]),
             self.clip.encode_text(vocabulary.entries),
-            torch.stack([_present_entries(target, vocabulary) for target in targets]),
+            present,
         )
         _log_foreground(output)
         maps, targets = _class_maps(output, targets, vocabulary)
@@ -185,10 +188,11 @@ def _log_foreground(output: HeadOutput) -> None:
     """Logs how many of an image's classes have pseudo prompts, block by block, as a share."""
     if not has_event_storage():
         return
-    for index, prompts in enumerate(output.prompts):
-        if prompts is not None:
-            share = prompts.has_foreground.float().mean()
-            get_event_storage().put_scalar(f"prompted_classes/block{index}", share)
+    found = [prompts.has_foreground for prompts in output.prompts if prompts is not None]
+    # The host waits for a GPU once, not at each number.
+    shares = torch.stack(found).float().mean(dim=(1, 2)).tolist() if found else []
+    for index, share in enumerate(shares):
+        get_event_storage().put_scalar(f"prompted_classes/block{index}", share)
 
 
 def _unlabeled_mode(cfg: CfgNode) -> str:
