@@ -11,9 +11,9 @@ a process of its own. Prints a Markdown table; ratios are to the first model:
     python benchmarks/forward.py --output forward.json \
         --models CAT-Seg ESC-Net "few=ESC-Net MODEL.ESCNET.MAX_CLASSES 48"
 
-ESC-Net's prompts and the labels in training are of --foreground classes, each with all its points:
-under PROMPT_SETS region SAM sees five sets of each. SAM-MI is given its masks:
-SAM's own image encoder is not timed. In training, text is encoded as there.
+ESC-Net's prompts and the labels in training are of --foreground classes, each with all its points.
+SAM-MI is given its masks: SAM's own image encoder is not timed. In training, text is encoded as
+there.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from escnet_d2.data.datasets.mess import MESS_DATASETS, MESS_NAMES
-    from escnet_d2.engine import Trainer, TrainingCheckpointer, setup
+    from escnet_d2.engine import setup
     from escnet_d2.engine.evaluation_run import (
         FAILED,
         KEPT,
@@ -135,21 +135,16 @@ def run(args: argparse.Namespace) -> None:
     )
     from escnet_d2.engine.model_description import lacks_weights
     from escnet_d2.engine.output_dir import inference_dir
+    from escnet_d2.engine.trainer import model_to_evaluate
     from escnet_d2.evaluation import write_summary
     from escnet_d2.evaluation.results import read_results
     from escnet_d2.evaluation.tables import DatasetOutcome, write_benchmarks
     from escnet_d2.io import write_json
 
     cfg = setup(args, require_test_data=False, rerun=args.rerun)
-    model = Trainer.build_model(cfg)
-    checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
-    resume = args.resume and checkpointer.has_checkpoint()
-    weights = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
+    model, weights = model_to_evaluate(cfg, resume=args.resume)
     untrained = not weights and lacks_weights(cfg)
     source = weights or ("weights that were never trained" if untrained else "CLIP's weights")
-    if untrained:
-        logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     folder = inference_dir(cfg)
     if comm.is_main_process() and args.cost_images > 0:
         # Before the evaluation, whose memory would count.

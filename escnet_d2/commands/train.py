@@ -10,14 +10,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
-
-logger = logging.getLogger(__name__)
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -105,26 +98,15 @@ def run(args: argparse.Namespace) -> None:
 
     from escnet_d2.engine import Trainer, setup
     from escnet_d2.engine.output_dir import empty_training_folder
+    from escnet_d2.engine.trainer import model_to_evaluate
 
     cfg = setup(args)
     if args.eval_only:
-        evaluate(cfg, resume=args.resume)
+        model, _ = model_to_evaluate(cfg, resume=args.resume)
+        Trainer.test(cfg, model)
         return
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     if args.overwrite and not args.resume and comm.is_main_process():
         empty_training_folder(cfg)
     trainer.train()
-
-
-def evaluate(cfg: CfgNode, *, resume: bool) -> None:
-    """Evaluates ``MODEL.WEIGHTS`` or, to ``resume``, the last checkpoint in ``OUTPUT_DIR``."""
-    from escnet_d2.engine import Trainer, TrainingCheckpointer
-    from escnet_d2.engine.model_description import lacks_weights
-
-    model = Trainer.build_model(cfg)
-    checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
-    if lacks_weights(cfg) and not (resume and checkpointer.has_checkpoint()):
-        logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    Trainer.test(cfg, model)

@@ -26,6 +26,7 @@ from escnet_d2.solver import build_optimizer
 from .checkpoint import TrainingCheckpointer
 from .compilation import compile_regions
 from .evaluation_run import evaluate_dataset
+from .model_description import lacks_weights
 from .output_dir import inference_dir
 from .precision import TRAINING_DTYPES
 from .random_state import set_random_state
@@ -211,6 +212,30 @@ class Trainer(DefaultTrainer):
                 comm.get_world_size(),
             )
         self._random_states = None
+
+
+def model_to_evaluate(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, str]:
+    """Builds a model; warns of a head that was never trained.
+
+    Args:
+        cfg: with ``MODEL.WEIGHTS``, a path, name, or empty.
+        resume: take the last checkpoint in ``OUTPUT_DIR`` where there is one.
+
+    Returns:
+        The model, and where its weights are from; empty where the file of a whole model is not
+        given.
+
+    Raises:
+        FileNotFoundError, WeightsError: as :meth:`TrainingCheckpointer.load`.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = TrainingCheckpointer(model, cfg.OUTPUT_DIR)
+    resume = resume and checkpointer.has_checkpoint()
+    weights = checkpointer.get_checkpoint_file() if resume else cfg.MODEL.WEIGHTS
+    if not weights and lacks_weights(cfg):
+        logger.warning("MODEL.WEIGHTS is empty: evaluating a head that was never trained.")
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model, weights
 
 
 class LRScheduler(hooks.LRScheduler):

@@ -188,8 +188,9 @@ def _tokenize(tokenizer: Tokenizer, sentences: tuple[str, ...]) -> Tensor:
 def _encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     """Runs ``model.encode_text``, over the tokens in use where the tower is causal.
 
-    Tokens are on the CPU, which need not wait for a GPU to count them. A causal tower pooled at the end-of-text token (the highest id) never looks at the padding
-    behind it, and class names fill 8 of the 77 positions or so.
+    Tokens are on the CPU, which need not wait for a GPU to count them. A causal tower pooled at the
+    end-of-text token (the highest id) never looks at the padding behind it, and class names fill 8
+    of the 77 positions or so.
     """
     device = next(model.parameters()).device
     causal = isinstance(model, CLIP) and model.attn_mask is not None
