@@ -80,12 +80,14 @@ class Windows:
         height: H.
         width: W.
         order: place in the map of each sorted patch, (H W,).
+        inverse: place in that order of each patch of the map, (H W,).
         groups: windows of one size, and their patches: (number, T).
     """
 
     height: int
     width: int
     order: Tensor
+    inverse: Tensor
     groups: list[tuple[int, int]]
 
     def sort(self, x: Tensor) -> Tensor:
@@ -94,8 +96,7 @@ class Windows:
 
     def restore(self, x: Tensor) -> Tensor:
         """Undoes :meth:`sort`."""
-        x = x.index_select(2, self.order.argsort())
-        return x.unflatten(2, (self.height, self.width))
+        return x.index_select(2, self.inverse).unflatten(2, (self.height, self.width))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
         """Lets sorted patches, (B, K, H W, C) each, see those of their window."""
@@ -133,7 +134,8 @@ def cut_windows(
     rows, columns = (_spans(size, window_size, shifted) for size in (height, width))
     windows = sorted((cells[r, c].flatten() for r in rows for c in columns), key=len)
     groups = [(len(list(same)), tokens) for tokens, same in groupby(windows, key=len)]
-    return Windows(height, width, torch.cat(windows), groups)
+    order = torch.cat(windows)
+    return Windows(height, width, order, order.argsort(), groups)
 
 
 def _spans(extent: int, window_size: int, shifted: bool) -> list[slice]:
