@@ -92,10 +92,13 @@ _MIN_AREA = 0.5
 
 
 def pooling_weights(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of patches in the means of masks (M, H W), and of masks in patches (H W, M).
+    """Makes means over masks products of matrices.
 
     Args:
         masks: (M, H, W) in [0, 1].
+
+    Returns:
+        Weights of patches in the means of masks, (M, H W), and of masks in patches, (H W, M).
     """
     masks = masks.flatten(1)
     gather = masks / masks.sum(dim=1, keepdim=True).clamp(min=_MIN_AREA)
