@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 r"""Trains and scores ESC-Net, SAM-MI, their ablations, CAT-Seg and SED on `shapes`.
 
-    python projects/shapes/reproduce_shapes.py                  # all variants, three seeds
-    python projects/shapes/reproduce_shapes.py --report-only    # tables of the runs that are there
+    python projects/shapes/reproduce_shapes.py                    # both tables, three seeds
+    python projects/shapes/reproduce_shapes.py --tables methods   # without ablations
+    python projects/shapes/reproduce_shapes.py --report-only      # of the runs that are there
 
 Each run is a call of train_net.py in a process of its own with one thread; runs that have results
 are not repeated, and one that was interrupted goes on. Seeds make the spread: no ranking is claimed
@@ -21,13 +22,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from shapes_report import Row, results_file, write_report
+from shapes_report import Row, results_file, write_pretraining, write_table
 
 from escnet_d2.io import write_json
 
 REPO = Path(__file__).resolve().parents[2]
 DOCUMENT = REPO / "docs/benchmarks.md"
-PLOT = REPO / "docs/images/shapes_ablation.png"
+IMAGES = REPO / "docs/images"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def with_masks(name: str, *opts: str) -> Variant:
     return Variant(f"SAM-MI, {name}", SAM_MI, f"_{name.replace(' ', '_')}", opts, weights_of=SAM_MI)
 
 
-VARIANTS = (
+METHODS = (
     Variant("zero-shot CLIP", "zero_shot_clip_shapes", is_trained=False),
     Variant("SAM's masks named by CLIP", TWO_STAGE, is_trained=False),
     Variant(
@@ -89,18 +90,7 @@ VARIANTS = (
     Variant("SED", "sed_tiny_shapes"),
     REFERENCE,
     Variant("without SAM", NO_SAM),
-    Variant("SAM from random weights", "escnet_tiny_shapes_random_sam"),
-    Variant("without the adapter", "escnet_tiny_shapes_no_adapter"),
-    Variant("fused map alone", "escnet_tiny_shapes_guidance"),
-    Variant("own masks as values", "escnet_tiny_shapes_own_masks"),
-    Variant("own features as values", "escnet_tiny_shapes_own_features"),
-    Variant("the paper's text", "escnet_tiny_shapes_paper"),
-    *on_scenes(50, "shapes_train_50_sem_seg"),
-    *on_scenes(1000, "shapes_train_sem_seg"),
     Variant("SAM-MI", SAM_MI),
-    Variant("SAM-MI, low frequency", SAM_MI, "_low", ("MODEL.SAM_MI.HIGH", "none")),
-    Variant("SAM-MI, high frequency", SAM_MI, "_high", ("MODEL.SAM_MI.LOW", "[]")),
-    Variant("SAM-MI, no aggregation", SAM_MI, "_parts", ("MODEL.SAM_MI.AGGREGATION", "none")),
     with_masks("dense grid", "MODEL.MASKS.SOURCE", "grid"),
     with_masks("true masks", "MODEL.MASKS.SOURCE", "truth"),
     *(
@@ -108,6 +98,26 @@ VARIANTS = (
         for share in ("0.25", "0.5", "0.75")
     ),
 )
+ABLATIONS = (
+    REFERENCE,
+    Variant("SAM from random weights", "escnet_tiny_shapes_random_sam"),
+    Variant("without the adapter", "escnet_tiny_shapes_no_adapter"),
+    Variant("fused map alone", "escnet_tiny_shapes_guidance"),
+    Variant(
+        "means in masks alone", ESCNET, "_pooling", ("MODEL.ESCNET.SAM_OUTPUTS", "['pooling']")
+    ),
+    Variant("own masks as values", "escnet_tiny_shapes_own_masks"),
+    Variant("own features as values", "escnet_tiny_shapes_own_features"),
+    Variant("the paper's text", "escnet_tiny_shapes_paper"),
+    *on_scenes(50, "shapes_train_50_sem_seg"),
+    *on_scenes(1000, "shapes_train_sem_seg"),
+    Variant("SAM-MI, low frequency", SAM_MI, "_low", ("MODEL.SAM_MI.HIGH", "none")),
+    Variant("SAM-MI, high frequency", SAM_MI, "_high", ("MODEL.SAM_MI.LOW", "[]")),
+    Variant("SAM-MI, no aggregation", SAM_MI, "_parts", ("MODEL.SAM_MI.AGGREGATION", "none")),
+)
+# By name of the section in the document.
+TABLES = {"methods": METHODS, "ablations": ABLATIONS}
+VARIANTS = tuple(dict.fromkeys(METHODS + ABLATIONS))
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -117,6 +127,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     names = [variant.name for variant in VARIANTS]
     parser.add_argument("--output", type=Path, default=Path("output/shapes/reproduce"))
+    parser.add_argument(
+        "--tables", nargs="+", choices=list(TABLES), default=list(TABLES), help="default: both"
+    )
     parser.add_argument("--variants", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
@@ -130,12 +143,16 @@ def get_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Runs what is missing and writes the report; returns an exit code."""
     args = get_parser().parse_args()
-    variants = [variant for variant in VARIANTS if variant.name in args.variants]
+    tables = {
+        name: [variant for variant in TABLES[name] if variant.name in args.variants]
+        for name in args.tables
+    }
+    variants = list(dict.fromkeys(sum(tables.values(), [])))
     failed = [] if args.report_only else run_missing(variants, args)
     for variant, seed in failed:
         print(f"Failed: {variant.name}, seed {seed}; see its log.", file=sys.stderr)
-    rows = [
-        Row(
+    rows = {
+        variant.name: Row(
             title=variant.title,
             folders={
                 seed: REPO / run_folder(variant, seed, args.output)
@@ -144,10 +161,18 @@ def main() -> int:
             is_compared=variant.is_trained,
         )
         for variant in variants
-    ]
-    scores = {variant.name: row.scores() for variant, row in zip(variants, rows)}
+    }
+    scores = {name: row.scores() for name, row in rows.items()}
     write_json(REPO / args.output / "results.json", scores)
-    write_report(rows, REFERENCE.title, DOCUMENT, PLOT)
+    for name, shown in tables.items():
+        write_table(
+            [rows[variant.name] for variant in shown],
+            REFERENCE.title,
+            DOCUMENT,
+            section=name,
+            plot=IMAGES / f"shapes_{name}.png",
+        )
+    write_pretraining(DOCUMENT)
     return 1 if failed else 0
 
 

@@ -75,16 +75,21 @@ class Row:
         }
 
 
-def write_report(rows: Sequence[Row], reference: str, document: Path, plot: Path) -> None:
-    """Writes the section ``shapes`` of a document, and the plot of its first table.
+def write_table(
+    rows: Sequence[Row], reference: str, document: Path, *, section: str, plot: Path
+) -> None:
+    """Writes scores, differences and kinds of errors into a document, and plots the scores.
 
     Args:
-        rows: variants in the order of the tables.
+        rows: variants in the order of the table; those without runs are left out.
         reference: title of the one that the others are compared with.
-        document: Markdown with the marks of the section.
+        document: Markdown with the marks of the section, which stays as it is without runs.
+        section: its name.
         plot: PNG to write.
     """
     table = {row.title: scores for row in rows if (scores := row.scores())}
+    if not table:
+        return
     errors = {row.title: errors for row in rows if (errors := row.errors())}
     compared = {row.title for row in rows if row.is_compared and row.title != reference}
     markdown = "\n\n".join(
@@ -94,12 +99,30 @@ def write_report(rows: Sequence[Row], reference: str, document: Path, plot: Path
             f"boundary IoU of all classes. {_machine()}; one thread for each run.",
             *_difference_table(table, reference, compared),
             *_error_table(errors),
-            *_pretraining_tables(),
         ]
     )
     print(markdown)
-    replace_section(document, "shapes", markdown)
+    replace_section(document, section, markdown)
     _plot(table, plot)
+
+
+def write_pretraining(document: Path) -> None:
+    """Writes the section ``pretraining``: accuracies of the shipped CLIPs and SAM (manifest)."""
+    manifest = shipped_manifest()
+    tables = []
+    for names in (("clip_shapes", "clip_convnext_shapes"), ("sam_shapes",)):
+        metrics = [manifest[name]["metrics"] for name in names]
+        measures = [name for name, value in metrics[0].items() if isinstance(value, float)]
+        tables.append(
+            markdown_table(
+                ["weights", *(measure.replace("_", " ") for measure in measures)],
+                [
+                    [name, *(scores[measure] for measure in measures)]
+                    for name, scores in zip(names, metrics)
+                ],
+            )
+        )
+    replace_section(document, "pretraining", "\n\n".join(tables))
 
 
 def results_file(folder: Path, name: str = "results.json") -> Path:
@@ -182,29 +205,6 @@ def _error_table(errors: Mapping[str, Mapping[int, Mapping[str, float]]]) -> lis
         "after it.",
         markdown_table(["variant", *headers], lines),
     ]
-
-
-def _pretraining_tables() -> list[str]:
-    """Accuracies of the shipped CLIPs and SAM, from the manifest."""
-    manifest = shipped_manifest()
-    tables = [
-        "What the models start from, 0 to 1. CLIP: share of boxes (patches at their middle) whose "
-        "texture, color, shape or whole name is right among 60. SAM: mean IoU of the mask for a "
-        "prompt."
-    ]
-    for names in (("clip_shapes", "clip_convnext_shapes"), ("sam_shapes",)):
-        metrics = [manifest[name]["metrics"] for name in names]
-        measures = [name for name, value in metrics[0].items() if isinstance(value, float)]
-        tables.append(
-            markdown_table(
-                ["weights", *(measure.replace("_", " ") for measure in measures)],
-                [
-                    [name, *(scores[measure] for measure in measures)]
-                    for name, scores in zip(names, metrics)
-                ],
-            )
-        )
-    return tables
 
 
 def _machine() -> str:

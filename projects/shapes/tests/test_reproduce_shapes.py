@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,10 +27,14 @@ def tool(monkeypatch, tmp_path, load_program):
     monkeypatch.syspath_prepend(str(REPO / "projects/shapes"))
     module = load_program("projects/shapes/reproduce_shapes.py")
     document = tmp_path / "benchmarks.md"
-    document.write_text("before\n<!-- begin shapes -->\nold\n<!-- end shapes -->\nafter\n")
+    sections = ("methods", "ablations", "pretraining")
+    marks = "".join(
+        f"<!-- begin {name} -->\nold {name}\n<!-- end {name} -->\n" for name in sections
+    )
+    document.write_text(f"before\n{marks}after\n")
     monkeypatch.setattr(module, "REPO", tmp_path)
     monkeypatch.setattr(module, "DOCUMENT", document)
-    monkeypatch.setattr(module, "PLOT", tmp_path / "images/plot.png")
+    monkeypatch.setattr(module, "IMAGES", tmp_path / "images")
     return module
 
 
@@ -69,7 +74,7 @@ def test_the_table_has_means_ranges_and_paired_differences(tool, tmp_path, monke
         write_results(runs / f"escnet_tiny_shapes/seed{seed}", seen=own, unseen=50.0)
         write_results(runs / f"escnet_tiny_shapes_no_sam/seed{seed}", seen=other, unseen=51.0)
     write_results(runs / "zero_shot_clip_shapes/eval", seen=30.0, unseen=31.0)
-    arguments(monkeypatch, "--report-only")
+    arguments(monkeypatch, "--report-only", "--tables", "methods")
     assert tool.main() == 0
 
     lines = [
@@ -91,9 +96,27 @@ def test_the_table_has_means_ranges_and_paired_differences(tool, tmp_path, monke
     assert "SED" not in by_title
     assert by_title["clip_convnext_shapes"][0][2] == "0.70"  # the shapes, by the manifest
     assert len(by_title["sam_shapes"][0]) == 4
-    assert (tmp_path / "images/plot.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.glob("images/*.png")] == ["shapes_methods.png"]
     text = (tmp_path / "benchmarks.md").read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert re.findall("old .*", text) == ["old ablations"], "that table was not asked for"
+
+
+def test_a_table_has_its_variants_and_stays_without_runs(tool, tmp_path, monkeypatch):
+    runs = tmp_path / "runs"
+    for name in ("escnet_tiny_shapes", "escnet_tiny_shapes_guidance", "cat_seg_tiny_shapes"):
+        write_results(runs / name / "seed1", seen=60.0, unseen=50.0)
+    arguments(monkeypatch, "--report-only")
+    assert tool.main() == 0
+    text = (tmp_path / "benchmarks.md").read_text()
+    methods, ablations = text.split("<!-- begin ablations -->")
+    assert "CAT-Seg" in methods and "fused map alone" not in methods
+    assert "CAT-Seg" not in ablations and "fused map alone" in ablations
+    assert "| ESC-Net" in methods and "| ESC-Net" in ablations
+    arguments(monkeypatch, "--report-only", "--output", "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    assert tool.main() == 0
+    assert (tmp_path / "benchmarks.md").read_text() == text
 
 
 def test_the_errors_are_read_from_the_predictions(tool, scene, tmp_path, monkeypatch):
@@ -104,7 +127,7 @@ def test_the_errors_are_read_from_the_predictions(tool, scene, tmp_path, monkeyp
     records = encode_label_map(labels, "elsewhere/val/images/00000.png")
     path = folder / "inference/shapes_val_sem_seg/sem_seg_predictions.json"
     path.write_text(json.dumps(records), encoding="utf-8")
-    arguments(monkeypatch, "--report-only", "--seeds", "1")
+    arguments(monkeypatch, "--report-only", "--seeds", "1", "--tables", "methods")
     assert tool.main() == 0
     lines = (tmp_path / "benchmarks.md").read_text().splitlines()
     titled = [line for line in lines if line.startswith("| ESC-Net")]
@@ -158,7 +181,9 @@ def test_variants_differ_in_their_options(tool, tmp_path, monkeypatch):
     names = ["sam_mi_tiny_shapes_true_masks", "escnet_tiny_shapes_50_scenes", "sam_mi_tiny_shapes"]
     arguments(monkeypatch, "--variants", *names, "--seeds", "1", "--jobs", "1")
     assert tool.main() == 0
-    assert list(commands) == [*names[1:], names[0]], "weights come before what evaluates them"
+    assert list(commands) == [names[2], names[1], names[0]], (
+        "weights come before what evaluates them"
+    )
     scenes = commands["escnet_tiny_shapes_50_scenes"]
     assert scenes[-2:] == ["DATASETS.TRAIN", "('shapes_train_50_sem_seg',)"]
     assert "--resume" in scenes and "MODEL.WEIGHTS" not in scenes
