@@ -128,8 +128,9 @@ class Run:
             compile_regions(self.model)
         self.model.register_forward_pre_hook(self._begin)
         for module in self.model.modules():
-            if isinstance(module, TextEncoder) and not case.training:
-                self._give_text(module)
+            text = getattr(module, "text", None)
+            if isinstance(text, TextEncoder) and not case.training:
+                self._give_text(text)
             if isinstance(module, PseudoPromptGenerator):
                 module.register_forward_pre_hook(self._give_class_map)
             if isinstance(module, MaskInjection):
