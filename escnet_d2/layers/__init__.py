@@ -1,7 +1,7 @@
 """Operations and small blocks that know nothing of CLIP, SAM or data sets."""
 
 from .class_attention import ClassAttention
-from .class_subsets import class_chunks
+from .class_subsets import class_chunks, map_chunks
 from .correlation import image_text_correlation
 from .kmeans_reference import MAX_SIDE
 from .masked_kmeans import Clusters, masked_kmeans
@@ -14,5 +14,6 @@ __all__ = [
     "GuidedSwinBlock",
     "class_chunks",
     "image_text_correlation",
+    "map_chunks",
     "masked_kmeans",
 ]

@@ -5,6 +5,8 @@ Shapes: B images, P templates, K classes, K' classes kept, H x W patches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -77,20 +79,47 @@ def class_chunks(num_classes: int, chunk_size: int) -> list[slice]:
     return [slice(start, min(start + step, num_classes)) for start in range(0, num_classes, step)]
 
 
-def row_chunks(x: Tensor, chunk_size: int) -> tuple[Tensor, ...]:
-    """Cuts maps into rows of patches that take no more memory than some of the classes.
+def map_chunks(
+    function: Callable[[Tensor], Tensor], x: Tensor, chunk_size: int, dim: int = 1
+) -> Tensor:
+    """Computes ``function(x)`` some indices of a dimension at a time.
+
+    Args:
+        function: of parts of ``x``; keeps their size along ``dim``.
+        x: any shape.
+        chunk_size: indices at a time, 0 for all.
+        dim: the classes by default.
+
+    Returns:
+        What ``function`` makes of all of ``x``, contiguous.
+    """
+    if not 0 < chunk_size < x.shape[dim]:
+        return function(x).contiguous()
+    out, start = None, 0
+    for part in x.split(chunk_size, dim):
+        result = function(part)
+        if out is None:
+            shape = list(result.shape)
+            shape[dim] = x.shape[dim]
+            out = result.new_empty(shape)
+        # Where the cache still has it; the next part gets its memory.
+        out.narrow(dim, start, part.shape[dim]).copy_(result)
+        start += part.shape[dim]
+    return out
+
+
+def map_rows(function: Callable[[Tensor], Tensor], x: Tensor, chunk_size: int) -> Tensor:
+    """Computes ``function(x)`` some rows of patches at a time, with the memory of some classes.
 
     Where the patches do not meet, all classes of a few of them are the better chunk.
 
     Args:
+        function: of parts of ``x``, (B, K, rows, W, C).
         x: (B, K, H, W, C).
-        chunk_size: number of classes; 0, or K and more, leaves the maps whole.
-
-    Returns:
-        Views of ``x``, (B, K, rows, W, C) each.
+        chunk_size: number of classes; 0, or K and more, for all rows.
     """
     K, H = x.shape[1:3]
-    return x.split(max(chunk_size * H // K, 1) if 0 < chunk_size < K else H, dim=2)
+    return map_chunks(function, x, max(chunk_size * H // K, 1) if 0 < chunk_size < K else 0, dim=2)
 
 
 def sample_entries(

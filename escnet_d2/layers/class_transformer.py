@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .class_attention import at_least_float32
-from .class_subsets import row_chunks
+from .class_attention import at_least_float32, positive
+from .class_subsets import map_rows
 from .guided_linear import GuidedProjections
 
 ATTENTION_TYPES = ("linear", "full")
@@ -70,7 +70,9 @@ class ClassTransformer(nn.Module):
         self.num_heads = num_heads
         # The releases project the result of the attention no further.
         self.attention = GuidedProjections(dim, text_dim)
-        self.MLP = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+        self.MLP = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.ReLU(inplace=True), nn.Linear(4 * dim, dim)
+        )
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.padding_tokens = nn.Parameter(torch.zeros(1, 1, dim)) if pad_length else None
@@ -84,14 +86,14 @@ class ClassTransformer(nn.Module):
         Args:
             x: (B, K, H, W, C).
             text: (B, K, G).
-            chunk_size: of :func:`row_chunks`, on the pooled map.
+            chunk_size: of :func:`map_rows`, on the pooled map.
 
         Returns:
             (B, K, H, W, C).
         """
         guidance = None if text is None else text[:, :, None, None]
-        rows = [self._refine(part, guidance) for part in row_chunks(self._pool(x), chunk_size)]
-        return x + self._unpool(torch.cat(rows, dim=2), x.shape[2:4])
+        refined = map_rows(lambda part: self._refine(part, guidance), self._pool(x), chunk_size)
+        return x + self._unpool(refined, x.shape[2:4])
 
     def _refine(self, x: Tensor, guidance: Tensor | None) -> Tensor:
         x = x + self._attend(self.norm1(x), guidance)
@@ -141,11 +143,11 @@ def _linear_attention(
 
     ``missing`` copies of one more token, ``padding``, take part: its key and value, (heads, D).
     """
-    query, key = F.elu(query) + 1, F.elu(key) + 1
+    query, key = positive(query), positive(key)
     context = torch.einsum("bkhwnd,bkhwne->bhwnde", key, value)
     key_sum = key.sum(dim=1)
     if padding is not None:
-        pad_key, pad_value = F.elu(padding[0]) + 1, padding[1]
+        pad_key, pad_value = positive(padding[0]), padding[1]
         context = context + missing * torch.einsum("nd,ne->nde", pad_key, pad_value)
         key_sum = key_sum + missing * pad_key
     weight = torch.einsum("bkhwnd,bhwnd->bkhwn", query, key_sum) + _EPSILON

@@ -21,10 +21,10 @@ class DoubleConv(nn.Module):
         self.double_conv = nn.Sequential(
             nn.Conv2d(in_dim, out_dim, kernel_size=3, padding=1, bias=False),
             nn.GroupNorm(groups, out_dim),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(out_dim, out_dim, kernel_size=3, padding=1, bias=False),
             nn.GroupNorm(groups, out_dim),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
@@ -51,7 +51,7 @@ def convolve_parts(layer: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
 
     Args:
         layer: of as many input channels as the parts have together.
-        parts: (B, K or 1, C_i, h, w).
+        parts: (B, K or 1, C_i, h, w), the first of all K classes.
 
     Returns:
         (B, K, channels, h, w).
@@ -61,7 +61,8 @@ def convolve_parts(layer: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
     for part, weight in zip(parts, weights):
         out = F.conv2d(part.flatten(0, 1), weight, padding=layer.padding)
         out = out.unflatten(0, part.shape[:2])
-        total = out if total is None else total + out
+        # In place, where gradients do not need what was there.
+        total = out if total is None else total.add_(out)
     return total
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .class_subsets import class_chunks
 from .feed_forward import FeedForward
 
 
@@ -45,25 +44,24 @@ class GuidedSwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, guidance: Tensor, chunk_size: int = 0) -> Tensor:
+    def embed_guidance(self, guidance: Tensor) -> tuple[Windows, Tensor]:
+        """Cuts the windows, and projects normalized guidance (B, H, W, G), once per image."""
+        windows = cut_windows(
+            *guidance.shape[1:3], self.window_size, shifted=self.shifted, device=guidance.device
+        )
+        return windows, windows.sort(self.guidance_qk(guidance).unsqueeze(1))
+
+    def forward(self, x: Tensor, windows: Windows, guidance: Tensor) -> Tensor:
         """Attends within windows.
 
         Args:
-            x: (B, K, H, W, C).
-            guidance: (B, H, W, G), normalized.
-            chunk_size: classes at a time, 0 for all.
+            x: any classes, (B, k, H, W, C).
+            windows: of :meth:`embed_guidance`, as is ``guidance``.
+            guidance: (B, 1, H W, 2 C).
 
         Returns:
-            (B, K, H, W, C).
+            (B, k, H, W, C).
         """
-        windows = cut_windows(
-            *x.shape[2:4], self.window_size, shifted=self.shifted, device=x.device
-        )
-        guidance = windows.sort(self.guidance_qk(guidance).unsqueeze(1))
-        chunks = class_chunks(x.shape[1], chunk_size)
-        return torch.cat([self._refine(x[:, c], guidance, windows) for c in chunks], dim=1)
-
-    def _refine(self, x: Tensor, guidance: Tensor, windows: Windows) -> Tensor:
         C = x.shape[-1]
         query_key, value = self.qkv(windows.sort(self.norm1(x))).split([2 * C, C], dim=-1)
         query, key = (query_key + guidance).split(C, dim=-1)

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from escnet_d2.layers import ClassAttention, class_chunks
+from escnet_d2.layers.class_attention import positive
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_chunks_change_nothing(layer, chunk):
     x = torch.randn(2, 7, 2, 3, 8, dtype=torch.float64)
     text = torch.randn(2, 7, 5, dtype=torch.float64)
     torch.testing.assert_close(layer(x, text, chunk), layer(x, text))
+
+
+def test_the_feature_map_is_the_same_without_gradients():
+    x = torch.tensor([-200.0, -20.0, -1.5, -1e-6, 0.0, 1e-6, 2.0, 200.0])
+    expected = F.elu(x.double()) + 1
+    torch.testing.assert_close(positive(x), expected.float())
+    assert torch.equal(x.sign(), torch.tensor([-1.0, -1, -1, -1, 0, 1, 1, 1])), "not in place"
+    torch.testing.assert_close(positive(x.requires_grad_()), expected.float())
+    positive(x).sum().backward()
+    torch.testing.assert_close(x.grad, x.detach().clamp(max=0).exp())
 
 
 def test_chunks_cover_every_class_once():

@@ -1,11 +1,11 @@
-"""Which classes an image keeps in testing, by the votes of its windows."""
+"""Computing a part of the classes: in chunks, and those that the votes of windows keep."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from escnet_d2.layers.class_subsets import voted_classes
+from escnet_d2.layers.class_subsets import map_chunks, map_rows, voted_classes
 
 
 def window_means(maps):
@@ -61,3 +61,31 @@ def test_few_classes_and_small_maps():
         maps = torch.rand(1, classes, side, side)
         assert voted_classes(maps, 1.0, classes)[0].tolist() == list(range(classes))
     assert voted_classes(torch.rand(1, 9, 4, 4), 1.0, 2).shape == (1, 2)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 50])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_chunks_give_what_the_whole_gives(size, dim):
+    x = torch.randn(3, 7, 2, dtype=torch.float64, requires_grad=True)
+    seen = []
+
+    def function(part):
+        seen.append(part.shape[dim])
+        # Another size elsewhere, another type, and not in order in memory.
+        out = torch.cat([part, part.exp()], dim=2).float()
+        return out.transpose(0, 2).contiguous().transpose(0, 2)
+
+    out = map_chunks(function, x, size, dim)
+    assert sum(seen) == x.shape[dim] and max(seen) <= (size or 7)
+    expected = torch.cat([x, x.exp()], dim=2).float()
+    assert torch.equal(out, expected) and out.is_contiguous()
+    (own,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(own, 1 + x.detach().exp())
+
+
+def test_rows_take_the_memory_of_some_classes():
+    x = torch.randn(2, 6, 12, 2, 3)
+    sizes = []
+    out = map_rows(lambda part: (sizes.append(part.shape[2]), 2 * part)[1], x, 2)
+    assert torch.equal(out, 2 * x)
+    assert sizes == [4, 4, 4], "a third of the classes, a third of the rows"

@@ -50,7 +50,7 @@ def test_equals_loops(shifted, height, width):
     assert block.guidance_qk.bias is None
     x = torch.randn(2, 3, height, width, 8, dtype=torch.float64)
     guidance = torch.randn(2, height, width, 6, dtype=torch.float64)
-    torch.testing.assert_close(block(x, guidance), naive(block, x, guidance))
+    torch.testing.assert_close(block(x, *block.embed_guidance(guidance)), naive(block, x, guidance))
 
 
 def test_classes_do_not_see_each_other():
@@ -59,6 +59,6 @@ def test_classes_do_not_see_each_other():
     guidance = torch.randn(1, 8, 8, 6, dtype=torch.float64)
     changed = x.clone()
     changed[:, 1] += 1
-    before, after = block(x, guidance), block(changed, guidance)
+    before, after = (block(maps, *block.embed_guidance(guidance)) for maps in (x, changed))
     torch.testing.assert_close(before[:, [0, 2]], after[:, [0, 2]])
     assert not torch.allclose(before[:, 1], after[:, 1])

@@ -7,12 +7,13 @@ shared space, C channels of the embedded correlation, G_t text guidance channels
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from escnet_d2.layers import class_chunks, image_text_correlation
+from escnet_d2.layers import image_text_correlation, map_chunks
 from escnet_d2.layers.class_subsets import likeliest_classes, restore_classes, take_classes
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.guided_upsampling import DoubleConv, channels_first, classwise, upsample
@@ -140,16 +141,15 @@ class CostAggregator(nn.Module):
             skips = [None, None]
 
         chunk_size = 0 if self.training else self.class_chunk_size
-        chunks = class_chunks(correlation.shape[2], chunk_size)
-        x = torch.cat([self._embed(correlation[:, :, chunk]) for chunk in chunks], dim=1)
+        x = map_chunks(self._embed, correlation.transpose(1, 2), chunk_size)
         if self.injection is not None:
             x = self.injection.at_low("input", x, correlation, masks, chunk_size)
         for layer in self.layers:
-            x = torch.cat([layer["swin_block"](x[:, chunk], guidance) for chunk in chunks], dim=1)
+            x = map_chunks(partial(layer["swin_block"], guidance=guidance), x, chunk_size)
             x = layer["attention"](x, text, chunk_size)
         if self.injection is not None:
             x = self.injection.at_low("output", x, correlation, masks, chunk_size)
-        logits = torch.cat([self._decode(x[:, chunk], skips, masks) for chunk in chunks], dim=1)
+        logits = map_chunks(partial(self._decode, skips=skips, masks=masks), x, chunk_size)
         return restore_classes(logits, classes, num_classes)
 
     def _likeliest(self, correlation: Tensor) -> Tensor:
@@ -166,9 +166,8 @@ class CostAggregator(nn.Module):
         mean = F.normalize(F.normalize(text, dim=-1).mean(dim=1), dim=-1)
         return self.text_guidance_projection(mean)[classes]
 
-    def _embed(self, correlation: Tensor) -> Tensor:
-        """Embeds the correlation, (B, P, k, H, W) to (B, k, H, W, C)."""
-        maps = correlation.transpose(1, 2)
+    def _embed(self, maps: Tensor) -> Tensor:
+        """Embeds the correlation, (B, k, P, H, W) to (B, k, H, W, C)."""
         embedded = self.conv1(maps.flatten(0, 1)).permute(0, 2, 3, 1)
         return embedded.unflatten(0, maps.shape[:2])
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from escnet_d2.layers import class_chunks
+from escnet_d2.layers import map_chunks
 
 
 class UpBlock(nn.Module):
@@ -104,13 +103,14 @@ class MaskDecoder(nn.Module):
             block.embed_skip(skip, size)
             for block, skip, size in zip(self.up_blocks, reversed(skips), sizes)
         ]
-        parts = []
-        for chunk in class_chunks(x.shape[1], chunk_size):
-            maps = x[:, chunk].flatten(0, 1).permute(0, 3, 1, 2)
+
+        def decode(part: Tensor) -> Tensor:
+            maps = part.flatten(0, 1).permute(0, 3, 1, 2)
             for block, skip in zip(self.up_blocks, embedded):
                 maps = block(maps, skip)
-            parts.append(self.head(maps).squeeze(1).unflatten(0, (x.shape[0], -1)))
-        return torch.cat(parts, dim=1)
+            return self.head(maps).squeeze(1).unflatten(0, part.shape[:2])
+
+        return map_chunks(decode, x, chunk_size)
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

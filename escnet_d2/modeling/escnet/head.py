@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from escnet_d2.config import check_at_least, chunk_size
-from escnet_d2.layers import class_chunks, image_text_correlation
+from escnet_d2.layers import image_text_correlation, map_chunks
 from escnet_d2.layers.class_subsets import (
     likeliest_classes,
     sample_entries,
@@ -269,13 +269,12 @@ class ESCNetHead(nn.Module):
 
     def _embed(self, correlation: Tensor) -> Tensor:
         """Embeds the correlation, (B, P, K, H, W) to (B, K, H, W, C)."""
-        maps = correlation.transpose(1, 2)
-        parts = []
-        for chunk in class_chunks(maps.shape[1], self.class_chunk_size):
-            part = maps[:, chunk]
+
+        def embed(part: Tensor) -> Tensor:
             embedded = self.correlation_embedding(part.flatten(0, 1)).permute(0, 2, 3, 1)
-            parts.append(embedded.unflatten(0, part.shape[:2]))
-        return torch.cat(parts, dim=1)
+            return embedded.unflatten(0, part.shape[:2])
+
+        return map_chunks(embed, correlation.transpose(1, 2), self.class_chunk_size)
 
 
 def _check_ranges(cfg: CfgNode) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from escnet_d2.layers import ClassAttention, GuidedSwinBlock
+from escnet_d2.layers import ClassAttention, GuidedSwinBlock, map_chunks
 
 
 class VisionLanguageFusion(nn.Module):
@@ -64,6 +64,12 @@ class VisionLanguageFusion(nn.Module):
             (B, K, H, W, C).
         """
         guidance = self.image_projection(image)
-        for block in self.image_blocks:
-            x = block(x, guidance, chunk_size)
+        embedded = [block.embed_guidance(guidance) for block in self.image_blocks]
+
+        def refine(part: Tensor) -> Tensor:
+            for block, own in zip(self.image_blocks, embedded):
+                part = block(part, *own)
+            return part
+
+        x = map_chunks(refine, x, chunk_size)
         return self.class_attention(x, self.text_projection(text), chunk_size)

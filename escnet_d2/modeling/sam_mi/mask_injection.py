@@ -7,13 +7,14 @@ image, h x w cells of the decoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escnet_d2.config import check_choice
-from escnet_d2.layers import class_chunks
+from escnet_d2.layers import map_chunks
 from escnet_d2.layers.mask_pooling import MaskPooling, inside_means, pool_inside
 
 LOW = ("intra", "inter")
@@ -110,8 +111,7 @@ class _MaskContext(nn.Module):
         out = x if self.intra is None else self.intra(x, logits, masks, chunk_size)
         if self.inter is None:
             return out
-        parts = [self.inter(x[:, chunk], masks) for chunk in class_chunks(x.shape[1], chunk_size)]
-        return out + torch.cat(parts, dim=1)
+        return out + map_chunks(partial(self.inter, masks=masks), x, chunk_size)
 
 
 class _MaskAttention(nn.Module):

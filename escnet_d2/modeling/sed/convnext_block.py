@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from escnet_d2.layers.feed_forward import gelu
 
 _EPSILON = 1e-6
 
@@ -43,7 +44,7 @@ class ConvNextBlock(nn.Module):
         """Maps (B, K, C, h, w) to the same shape."""
         maps = x.flatten(0, 1)
         out = self.pwconv1(self.norm(self.dwconv(maps).permute(0, 2, 3, 1)))
-        out = F.gelu(out)
+        out = gelu(out)
         if self.grn is not None:
             out = self.grn(out)
         out = self.pwconv2(out)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from escnet_d2.config import check_choice
-from escnet_d2.layers import class_chunks, image_text_correlation
+from escnet_d2.layers import class_chunks, image_text_correlation, map_chunks
 from escnet_d2.layers.class_transformer import ClassTransformer
 from escnet_d2.layers.guided_upsampling import (
     DoubleConv,
@@ -257,9 +257,8 @@ class DecoderLevel(nn.Module):
 
     def refine(self, x: Tensor, text: Tensor | None) -> Tensor:
         """Refines class maps (B, K, in_dim, h, w) in space and over the classes."""
-        chunks = class_chunks(x.shape[1], self.chunk_size)
-        x = torch.cat([self._refine(x[:, chunk]) for chunk in chunks], dim=1)
-        return channels_first(self.attention(channels_last(x), text, self.chunk_size))
+        x = map_chunks(self._refine, channels_last(x), self.chunk_size)
+        return channels_first(self.attention(x, text, self.chunk_size))
 
     def enlarge(self, x: Tensor, skip: Tensor, correlation: Tensor) -> Tensor:
         """Doubles the size of class maps, to (B, K, out_dim, 2 h, 2 w).
@@ -270,5 +269,5 @@ class DecoderLevel(nn.Module):
 
     def _refine(self, x: Tensor) -> Tensor:
         if isinstance(self.cnext, SwinPair):
-            return channels_first(self.cnext(channels_last(x)))
-        return self.cnext(x)
+            return self.cnext(x)
+        return channels_last(self.cnext(channels_first(x)))
