@@ -160,7 +160,8 @@ def test_rejected_classes_leave_the_attention_and_score_zero(batch):
         text = model.sem_seg_head.encode_text(vocabulary.entries)
         squashed = model.views.squash([model._normalize(inputs["image"])], pad=False)
         features, skips = model._features(squashed)
-        _, early = decoder(features.dense, text, skips)
+        _, early = decoder.train()(features.dense, text, skips)
+        decoder.eval()
         first = early[0][0].argmax(dim=0).unique()
         logits = decoder.forward_rejecting(features.dense, text, skips, 1)[0]
         # Those that the first head drops never come back, and change nothing for the others.

@@ -125,7 +125,7 @@ class GradualDecoder(nn.Module):
     def forward(
         self, image: Tensor, text: Tensor, skips: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Predicts class logits, and those of the heads on the input of each level.
+        """Predicts class logits, and in training those of the heads on the input of each level.
 
         Args:
             image: dense features of CLIP, (B, D, H, W).
@@ -133,13 +133,14 @@ class GradualDecoder(nn.Module):
             skips: stages at strides 16, 8 and 4: (B, skip_dims[i], 2 H, 2 W) and so on.
 
         Returns:
-            (B, K, 8 H, 8 W), and (B, K, H, W) to (B, K, 4 H, 4 W). No gradient flows from the
-            latter into what they are read from.
+            (B, K, 8 H, 8 W), and (B, K, H, W) to (B, K, 4 H, 4 W), in testing none. No gradient
+            flows from the latter into what they are read from.
         """
         x, correlation, text_guidance, skips = self._start(image, text, skips)
         early = []
         for level, head in enumerate(self._early_heads):
-            early.append(classwise(head, x.detach()))
+            if self.training:
+                early.append(classwise(head, x.detach()))
             x, correlation = self._run(level, x, skips[level], correlation, text_guidance[level])
         return x, early
 
