@@ -95,16 +95,18 @@ def map_chunks(
     """
     if not 0 < chunk_size < x.shape[dim]:
         return function(x).contiguous()
-    out, start = None, 0
-    for part in x.split(chunk_size, dim):
+    parts = x.split(chunk_size, dim)
+    if torch.is_grad_enabled():
+        return torch.cat([function(part) for part in parts], dim)
+    # A result goes to its place while the cache has it, and its memory to the next one.
+    out = None
+    for index, part in enumerate(parts):
         result = function(part)
         if out is None:
             shape = list(result.shape)
             shape[dim] = x.shape[dim]
             out = result.new_empty(shape)
-        # Where the cache still has it; the next part gets its memory.
-        out.narrow(dim, start, part.shape[dim]).copy_(result)
-        start += part.shape[dim]
+        out.narrow(dim, index * chunk_size, part.shape[dim]).copy_(result)
     return out
 
 

@@ -55,7 +55,8 @@ class MaskPooling(nn.Module):
             means = torch.cat([_for_each(gather, own), logits.unsqueeze(2)], dim=2)
             # There are fewer masks than patches to project.
             projected = F.linear(means, self.projection.weight) + bias
-            parts.append(own + _for_each(scatter, projected))
+            # In place, where gradients do not need what was there.
+            parts.append(_for_each(scatter, projected).add_(own))
         return torch.cat(parts).view(x.shape)
 
 

@@ -81,6 +81,9 @@ def test_chunks_give_what_the_whole_gives(size, dim):
     assert torch.equal(out, expected) and out.is_contiguous()
     (own,) = torch.autograd.grad(out.sum(), x)
     torch.testing.assert_close(own, 1 + x.detach().exp())
+    with torch.no_grad():
+        again = map_chunks(function, x, size, dim)
+    assert torch.equal(again, expected) and again.is_contiguous()
 
 
 def test_rows_take_the_memory_of_some_classes():
