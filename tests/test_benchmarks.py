@@ -39,7 +39,6 @@ def test_every_model_runs_and_foreground_is_what_was_asked_for(load_program, mon
             threads=1, training=False,
         )  # fmt: skip
         run = forward.Run(case)
-        run.model.eval()
         (text,) = {id(m.text): m.text for m in run.model.modules() if hasattr(m, "text")}.values()
         assert text.encode(()).shape[0] == 9, "text is given"
         for block in getattr(run.model.sem_seg_head, "blocks", ()):
