@@ -25,10 +25,20 @@ def merge_entries(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     """
     if vocabulary.is_one_to_one:
         return logits
-    index = torch.tensor(vocabulary.entry_classes, device=logits.device)
-    num_scored = max(vocabulary.entry_classes) + 1
-    merged = logits.new_full((logits.shape[0], num_scored, *logits.shape[2:]), float("-inf"))
-    index = index.view(1, -1, 1, 1).expand_as(logits)
+    owners = torch.tensor(vocabulary.entry_classes, device=logits.device)
+    return best_of_owners(logits, owners, max(vocabulary.entry_classes) + 1)
+
+
+def best_of_owners(logits: Tensor, owners: Tensor, number: int) -> Tensor:
+    """Takes the highest of the maps that have the same owner, (B, K, h, w) to (B, number, h, w).
+
+    Args:
+        logits: of K entries.
+        owners: (K,), 0 to ``number`` - 1, each at least once.
+        number: of owners.
+    """
+    merged = logits.new_full((logits.shape[0], number, *logits.shape[2:]), float("-inf"))
+    index = owners.view(1, -1, 1, 1).expand_as(logits)
     return merged.scatter_reduce(1, index, logits, reduce="amax")
 
 

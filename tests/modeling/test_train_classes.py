@@ -60,6 +60,19 @@ def test_the_loss_is_that_of_the_kept_classes(tiny_cfg, batch, vocabulary):
     torch.testing.assert_close(model(one)["loss_sem_seg"], model(alone)["loss_sem_seg"])
 
 
+def test_the_loss_is_that_of_the_classes_whose_synonyms_are_kept(tiny_cfg, batch):
+    # All classes of the first image have a synonym; "x" to "z" are not there, and may be left out.
+    classes = [(f"class {index}", f"synonym {index}") for index in range(5)]
+    few = Vocabulary.from_classes(classes, synonyms="max")
+    wide = Vocabulary.from_classes([*classes, "x", "y", "z"], synonyms="max")
+    tiny_cfg.MODEL.ESCNET.update({"TRAIN_CLASSES": 10, "NUM_BLOCKS": 3, "AUX_LOSS_WEIGHT": 0.3})
+    model = build_model(tiny_cfg).train()
+    losses = [model([{**batch[0], "vocabulary": vocabulary}]) for vocabulary in (wide, few)]
+    assert losses[0].keys() == losses[1].keys()
+    for name, value in losses[1].items():
+        torch.testing.assert_close(losses[0][name], value)
+
+
 @pytest.mark.parametrize("loss", ["bce", "ce"])
 def test_a_batch_with_few_classes_trains_all_parameters(tiny_cfg, batch, loss):
     # Two classes of two entries are in the images.

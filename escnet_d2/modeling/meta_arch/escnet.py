@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
@@ -11,7 +13,12 @@ from torch import Tensor
 
 from escnet_d2.config import check_at_least
 from escnet_d2.layers.class_subsets import restore_classes
-from escnet_d2.modeling.class_scores import class_scores, merge_entries, resize_scores
+from escnet_d2.modeling.class_scores import (
+    best_of_owners,
+    class_scores,
+    merge_entries,
+    resize_scores,
+)
 from escnet_d2.modeling.clip import ClipEncoder
 from escnet_d2.modeling.clip.text import Entries
 from escnet_d2.modeling.criterion import (
@@ -153,10 +160,10 @@ class ESCNet(OpenVocabSegmentor):
                     sem_seg_loss(
                         logit.unsqueeze(0), resize_target(target, logit.shape[1:]), loss="ce"
                     )
+                    / len(logit)
                     for logit, target in zip(class_map, targets)
                 ]
-                weight = self.aux_loss_weight / class_map.shape[1]
-                losses[f"loss_sem_seg_aux{index}"] = weight * torch.stack(aux).mean()
+                losses[f"loss_sem_seg_aux{index}"] = self.aux_loss_weight * torch.stack(aux).mean()
         return losses
 
     def _image_loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -210,22 +217,34 @@ def _unlabeled_mode(cfg: CfgNode) -> str:
 
 def _class_maps(
     output: HeadOutput, targets: list[Tensor], vocabulary: Vocabulary
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Returns logits and later class maps (B, classes, h, w), and labels numbered as they are.
+) -> tuple[list[Sequence[Tensor]], list[Tensor]]:
+    """Returns logits and later class maps of the classes that were computed, and their labels.
 
     The first class map is CLIP's own correlation, which nothing trains.
+
+    Returns:
+        Each of these maps as one (classes, h, w) for each image; labels numbered as they are.
     """
     maps = [output.logits, *output.class_maps[1:]]
-    number = len(vocabulary.entries)
+    if output.entries.shape[1] == len(vocabulary.entries):
+        return [merge_entries(values, vocabulary) for values in maps], targets
+    # The loss of these classes alone: resizing all K maps to the image would cost more.
+    classes: Sequence[Tensor] = output.entries
     if not vocabulary.is_one_to_one:
-        restored = [restore_classes(values, output.entries, number) for values in maps]
-        return [merge_entries(values, vocabulary) for values in restored], targets
-    if output.entries.shape[1] < number:
-        # The loss of these classes alone: resizing all K maps to the image would cost more.
-        targets = [
-            renumber_target(target, entries, number)
-            for target, entries in zip(targets, output.entries)
+        owners = torch.tensor(vocabulary.entry_classes, device=classes.device)[classes]
+        classes = [found.unique() for found in owners]
+        places = [torch.searchsorted(*pair) for pair in zip(classes, owners)]
+        maps = [
+            [
+                best_of_owners(logit.unsqueeze(0), place, len(found)).squeeze(0)
+                for logit, place, found in zip(values, places, classes)
+            ]
+            for values in maps
         ]
+    targets = [
+        renumber_target(target, found, vocabulary.num_classes)
+        for target, found in zip(targets, classes)
+    ]
     return maps, targets
 
 
