@@ -54,7 +54,7 @@ class EscBlock(nn.Module):
             image_dim: D.
             dim: C.
             sam: None leaves SAM out.
-            sam_outputs: one or both of ``SAM_OUTPUTS``.
+            sam_outputs: one or more of ``SAM_OUTPUTS``.
             fusion: of image, text and correlation.
 
         Raises:
