@@ -101,6 +101,7 @@ METHODS = (
 ABLATIONS = (
     REFERENCE,
     Variant("SAM from random weights", "escnet_tiny_shapes_random_sam"),
+    Variant("SAM and adapter trained", ESCNET, "_trained_sam", ("MODEL.SAM.TRAIN", "True")),
     Variant("without the adapter", "escnet_tiny_shapes_no_adapter"),
     Variant("fused map alone", "escnet_tiny_shapes_guidance"),
     Variant(
